@@ -1,0 +1,75 @@
+/*
+ * synclog/slot.h - what a channel's consumer has acknowledged, kept in
+ * DIR/slots/CHANNEL, a mapped page: the consumer (sync_client) writes it, the
+ * instance and ctl_failover read it.
+ *
+ * The LSNs only ever grow within one history, so a page that is older after a
+ * power cut only keeps segments longer than needed.  An absent slot pins
+ * nothing.
+ */
+#ifndef POLLUX_SYNCLOG_SLOT_H
+#define POLLUX_SYNCLOG_SLOT_H
+
+#include <stdatomic.h>
+
+#include "base/env.h"
+#include "base/ids.h"
+
+#define SLOT_MAGIC 0x544f4c53584c50ULL /* "PLXSLOT" */
+#define SLOT_VERSION 1U
+#define SLOT_NAME_MAX 64
+#define SLOT_TEXT_BYTES 512
+
+enum slot_state {
+    SLOT_DOWN,    /* no consumer runs */
+    SLOT_WAITING, /* it runs, but this instance is not the master */
+    SLOT_CONNECTING,
+    SLOT_SEEDING,
+    SLOT_STREAMING,
+    SLOT_PARKED, /* stopped by something that retrying cannot mend: see text */
+    SLOT_RESEED, /* lagged beyond the cap: must be reseeded by state */
+};
+
+struct synclog_slot {
+    uint64_t magic;
+    uint32_t version;
+    _Atomic uint32_t state;        /* enum slot_state */
+    _Atomic uint32_t consumer_pid; /* 0: none */
+    _Atomic uint32_t peer_role;
+    _Atomic uint64_t peer_epoch;
+    _Atomic uint64_t sent_lsn;
+    _Atomic uint64_t received_lsn;
+    _Atomic uint64_t durable_lsn; /* retention goes by this one */
+    _Atomic uint64_t applied_lsn;
+    _Atomic uint64_t ack_wall_us;   /* when the last one came */
+    _Atomic uint64_t lag_us;        /* commit to applied, of the last one */
+    _Atomic uint64_t state_wall_us; /* since when in this state */
+    _Atomic uint64_t drained_lsn;   /* fence was up and this was all: or 0 */
+    _Atomic uint32_t text_seq;      /* odd while the text is being written */
+    char peer[128];                 /* host:port */
+    char text[SLOT_TEXT_BYTES];     /* why, for a person */
+};
+
+/* Map DIR/slots/NAME, made if WRITE and absent.  ERR_NOTFOUND, ERR_VERSION. */
+MUST_CHECK enum errcode
+slot_attach(const char *dir, const char *name, bool write,
+            struct synclog_slot **ret, struct error *err);
+void
+slot_detach(struct synclog_slot **slot);
+void
+slot_set_state(struct synclog_slot *slot, enum slot_state state,
+               const char *text, uint64_t wall_us);
+/* Copies the text consistently. */
+void
+slot_get_text(const struct synclog_slot *slot, char out[SLOT_TEXT_BYTES]);
+const char *
+slot_state_name(enum slot_state state);
+/* Remember it on disk (msync). */
+MUST_CHECK enum errcode
+slot_sync(struct synclog_slot *slot, struct error *err);
+/* The names of all slots in DIR, NUL-terminated, sorted. */
+MUST_CHECK enum errcode
+slot_list(struct env *env, const char *dir, struct buf *ret_names,
+          struct error *err);
+
+#endif

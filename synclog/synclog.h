@@ -1,0 +1,157 @@
+/*
+ * synclog/synclog.h - append-only log of every mutation of the store.
+ *
+ * A mutation exists once its record is durable here.  LSNs count records from
+ * 1 without gaps.  One process writes, any number follow (synclog/reader.h).
+ * Nothing here touches the network, and nothing here logs: every failure goes
+ * to the caller.
+ *
+ * Invariants
+ *  L1  LSNs are dense, epochs never fall, chains fit: checked when read.
+ *  L2  a frame is not written before the sync of the frame before returned.
+ *  L3  nothing follows a failed write or sync: the log is dead until reopened.
+ *  L4  durable_lsn in a frame is what its writer knew to be durable on its own
+ *      disk; so a bad frame at LSN x with a good one behind it that says
+ *      durable >= x is damage, otherwise it is a torn tail.
+ *  L5  a segment is made under a temporary name, allocated, its header synced,
+ *      renamed, and its directory synced before the first frame goes into it;
+ *      it is never recycled.
+ *  L6  nothing beyond synclog_durable() is ever given to a reader.
+ */
+#ifndef POLLUX_SYNCLOG_SYNCLOG_H
+#define POLLUX_SYNCLOG_SYNCLOG_H
+
+#include "base/env.h"
+#include "synclog/frame.h"
+#include "synclog/mark.h"
+
+struct synclog; /* one open log; its fields are in synclog_private.h */
+
+struct synclog_config {
+    const char *dir;        /* made if absent */
+    uint64_t segment_bytes; /* file size at creation; at least 8 MiB, or less
+                               in tests: twice the largest group */
+    struct instid cluster;  /* refused if the log is of another one */
+    struct instid instance;
+    /* The log begins behind this position if it is empty: {0,0} for a new
+     * history, the snapshot's place after seeding. */
+    struct logpos start;
+    uint64_t start_chain;
+};
+
+/* What opening found and did. */
+struct synclog_recovery {
+    struct logpos last;    /* last record that is there; all durable now */
+    uint64_t chain;        /* of the frame that holds it */
+    uint64_t last_time_us; /* its commit time, 0 if none */
+    lsn_t first_lsn;       /* oldest record that can be read, 0 if none */
+    uint64_t torn_bytes;   /* cut from the tail, kept in torn_path */
+    char torn_path[256];
+};
+
+/*
+ * Open for writing, recover, and make durable whatever is found whole.  Only
+ * one process may (the lock is on DIR/lock): ERR_BUSY for the second.
+ * Errors: ERR_BUSY, ERR_HISTORY (another cluster's log), ERR_VERSION,
+ * ERR_CORRUPT (damage before the proven end: the text names segment and
+ * offset; nothing was changed), ERR_IO, ERR_NOSPACE.
+ */
+MUST_CHECK enum errcode
+synclog_open(struct env *env, const struct synclog_config *cfg,
+             struct synclog **ret, struct synclog_recovery *ret_found,
+             struct error *err);
+/* Close and free *LOG and set it to NULL.  NULL is fine. */
+void
+synclog_close(struct synclog **log);
+
+/* Where the payload of the next frame will lie. */
+struct synclog_place {
+    uint64_t segment;
+    uint64_t payload_offset; /* in the segment's file */
+    lsn_t first_lsn;
+};
+
+/*
+ * Fix the place of the next frame, with room for MAX_BYTES of payload; a new
+ * segment is taken if need be.  The writer needs it because the state names
+ * the places of bodies.  ERR_NOSPACE: no segment could be made ready; nothing
+ * is harmed and a later call may succeed.  ERR_IO: the log is dead (L3).
+ */
+MUST_CHECK enum errcode
+synclog_begin(struct synclog *log, size_t max_bytes,
+              struct synclog_place *ret, struct error *err);
+
+/*
+ * Write one frame with the NRECORDS records in PAYLOAD (frame_add_record) at
+ * the place that synclog_begin() gave.  Not durable yet.
+ * Errors: ERR_LIMIT (over max_bytes), ERR_IO and ERR_NOSPACE (dead, L3).
+ */
+MUST_CHECK enum errcode
+synclog_append(struct synclog *log, epoch_t epoch, uint64_t time_us,
+               struct span payload, uint32_t nrecords, struct error *err);
+
+/*
+ * Replica: write whole frames FRAMES (at most max_bytes of synclog_begin(),
+ * headers included less the first) as they came, each checked: next LSN,
+ * epoch not below ours, chain, hashes.  Only durable_lsn is made ours.
+ * ERR_GAP (not our next LSN), ERR_HISTORY (chain or epoch), ERR_CORRUPT (hash),
+ * ERR_IO.  On the first three nothing is written.
+ */
+MUST_CHECK enum errcode
+synclog_append_frames(struct synclog *log, struct span frames,
+                      struct error *err);
+
+/* One fdatasync: all that was appended is durable when this returns ERR_OK,
+ * and the mark says so.  ERR_IO: dead (L3). */
+MUST_CHECK enum errcode
+synclog_sync(struct synclog *log, struct error *err);
+
+/*
+ * If something was synced since the last frame, write (not sync) a heartbeat
+ * that proves it.  Called when the writer has been idle for a moment.
+ */
+MUST_CHECK enum errcode
+synclog_heartbeat(struct synclog *log, struct error *err);
+
+/* Position, chain of the last durable record.  Any thread. */
+struct logpos
+synclog_durable(const struct synclog *log, uint64_t *ret_chain);
+lsn_t
+synclog_first(const struct synclog *log);
+/* The mapped page that other processes watch; lives as long as the log. */
+struct synclog_mark *
+synclog_mark(struct synclog *log);
+
+/*
+ * Read N bytes at OFFSET of segment SEGMENT's file (bodies).  Any thread; file
+ * handles are kept open.  ERR_GAP: no such segment (any more).
+ */
+MUST_CHECK enum errcode
+synclog_pread(struct synclog *log, uint64_t segment, uint64_t offset, void *to,
+              size_t n, struct error *err);
+
+/*
+ * Let go of segments whose last record is below KEEP_FROM; never the current
+ * one.  Oldest first, so that a crash leaves a gap-free suffix.
+ */
+MUST_CHECK enum errcode
+synclog_trim(struct synclog *log, lsn_t keep_from, unsigned *ret_removed,
+             struct error *err);
+/* Bytes of all segment files. */
+uint64_t
+synclog_bytes(const struct synclog *log);
+
+/*
+ * Walk all frames of the log in DIR, open or not, and check everything (L1,
+ * hashes, records), calling EACH for every frame if not NULL.  For `synclog
+ * verify` and `dump`.  ERR_CORRUPT names segment and offset of the first
+ * damage; a torn tail is reported through *RET_TORN_BYTES only.
+ */
+MUST_CHECK enum errcode
+synclog_verify(struct env *env, const char *dir,
+               void (*each)(void *ctx, uint64_t segment, uint64_t offset,
+                            const struct frame_head *head, struct span payload),
+               void *ctx, struct synclog_recovery *ret_found,
+               uint64_t *ret_torn_bytes, struct error *err);
+
+#endif
