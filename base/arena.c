@@ -37,7 +37,8 @@ arena_alloc(struct arena *a, size_t n)
     ENSURE(n < SIZE_MAX / 2);
     n = (n + align - 1) & ~(align - 1);
     if (a->head == NULL || a->head->cap - a->head->used < n) {
-        struct arena_block *b = block_new(n > BLOCK_BYTES / 4 ? n : BLOCK_BYTES);
+        struct arena_block *b =
+            block_new(n > BLOCK_BYTES / 4 ? n : BLOCK_BYTES);
         if (a->head != NULL && n > BLOCK_BYTES / 4) {
             /* A large one goes behind the head, which keeps serving. */
             b->next = a->head->next;

@@ -29,7 +29,8 @@ char *
 arena_str(struct arena *a, struct span s);
 char *
 arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* Give everything back but one small block, so that the next command is cheap. */
+/* Give everything back but one small block, so that the next command is cheap.
+ */
 void
 arena_reset(struct arena *a);
 /* Give everything back.  The arena can be used again. */

@@ -13,8 +13,12 @@
 
 #include "base/config.h"
 
-enum cyrusconf_section { CYRUS_START, CYRUS_SERVICES, CYRUS_EVENTS,
-                         CYRUS_DAEMON };
+enum cyrusconf_section {
+    CYRUS_START,
+    CYRUS_SERVICES,
+    CYRUS_EVENTS,
+    CYRUS_DAEMON
+};
 
 struct cyrusconf_entry {
     enum cyrusconf_section section;
@@ -28,10 +32,10 @@ struct cyrusconf_entry {
     int prefork;             /* 0 */
     int maxforkrate;         /* 0 */
     bool babysit;
-    int period_min;     /* EVENTS: every so many minutes; 0: not given */
-    int at_hhmm;        /* EVENTS: 0 to 2359, or -1 */
-    unsigned on_days;   /* reserved: 0 */
-    bool wait;          /* DAEMON, START */
+    int period_min;   /* EVENTS: every so many minutes; 0: not given */
+    int at_hhmm;      /* EVENTS: 0 to 2359, or -1 */
+    unsigned on_days; /* reserved: 0 */
+    bool wait;        /* DAEMON, START */
     const char *file;
     unsigned line;
 };

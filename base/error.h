@@ -12,28 +12,28 @@
 
 enum errcode {
     ERR_OK = 0,
-    ERR_AGAIN,       /* the same call may succeed later */
-    ERR_LIMIT,       /* a configured bound was reached */
-    ERR_PROTO,       /* the peer broke the protocol */
-    ERR_SYNTAX,      /* text that a person wrote does not parse */
-    ERR_GAP,         /* the LSN asked for is not, or no longer, in the log */
-    ERR_FENCED,      /* our epoch is over, or the fence is up: nothing written */
-    ERR_READONLY,    /* this instance is a replica: it takes no mutation */
-    ERR_CORRUPT,     /* stored bytes are not what was written */
-    ERR_IO,          /* the system said no: see err->sys_errno */
-    ERR_NOSPACE,     /* the disk is full; heals by itself when there is room */
-    ERR_CLOSED,      /* the peer or the instance is gone */
-    ERR_TIMEOUT,     /* nobody answered in time */
-    ERR_AUTH,        /* the peer could not prove who it is */
-    ERR_DENIED,      /* known, but not allowed to */
-    ERR_NOTFOUND,    /* no such mailbox, message, user or file */
-    ERR_EXISTS,      /* there is one of that name already */
-    ERR_CONFLICT,    /* a precondition of the transaction no longer holds */
-    ERR_QUOTA,       /* over quota */
-    ERR_BADNAME,     /* not a name that a mailbox may have */
-    ERR_HISTORY,     /* other cluster, epoch or chain: not our history */
-    ERR_VERSION,     /* a format or protocol version that we do not speak */
-    ERR_BUSY,        /* somebody else holds it (second process on one store) */
+    ERR_AGAIN,    /* the same call may succeed later */
+    ERR_LIMIT,    /* a configured bound was reached */
+    ERR_PROTO,    /* the peer broke the protocol */
+    ERR_SYNTAX,   /* text that a person wrote does not parse */
+    ERR_GAP,      /* the LSN asked for is not, or no longer, in the log */
+    ERR_FENCED,   /* our epoch is over, or the fence is up: nothing written */
+    ERR_READONLY, /* this instance is a replica: it takes no mutation */
+    ERR_CORRUPT,  /* stored bytes are not what was written */
+    ERR_IO,       /* the system said no: see err->sys_errno */
+    ERR_NOSPACE,  /* the disk is full; heals by itself when there is room */
+    ERR_CLOSED,   /* the peer or the instance is gone */
+    ERR_TIMEOUT,  /* nobody answered in time */
+    ERR_AUTH,     /* the peer could not prove who it is */
+    ERR_DENIED,   /* known, but not allowed to */
+    ERR_NOTFOUND, /* no such mailbox, message, user or file */
+    ERR_EXISTS,   /* there is one of that name already */
+    ERR_CONFLICT, /* a precondition of the transaction no longer holds */
+    ERR_QUOTA,    /* over quota */
+    ERR_BADNAME,  /* not a name that a mailbox may have */
+    ERR_HISTORY,  /* other cluster, epoch or chain: not our history */
+    ERR_VERSION,  /* a format or protocol version that we do not speak */
+    ERR_BUSY,     /* somebody else holds it (second process on one store) */
     ERR_UNSUPPORTED, /* known, but not built into this version */
 };
 

@@ -15,8 +15,13 @@
 #include "base/error.h"
 #include "base/env.h"
 
-enum log_level { LOG_LV_DEBUG, LOG_LV_INFO, LOG_LV_NOTICE, LOG_LV_WARN,
-                 LOG_LV_ERROR };
+enum log_level {
+    LOG_LV_DEBUG,
+    LOG_LV_INFO,
+    LOG_LV_NOTICE,
+    LOG_LV_WARN,
+    LOG_LV_ERROR
+};
 
 enum log_target { LOG_TO_STDERR, LOG_TO_FILE, LOG_TO_SYSLOG };
 

@@ -27,7 +27,8 @@
 NORETURN void
 ensure_failed(const char *cond, const char *file, int line, const char *func);
 
-/* Allocation that never returns NULL: running out of memory ends the process. */
+/* Allocation that never returns NULL: running out of memory ends the process.
+ */
 void *
 xmalloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *

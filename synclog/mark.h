@@ -18,7 +18,7 @@
 struct synclog_mark {
     uint64_t magic;
     uint32_t version;
-    _Atomic uint32_t seq; /* futex */
+    _Atomic uint32_t seq;        /* futex */
     _Atomic uint32_t writer_pid; /* 0: no writer runs */
     _Atomic uint32_t role;       /* enum role */
     _Atomic uint32_t fence;      /* 1: the shutdown file is up */

@@ -78,8 +78,8 @@ struct synclog_place {
  * is harmed and a later call may succeed.  ERR_IO: the log is dead (L3).
  */
 MUST_CHECK enum errcode
-synclog_begin(struct synclog *log, size_t max_bytes,
-              struct synclog_place *ret, struct error *err);
+synclog_begin(struct synclog *log, size_t max_bytes, struct synclog_place *ret,
+              struct error *err);
 
 /*
  * Write one frame with the NRECORDS records in PAYLOAD (frame_add_record) at

@@ -1,0 +1,173 @@
+/*
+ * store/record.h - what the records of the log say, and their bytes.
+ *
+ * Records carry resolved, absolute values.  Every body starts with the version
+ * that the frame's record header names; integers are varints unless said,
+ * strings are varint length and bytes.  A decoder of version n refuses n+1
+ * (ERR_VERSION): a replica of an older format stops and says so.
+ *
+ * The text of each type's layout stands beside its struct; golden bytes of all
+ * in tests/store/test_record.c.
+ */
+#ifndef POLLUX_STORE_RECORD_H
+#define POLLUX_STORE_RECORD_H
+
+#include "base/uidset.h"
+#include "store/types.h"
+#include "synclog/frame.h"
+
+enum record_type {
+    REC_EPOCH = 1,   /* a promotion: first record of its epoch */
+    REC_MAILBOX = 2, /* a mailbox is created */
+    REC_RENAME = 3,  /* mailboxes get new names, all at once; a delayed
+                        delete renames to DELETED. */
+    REC_SET = 4,     /* fields of a mailbox head: ACL, special use, recent,
+                        quota root, options */
+    REC_APPEND = 5,  /* a message, with its body if this first names it */
+    REC_BODY = 6,    /* a part of a large body, before its REC_APPEND */
+    REC_FLAGS = 7,   /* flags and keywords of messages */
+    REC_EXPUNGE = 8, /* messages become tombstones */
+    REC_USER = 9,    /* a user's object: subscription, later seen, Sieve */
+    REC_QUOTA = 10,  /* limits of a quota root, or its end */
+    REC_PURGE = 11,  /* tombstones, or a whole deleted mailbox, go for good */
+};
+
+/* Lower-case name ("append"), or NULL if unknown. */
+const char *
+record_type_name(uint8_t type);
+
+/* How a body's bytes are kept. */
+enum body_encoding { BODY_RAW = 0, BODY_ZSTD = 1 };
+
+/* A message of more than this travels in parts of this size (REC_BODY). */
+#define BODY_PART_BYTES (1U << 20)
+#define BODY_PARTS_MAX 4096U
+
+struct rec_epoch {
+    struct epoch_entry entry;
+    const char *reason; /* "first start", "swap", "promote" */
+};
+
+struct rec_mailbox {     /* mbid is the record's LSN */
+    struct mailbox head; /* name, uniqueid, acl, quota_root, special_use,
+                            partition, uidvalidity, uidnext, uid_epoch */
+};
+
+struct rec_rename {
+    size_t n;
+    struct {
+        mbid_t id;
+        const char *name;     /* new internal name */
+        uint32_t uidvalidity; /* 0: as it is */
+    } * moves;
+};
+
+enum { /* which fields of struct rec_set are there */
+       SET_ACL = 1U << 0,
+       SET_SPECIAL_USE = 1U << 1,
+       SET_RECENT = 1U << 2,
+       SET_QUOTA_ROOT = 1U << 3,
+};
+
+struct rec_set {
+    mbid_t id;
+    uint32_t fields;
+    const char *acl;
+    const char *special_use;
+    const char *quota_root;
+    uint32_t recent_uid;
+};
+
+struct rec_append {
+    mbid_t id;
+    struct message msg; /* modseq is the record's own and not encoded, unless
+                           it came from elsewhere (then non-zero) */
+    bool has_body;
+    enum body_encoding encoding;
+    uint64_t body_hash;   /* xxh3-64 of the stored bytes */
+    struct span body;     /* stored bytes */
+    uint64_t body_offset; /* decoded: of `body` within the record's body */
+    bool has_dedup;
+    uint8_t dedup[16]; /* xxh3-128 of received bytes, recipient, mailbox */
+};
+
+struct rec_body {
+    struct guid guid;
+    uint32_t part;  /* from 0 */
+    uint32_t parts; /* how many in all */
+    uint64_t size;  /* of the whole message */
+    enum body_encoding encoding;
+    uint32_t raw_bytes;
+    uint64_t body_hash;
+    struct span body;
+    uint64_t body_offset;
+};
+
+struct rec_flags {
+    mbid_t id;
+    size_t n; /* groups of messages that end with the same flags */
+    struct rec_flag_group {
+        uint32_t flags;
+        const struct span *keywords;
+        size_t nkeywords;
+        struct uidset uids;
+    } * groups;
+};
+
+struct rec_expunge { /* also rec_purge; an empty set there: the mailbox */
+    mbid_t id;
+    struct uidset uids;
+};
+
+enum user_kind {
+    USER_SUBSCRIPTION = 's', /* name: internal mailbox name; value: empty */
+};
+
+struct rec_user {
+    const char *user;
+    uint8_t kind;
+    const char *name;
+    bool is_set; /* false: removed */
+    struct span value;
+};
+
+#define QUOTA_UNLIMITED UINT64_MAX
+
+struct rec_quota {
+    const char *root; /* internal mailbox name */
+    bool is_set;
+    uint64_t storage_bytes; /* limits */
+    uint64_t messages;
+};
+
+/*
+ * Encoders append the body to OUT.  Decoders take it from BODY with VERSION and
+ * put what they allocate into A; ERR_CORRUPT, ERR_VERSION.
+ */
+#define RECORD_CODEC(kind)                                                     \
+    void rec_##kind##_encode(const struct rec_##kind *rec, struct buf *out);   \
+    MUST_CHECK enum errcode rec_##kind##_decode(                               \
+        struct span body, uint8_t version, struct arena *a,                    \
+        struct rec_##kind *ret, struct error *err);
+
+RECORD_CODEC(epoch)
+RECORD_CODEC(mailbox)
+RECORD_CODEC(rename)
+RECORD_CODEC(set)
+RECORD_CODEC(append)
+RECORD_CODEC(body)
+RECORD_CODEC(flags)
+RECORD_CODEC(expunge)
+RECORD_CODEC(user)
+RECORD_CODEC(quota)
+
+/* The version that each type is written in. */
+uint8_t
+record_version(enum record_type type);
+
+/* One line about a record for `synclog dump`: "append mbid=7 uid=3 guid=...".
+ * Says "undecodable: ..." where it is. */
+void
+record_describe(const struct record *rec, struct buf *out);
+
+#endif

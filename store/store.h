@@ -1,0 +1,240 @@
+/*
+ * store/store.h - the state of an instance: one log, one key-value store, one
+ * writer thread, any number of readers.
+ *
+ * Every mutation goes through store_submit() on the master, or
+ * store_append_frames() on a replica; both end in the same apply (design:
+ * docs/architecture.md).  What a reader sees is durable.
+ */
+#ifndef POLLUX_STORE_STORE_H
+#define POLLUX_STORE_STORE_H
+
+#include "base/env.h"
+#include "base/uidset.h"
+#include "store/kv.h"
+#include "store/types.h"
+#include "synclog/synclog.h"
+
+struct store;
+
+struct store_config {
+    const char *dir; /* configdirectory: synclog/, state/, tmp/, packs below */
+    const char *pack_dir;   /* of the default partition */
+    const char *fence_path; /* the shutdown file; NULL: none */
+    uint64_t segment_bytes;
+    uint64_t cache_bytes;
+    uint64_t log_cap_bytes; /* a slot may pin so much; 0: no cap */
+    struct instid cluster;
+    struct instid instance;
+    struct kv *kv; /* NULL: RocksDB in DIR/state; given: a test's, taken over */
+    bool no_threads; /* simulation: store_step() runs the writer */
+    /* Tests of the tests: break a promise on purpose (store/mutants.h). */
+    unsigned mutants;
+};
+
+/* Told whenever something that others may wait for changed; writer's thread. */
+struct store_hooks {
+    void *ctx;
+    /* A fatal error: nothing more will be written.  The process should end. */
+    void (*on_fatal)(void *ctx, const struct error *err);
+};
+
+/* What opening found. */
+struct store_opened {
+    struct synclog_recovery log;
+    uint64_t replayed; /* records applied again */
+    bool is_new;       /* nothing was there */
+};
+
+/*
+ * Open, recover, replay; the role is REPLICA until store_set_role().
+ * ERR_BUSY (second process), ERR_HISTORY, ERR_VERSION, ERR_CORRUPT, ERR_IO,
+ * ERR_NOSPACE.
+ */
+MUST_CHECK enum errcode
+store_open(struct env *env, const struct store_config *cfg,
+           const struct store_hooks *hooks, struct store **ret,
+           struct store_opened *ret_found, struct error *err);
+/* Ends the writer after what is queued (refused with ERR_CLOSED), flushes. */
+void
+store_close(struct store **store);
+/* no_threads: run the writer over what is queued; true if it did something. */
+bool
+store_step(struct store *store);
+
+/*
+ * Role and epoch, from failover/, which has made them durable before.  A
+ * master takes transactions; a replica frames; a fenced one nothing.  Returns
+ * when the writer obeys.
+ */
+void
+store_set_role(struct store *store, enum role role, epoch_t epoch);
+enum role
+store_role(const struct store *store);
+/* Write the REC_EPOCH that begins ENTRY's epoch (fork_* and time are filled in
+ * here) and wait for it; role MASTER must be set.  First thing of an epoch. */
+MUST_CHECK enum errcode
+store_begin_epoch(struct store *store, epoch_t epoch, uint32_t uid_headroom,
+                  const char *reason, struct error *err);
+/* Look at the fence now, not at the next group; returns when the writer obeys:
+ * true if it is up and no group is under way. */
+bool
+store_check_fence(struct store *store);
+/*
+ * While the fence is up because of a swap, transactions wait instead of being
+ * refused, until release or HOLD_MS has passed.  0 ends the waiting.
+ */
+void
+store_hold(struct store *store, uint64_t hold_ms);
+
+/* How far the state is.  Any thread, no lock held for long. */
+struct store_pos
+store_pos(const struct store *store);
+/* The digest that the state had at LSN, if it is one of the last few thousand
+ * commit groups. */
+bool
+store_digest_at(const struct store *store, lsn_t lsn, uint64_t *ret_digest);
+struct synclog *
+store_log(struct store *store);
+const char *
+store_dir(const struct store *store);
+const char *
+store_tmpdir(const struct store *store);
+/* Replica: frames from the master, written, synced and applied.  DONE runs in
+ * the writer's thread with the position reached.  The bytes are copied.
+ * Errors by DONE: ERR_READONLY (not a replica), those of
+ * synclog_append_frames(), ERR_CORRUPT (a body that is not its GUID). */
+typedef void
+store_frames_done(void *ctx, enum errcode code, const struct error *err,
+                  struct store_pos pos);
+void
+store_append_frames(struct store *store, struct span frames,
+                    store_frames_done *done, void *ctx);
+/* Bytes of frames and transactions that wait for the writer. */
+size_t
+store_queue_bytes(const struct store *store);
+
+/* ---- reading ---------------------------------------------------------- */
+
+struct store_snap; /* a consistent view; belongs to one thread at a time */
+
+struct store_snap *
+store_snapshot(struct store *store);
+void
+store_release(struct store_snap **snap);
+/* Where the view is. */
+struct store_pos
+snap_pos(const struct store_snap *snap);
+
+/* All of these: ERR_NOTFOUND, ERR_CORRUPT, ERR_IO; results live in A. */
+MUST_CHECK enum errcode
+snap_mailbox_by_name(struct store_snap *snap, const char *name, struct arena *a,
+                     struct mailbox *ret, struct error *err);
+MUST_CHECK enum errcode
+snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
+             struct mailbox *ret, struct error *err);
+MUST_CHECK enum errcode
+snap_mailbox_by_uniqueid(struct store_snap *snap, const char *uniqueid,
+                         struct arena *a, struct mailbox *ret,
+                         struct error *err);
+/*
+ * Call for every mailbox whose internal name begins with PREFIX, in name order;
+ * CALL returns false to stop.  DELETED. ones come only if PREFIX asks for them.
+ * The mailbox is valid during the call.
+ */
+MUST_CHECK enum errcode
+snap_each_mailbox(struct store_snap *snap, const char *prefix,
+                  bool (*call)(void *ctx, const struct mailbox *mb), void *ctx,
+                  struct error *err);
+
+/* Messages of a mailbox in UID order.  Tombstones only if WITH_EXPUNGED. */
+struct msg_iter;
+struct msg_iter *
+snap_messages(struct store_snap *snap, mbid_t id, uint32_t from_uid,
+              bool with_expunged);
+/* False at the end or on an error, which msg_iter_close() returns.  The row is
+ * valid until the next call. */
+bool
+msg_iter_next(struct msg_iter *it, struct message *ret);
+enum errcode
+msg_iter_close(struct msg_iter **it, struct error *err);
+/* One row, also a tombstone. */
+MUST_CHECK enum errcode
+snap_message(struct store_snap *snap, mbid_t id, uint32_t uid, struct arena *a,
+             struct message *ret, struct error *err);
+/* UIDs whose MODSEQ is above SINCE, tombstones too, in MODSEQ order. */
+MUST_CHECK enum errcode
+snap_changed(struct store_snap *snap, mbid_t id, modseq_t since,
+             bool (*call)(void *ctx, modseq_t modseq, uint32_t uid), void *ctx,
+             struct error *err);
+/* Keywords ever used in the mailbox, sorted. */
+MUST_CHECK enum errcode
+snap_keywords(struct store_snap *snap, mbid_t id, struct arena *a,
+              const struct span **ret, size_t *ret_n, struct error *err);
+
+/* The derived record of a message (mime/message.h), appended to RET;
+ * ERR_NOTFOUND where it has to be made from the body and put. */
+MUST_CHECK enum errcode
+snap_cache(struct store_snap *snap, mbid_t id, uint32_t uid, struct buf *ret,
+           struct error *err);
+/* Failure is not told: it can be made again. */
+void
+store_cache_put(struct store *store, mbid_t id, uint32_t uid,
+                struct span record);
+
+struct quota {
+    const char *root;
+    uint64_t storage_bytes; /* limits; QUOTA_UNLIMITED */
+    uint64_t messages;
+    uint64_t used_bytes;
+    uint64_t used_messages;
+};
+MUST_CHECK enum errcode
+snap_quota(struct store_snap *snap, const char *root, struct arena *a,
+           struct quota *ret, struct error *err);
+/* The root that a mailbox of this name has or would get; NULL: none. */
+MUST_CHECK enum errcode
+snap_quota_root_for(struct store_snap *snap, const char *name, struct arena *a,
+                    const char **ret, struct error *err);
+
+MUST_CHECK enum errcode
+snap_user_get(struct store_snap *snap, const char *user, uint8_t kind,
+              const char *name, struct buf *ret, struct error *err);
+MUST_CHECK enum errcode
+snap_user_each(struct store_snap *snap, const char *user, uint8_t kind,
+               bool (*call)(void *ctx, const char *name, struct span value),
+               void *ctx, struct error *err);
+/* Epoch history, oldest first. */
+MUST_CHECK enum errcode
+snap_epochs(struct store_snap *snap, struct arena *a,
+            const struct epoch_entry **ret, size_t *ret_n, struct error *err);
+/*
+ * Every replicated row in key order (seeding, full comparison): table byte and
+ * key, value.  Derived and local tables are left out.
+ */
+MUST_CHECK enum errcode
+snap_each_row(struct store_snap *snap, struct span from_key,
+              bool (*call)(void *ctx, struct span key, struct span value),
+              void *ctx, struct error *err);
+/* Walk everything and compute counters and digests anew: equal to what is kept?
+ * ERR_CORRUPT names the first mailbox where it is not. */
+MUST_CHECK enum errcode
+snap_verify(struct store_snap *snap, struct error *err);
+
+/* ---- watching --------------------------------------------------------- */
+
+/*
+ * CALL runs in the writer's thread (after the change can be read), at most once
+ * until the watcher is armed again by watch_rearm(): post to your reactor and
+ * return.  MBID 0: any change of the mailbox list.
+ */
+struct store_watch;
+struct store_watch *
+store_watch(struct store *store, mbid_t id, void (*call)(void *ctx), void *ctx);
+void
+watch_rearm(struct store_watch *w);
+/* After it returns CALL does not run any more. */
+void
+store_unwatch(struct store_watch **w);
+
+#endif

@@ -1,0 +1,151 @@
+/*
+ * store/txn.h - asking for mutations.
+ *
+ * A session builds a transaction (nothing is checked yet), submits it, and is
+ * told when it is durable and visible, or why not.  The writer checks
+ * preconditions, gives out UIDs, and writes records.  A transaction is applied
+ * whole or not at all, except operations marked INDEPENDENT, which may fail
+ * alone (one recipient of many).
+ *
+ * Rights are the session's business.  Names are internal names.
+ */
+#ifndef POLLUX_STORE_TXN_H
+#define POLLUX_STORE_TXN_H
+
+#include "store/body.h"
+#include "store/store.h"
+
+struct store_txn;
+
+struct store_txn *
+txn_new(void);
+void
+txn_free(struct store_txn **txn);
+
+/* Every adder returns the operation's index, for txn_result(). */
+
+struct txn_mailbox {
+    const char *name;
+    const char *acl; /* NULL: of the parent, else "OWNER TAB all TAB" for a
+                        user's mailbox, else `default_acl` */
+    const char *default_acl;
+    const char *special_use; /* NULL: none */
+    const char *partition;
+    const char *quota_root_limit; /* reserved: NULL */
+    bool exist_ok;                /* one of that name is success (autocreate) */
+};
+/* ERR_EXISTS, ERR_BADNAME, ERR_LIMIT.  Parents are not made. */
+size_t
+txn_create(struct store_txn *txn, const struct txn_mailbox *mb);
+
+/* To DELETED.NAME.HEXSECONDS (delayed), or for good.  ERR_NOTFOUND. */
+size_t
+txn_delete(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s);
+/* This mailbox and, if TREE, all below it, in one record.  ERR_NOTFOUND,
+ * ERR_EXISTS (any new name is taken), ERR_BADNAME. */
+size_t
+txn_rename(struct store_txn *txn, mbid_t id, const char *new_name, bool tree);
+/* ACL or special use as a whole; compare-and-set: ERR_CONFLICT if the ACL is
+ * not EXPECTED any more (NULL: no check). */
+size_t
+txn_set_acl(struct store_txn *txn, mbid_t id, const char *acl,
+            const char *expected);
+size_t
+txn_set_special_use(struct store_txn *txn, mbid_t id, const char *uses);
+/* Messages up to UID are not recent any more; never lowers. */
+size_t
+txn_set_recent(struct store_txn *txn, mbid_t id, uint32_t uid);
+
+struct txn_append {
+    mbid_t id;
+    struct body *body; /* finished; the transaction takes a reference */
+    uint32_t flags;
+    const struct span *keywords; /* any order; copied */
+    size_t nkeywords;
+    int64_t internal_s;
+    int16_t internal_tz_min;
+    struct span cache; /* derived record, or empty; copied */
+    bool check_quota;  /* ERR_QUOTA if it does not fit */
+    bool independent;
+    /* LMTP: answer ERR_EXISTS, and store nothing, if this was delivered
+     * before.  All zero: no dedup. */
+    uint8_t dedup[16];
+};
+/* ERR_NOTFOUND (no such mailbox), ERR_QUOTA, ERR_LIMIT, ERR_EXISTS (dedup). */
+size_t
+txn_append(struct store_txn *txn, const struct txn_append *msg);
+
+enum txn_flag_mode { FLAGS_REPLACE, FLAGS_ADD, FLAGS_REMOVE };
+
+struct txn_flags {
+    mbid_t id;
+    const struct uidset *uids; /* those not there are passed over; copied */
+    enum txn_flag_mode mode;
+    uint32_t flags; /* within FLAGS_SETTABLE */
+    const struct span *keywords;
+    size_t nkeywords;
+    uint32_t keep; /* flags that REPLACE must not touch (missing rights) */
+    modseq_t unchanged_since; /* 0: no check; else messages changed since are
+                                 left alone and named in the result */
+    bool has_unchanged_since;
+};
+size_t
+txn_flags(struct store_txn *txn, const struct txn_flags *op);
+/* UIDs of the set that have \Deleted (or all of it if !ONLY_DELETED). */
+size_t
+txn_expunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
+            bool only_deleted);
+/* All or nothing.  MOVE expunges the sources in the same transaction.
+ * ERR_NOTFOUND (a mailbox), ERR_QUOTA. */
+size_t
+txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
+         mbid_t to, bool move, bool check_quota);
+/* VALUE NULL removes. */
+size_t
+txn_user(struct store_txn *txn, const char *user, uint8_t kind,
+         const char *name, const struct span *value);
+/* Limits of a root, which must be a mailbox; mailboxes below get it as theirs.
+ * REMOVE: they fall to the next root above. */
+size_t
+txn_quota(struct store_txn *txn, const char *root, uint64_t storage_bytes,
+          uint64_t messages, bool remove);
+
+/*
+ * Hand it to the writer.  DONE runs in the writer's thread (with no_threads: in
+ * store_step()) once it is durable and visible or refused; it then belongs to
+ * DONE, which frees it.  Codes of the whole: ERR_FENCED, ERR_READONLY,
+ * ERR_NOSPACE (temporary), ERR_CLOSED, ERR_IO (the instance stops), or the code
+ * of the operation that failed.
+ */
+typedef void
+txn_done(void *ctx, struct store_txn *txn);
+void
+store_submit(struct store *store, struct store_txn *txn, txn_done *done,
+             void *ctx);
+/* The same, waiting.  For tools and tests; never from a reactor. */
+enum errcode
+store_commit(struct store *store, struct store_txn *txn, struct error *err);
+
+/* What came of it, after DONE or store_commit(). */
+enum errcode
+txn_code(const struct store_txn *txn);
+const struct error *
+txn_error(const struct store_txn *txn);
+/* LSN of its last record; LSN_NONE if nothing had to be written. */
+lsn_t
+txn_lsn(const struct store_txn *txn);
+
+struct txn_result {
+    enum errcode code;
+    mbid_t id;             /* create: the mailbox */
+    uint32_t uidvalidity;  /* of the (target) mailbox */
+    struct uidset from;    /* copy: source UIDs in order */
+    struct uidset uids;    /* append, copy: UIDs given; flags: changed;
+                              expunge: gone */
+    struct uidset refused; /* flags: changed since (MODIFIED) */
+    modseq_t modseq;
+};
+const struct txn_result *
+txn_result(const struct store_txn *txn, size_t op);
+
+#endif
