@@ -11,6 +11,7 @@
 #define POLLUX_STORE_SEED_H
 
 #include "store/body.h"
+#include "store/store.h"
 
 /* Is the store without any history (position 0)? */
 bool
