@@ -110,7 +110,10 @@ env_rename(struct env *env, const char *from, const char *to,
 /* A file that is not there is fine. */
 MUST_CHECK enum errcode
 env_unlink(struct env *env, const char *path, struct error *err);
-/* With all parents; one that is there already is fine.  Mode 0700. */
+/*
+ * With all parents; one that is there already is fine.  Mode 0700.  Those that
+ * were made here are durable on return (their parents are synced).
+ */
 MUST_CHECK enum errcode
 env_mkdirs(struct env *env, const char *path, struct error *err);
 MUST_CHECK enum errcode
@@ -118,18 +121,23 @@ env_syncdir(struct env *env, const char *path, struct error *err);
 /* Errors count as "is not there"; use env_open where that would be wrong. */
 bool
 env_exists(struct env *env, const char *path);
-/* Names in directory PATH, sorted, each NUL-terminated in RET_NAMES. */
+/* Names in directory PATH, sorted, each with its NUL, added to RET_NAMES;
+ * ERR_LIMIT past its maximum. */
 MUST_CHECK enum errcode
 env_list(struct env *env, const char *path, struct buf *ret_names,
          struct error *err);
-/* The whole file, at most MAX bytes (ERR_LIMIT). */
+/* The whole file, at most MAX bytes (ERR_LIMIT), added to RET. */
 MUST_CHECK enum errcode
 env_read_file(struct env *env, const char *path, size_t max, struct buf *ret,
               struct error *err);
 /*
  * Replace the file PATH by CONTENT so that a crash leaves the old one or the
- * new one: temporary name, write, fsync, rename, directory sync.
+ * new one: temporary name, write, fsync, rename, directory sync.  On failure
+ * the old one stands (after a failed directory sync: either).  A crash may
+ * leave the temporary file, PATH ENV_TMP_MARK and 16 hex digits, behind; who
+ * owns the directory may delete such names when it starts.
  */
+#define ENV_TMP_MARK ".tmp-"
 MUST_CHECK enum errcode
 env_write_file_atomic(struct env *env, const char *path, struct span content,
                       struct error *err);

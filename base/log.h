@@ -6,8 +6,13 @@
  *
  * Never a password, never message text.  Values with blanks, quotes or control
  * bytes are to be given as %s inside quotes; control bytes and quotes in them
- * are escaped here, so that a line cannot be forged.  Thread-safe: one write(2)
- * or one syslog(3) a line.
+ * are escaped here, so that a line cannot be forged (a %s without quotes gets
+ * them where it needs them; so do not pass several pairs in one %s).  Widths of
+ * %s are ignored, precisions are not.  Thread-safe: one write(2) or one
+ * syslog(3) a line.  A line longer than 4 KiB is cut and ends in "cut=1".
+ *
+ * On stderr and in a file the event comes after time (UTC), program and level:
+ *   2026-03-01T12:00:00.123Z pollux/be[4711] notice csync.peer_lost peer=b2 ...
  */
 #ifndef POLLUX_BASE_LOG_H
 #define POLLUX_BASE_LOG_H
@@ -28,11 +33,14 @@ enum log_target { LOG_TO_STDERR, LOG_TO_FILE, LOG_TO_SYSLOG };
 /*
  * Where this process logs; set once by main before threads start.  IDENT is
  * the program with the instance's prefix ("pollux/be").  With LOG_TO_FILE, PATH
- * is appended to, and reopened by log_reopen() (SIGHUP).
+ * is appended to, and reopened by log_reopen() (SIGHUP; any thread, but not
+ * from the signal handler itself).  Until it is called, and after log_close(),
+ * notices and above go to stderr.  Errors: as env_open(), the target unchanged.
  */
 MUST_CHECK enum errcode
 log_open(enum log_target target, const char *path, const char *ident,
          enum log_level least, struct error *err);
+/* Where the file cannot be opened the old one is kept, and told so. */
 void
 log_reopen(void);
 void

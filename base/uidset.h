@@ -2,7 +2,8 @@
  * base/uidset.h - sets of UIDs as sorted, disjoint, non-adjacent ranges.
  *
  * Text form as in IMAP ("1:5,9"); binary form for log records: varint count,
- * then varint gap and varint length-1 of each range.
+ * then for each range varint gap (how many UIDs are missing before it) and
+ * varint length-1.  A set has exactly one binary form.
  */
 #ifndef POLLUX_BASE_UIDSET_H
 #define POLLUX_BASE_UIDSET_H
@@ -49,15 +50,17 @@ void
 uidset_format(const struct uidset *s, struct buf *out);
 /*
  * An IMAP sequence-set (RFC 9051, 9): numbers, ranges either way round, "*"
- * standing for STAR (a set with "*" and STAR 0 has nothing for it).  False if
- * it does not parse or has more than MAX_RANGES parts.  Adds to *S.
+ * standing for STAR (a range with "*" and STAR 0 stands for nothing).  False if
+ * it does not parse or has more than MAX_RANGES parts, and then *S is untouched.
+ * Adds to *S.  "$" (RFC 9051, 9) is for the caller.
  */
 MUST_CHECK bool
 uidset_parse(struct span text, uint32_t star, size_t max_ranges,
              struct uidset *s);
 void
 uidset_encode(const struct uidset *s, struct buf *out);
-/* Bad encodings set r->bad; at most MAX_RANGES ranges. */
+/* Replaces *S.  Bad encodings (adjacent ranges among them) set r->bad and leave
+ * *S empty; at most MAX_RANGES ranges. */
 void
 uidset_decode(struct rd *r, size_t max_ranges, struct uidset *s);
 
