@@ -1,0 +1,102 @@
+/*
+ * mime/text.h - from the bytes of a message to text: transfer encodings,
+ * charsets, encoded words, case, and searching.
+ *
+ * Charset conversion and case mapping are ICU's; neither depends on a locale.
+ */
+#ifndef POLLUX_MIME_TEXT_H
+#define POLLUX_MIME_TEXT_H
+
+#include "mime/message.h"
+
+/* Decodes a transfer encoding piece by piece.  Wrong input gives what can be
+ * made of it. */
+struct mime_decoder {
+    enum mime_encoding encoding;
+    uint32_t bits; /* base64: sextets so far */
+    unsigned nbits;
+    size_t npending; /* quoted-printable: '=' or blanks not yet decided */
+    uint8_t pending[80];
+};
+
+void
+mime_decoder_init(struct mime_decoder *d, enum mime_encoding encoding);
+/* Append to OUT what IN and the input before it decide. */
+void
+mime_decoder_push(struct mime_decoder *d, struct span in, struct buf *out);
+/* The input is over. */
+void
+mime_decoder_finish(struct mime_decoder *d, struct buf *out);
+
+/* The whole of IN decoded (RFC 2045, 6.7 and 6.8); 7bit, 8bit, binary and
+ * unknown are copied.  OUT's maximum bounds it. */
+void
+mime_decode(enum mime_encoding encoding, struct span in, struct buf *out);
+
+/* The value of a Content-Transfer-Encoding field; empty is 7bit. */
+enum mime_encoding
+mime_encoding_parse(struct span value);
+
+/* May SEARCH CHARSET name it? */
+bool
+mime_charset_known(struct span charset);
+
+/*
+ * Append IN as UTF-8.  An empty or unknown charset is taken for UTF-8 if the
+ * bytes are that, else for windows-1252; what cannot be converted becomes
+ * U+FFFD.  Returns whether CHARSET was known.
+ */
+bool
+mime_charset_to_utf8(struct span charset, struct span in, struct buf *out);
+
+/* Append a header value as UTF-8: unfolded, encoded words (RFC 2047, 2231 5)
+ * decoded, blanks between two of them gone; raw 8-bit bytes as above. */
+void
+mime_header_decode(struct span value, struct buf *out);
+
+/* Append UTF8 so that two texts are equal under i;unicode-casemap (RFC 5051)
+ * exactly if the results are, and sort as the results sort. */
+void
+mime_casemap(struct span utf8, struct buf *out);
+
+/*
+ * Append the base subject of RFC 5256, 2.1, of a raw Subject value, case kept.
+ * Returns whether something of a reply or forward was taken off.
+ */
+bool
+mime_base_subject(struct span value, struct buf *out);
+
+struct mime_needle; /* what a SEARCH looks for, prepared once */
+
+/* NEEDLE is UTF-8 (convert before).  An empty one is found everywhere. */
+struct mime_needle *
+mime_needle_new(struct span utf8);
+void
+mime_needle_free(struct mime_needle **needle);
+
+/* Does UTF-8 text contain it?  Case is ignored (i;unicode-casemap). */
+bool
+mime_needle_in(const struct mime_needle *needle, struct span utf8);
+
+/*
+ * SEARCH HEADER (RFC 3501, 6.4.4): has BLOCK a field NAME whose decoded value
+ * contains the needle?  SEARCH FROM, TO, CC, BCC, SUBJECT are this.
+ */
+bool
+mime_header_search(struct span block, struct span name,
+                   const struct mime_needle *needle);
+
+enum mime_search_where {
+    MIME_SEARCH_HEADER, /* any field of the message's header */
+    MIME_SEARCH_BODY,   /* SEARCH BODY: text parts decoded, headers of parts */
+    MIME_SEARCH_TEXT,   /* SEARCH TEXT: both */
+};
+
+/* Memory is bounded whatever the size; parts that are not text are not looked
+ * into. */
+bool
+mime_text_search(const struct mime_cache *cache, struct span raw,
+                 const struct mime_needle *needle,
+                 enum mime_search_where where);
+
+#endif
