@@ -43,6 +43,8 @@
 #define RECORD_BYTES_MAX ((1U << 20) + (256U << 10))
 #define FRAME_PAYLOAD_MAX (FRAME_GROUP_BYTES + RECORD_BYTES_MAX)
 #define FRAME_RECORDS_MAX 65536U
+/* A MODSEQ has 43 bits for the LSN; the margin is for the last frame. */
+#define FRAME_LSN_MAX ((UINT64_C(1) << MODSEQ_LSN_BITS) - 1 - FRAME_RECORDS_MAX)
 
 struct frame_head {
     uint32_t payload_bytes; /* without padding; at most FRAME_PAYLOAD_MAX */
@@ -70,20 +72,27 @@ frame_bytes(const struct frame_head *h)
 
 /*
  * Read a header off the front of IN.  PARSE_MORE: fewer than 64 bytes;
- * PARSE_BAD: not a frame header, wrong checksum, or over a limit.  The payload
- * need not be there.
+ * PARSE_BAD: not a frame header, wrong checksum, over a limit, another version,
+ * or durable_lsn not below first_lsn.  The payload need not be there.
  */
 enum parse
 frame_head_decode(struct span in, struct frame_head *ret);
 /* 64 bytes into OUT, with the header checksum. */
 void
 frame_head_encode(const struct frame_head *h, uint8_t *out);
+/* IN begins with a sound header of a version that we do not know: nothing that
+ * may be cut or skipped. */
+bool
+frame_head_is_newer(struct span in);
+uint64_t
+frame_payload_hash(struct span payload);
 /* What `chain` has to be after a frame whose chain is PREV. */
 uint64_t
 frame_chain(uint64_t prev, const struct frame_head *h);
 /*
- * A whole frame off the front of IN, its payload hash checked and its records
- * walked (lengths add up to the payload).  *RET_PAYLOAD points into IN.
+ * A whole frame off the front of IN, its payload hash and zero padding checked
+ * and its records walked (lengths add up to the payload).  *RET_PAYLOAD points
+ * into IN.
  */
 enum parse
 frame_decode(struct span in, struct frame_head *ret, struct span *ret_payload,
@@ -100,11 +109,18 @@ struct record {
     uint64_t offset; /* of the body within its payload */
 };
 
-/* Walk the records of PAYLOAD; start with *POS = 0.  False at the end. */
+/*
+ * Walk the records of PAYLOAD; start with *POS = 0 and give the same *RET each
+ * time, which numbers them.  False at the end.
+ */
 bool
 frame_next_record(const struct frame_head *h, struct span payload, size_t *pos,
                   struct record *ret);
-/* Append a record to a payload being built. */
+/* The records of PAYLOAD fill it exactly, and are as many as H says. */
+bool
+frame_records_sound(const struct frame_head *h, struct span payload);
+/* Append a record to a payload being built; whole, or not at all (buf.full).
+ * BODY is at most RECORD_BYTES_MAX - RECORD_HEADER_BYTES. */
 void
 frame_add_record(struct buf *payload, uint8_t type, uint8_t version,
                  struct span body);
@@ -112,7 +128,19 @@ frame_add_record(struct buf *payload, uint8_t type, uint8_t version,
 #define SEGMENT_HEADER_BYTES 4096U
 #define SEGMENT_VERSION 1U
 
-/* First block of every segment file; golden bytes in tests. */
+/*
+ * First block of every segment file; golden bytes in tests:
+ *
+ *   0  8 bytes "PLXSEG\0\0"   56 u64 first_lsn (= prev_lsn + 1)
+ *   8  u32 version            64 u64 prev_lsn
+ *  12  u32 epoch              72 u64 prev_chain
+ *  16  16 bytes cluster       80 u64 created_us
+ *  32  16 bytes instance      88 zeros
+ *  48  u64 number           4088 u64 xxh3-64 of bytes 0..4087
+ *
+ * Magic, version and checksum stay where they are in every version to come.
+ * What a header says of prev_lsn was durable before the header was written.
+ */
 struct segment_head {
     struct instid cluster;
     struct instid instance; /* who wrote this copy */

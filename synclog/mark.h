@@ -34,7 +34,11 @@ struct synclog_mark {
     uint8_t instance[INSTANCE_ID_BYTES];
 };
 
-/* Map DIR/mark read-only from another process.  ERR_NOTFOUND, ERR_VERSION. */
+/*
+ * Map DIR/mark read-only from another process.  ERR_NOTFOUND (no writer was
+ * ever here), ERR_VERSION, ERR_IO.  The page stays valid until it is detached,
+ * whatever the writer does; when writer_pid is 0 only the durable fields count.
+ */
 MUST_CHECK enum errcode
 mark_attach(const char *dir, const struct synclog_mark **ret,
             struct error *err);
@@ -43,7 +47,10 @@ mark_detach(const struct synclog_mark **mark);
 /* Writer: something changed; wake everyone who waits. */
 void
 mark_wake(struct synclog_mark *mark);
-/* Wait until seq differs from SEEN, at most TIMEOUT_MS; returns the new seq. */
+/*
+ * Wait until seq differs from SEEN, at most TIMEOUT_MS; returns the new seq.
+ * Read seq, then look whether there is work, and only then wait for that seq.
+ */
 uint32_t
 mark_wait(const struct synclog_mark *mark, uint32_t seen, int timeout_ms);
 

@@ -16,7 +16,8 @@ struct synclog_reader;
  * history).  MARK bounds what is given out.
  * Errors: ERR_GAP (AFTER+1 is not in the log any more, or the log begins
  * later, or AFTER is beyond what is durable, or inside a frame), ERR_CORRUPT,
- * ERR_IO.
+ * ERR_VERSION, ERR_NOTFOUND (no such directory), ERR_AGAIN (it was trimmed
+ * again and again while we looked), ERR_IO.
  */
 MUST_CHECK enum errcode
 reader_open(struct env *env, const char *dir, const struct synclog_mark *mark,
@@ -27,7 +28,8 @@ reader_close(struct synclog_reader **r);
  * The next whole frames, at least one and at most about MAX_BYTES, as they lie
  * in the file (heartbeats left out); empty if nothing more is durable.
  * *RET_LAST and *RET_TIME_US are the last record's LSN and commit time.  The
- * bytes are valid until the next call.  ERR_GAP: trimmed under us.
+ * bytes are valid until the next call.  ERR_GAP: trimmed under us; ERR_CORRUPT,
+ * ERR_VERSION, ERR_IO.  After a failure the reader is where it was.
  */
 MUST_CHECK enum errcode
 reader_next(struct synclog_reader *r, size_t max_bytes, struct span *ret_frames,

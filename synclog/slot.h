@@ -50,24 +50,34 @@ struct synclog_slot {
     char text[SLOT_TEXT_BYTES];     /* why, for a person */
 };
 
-/* Map DIR/slots/NAME, made if WRITE and absent.  ERR_NOTFOUND, ERR_VERSION. */
+/*
+ * Map DIR/slots/NAME, made if WRITE and absent.  A name is 1 to 64 letters,
+ * digits, '-', '_' and '.', not a '.' first.  ERR_NOTFOUND, ERR_VERSION (not a
+ * slot that this version knows), ERR_BADNAME, ERR_LIMIT (path), ERR_IO,
+ * ERR_NOSPACE.
+ */
 MUST_CHECK enum errcode
 slot_attach(const char *dir, const char *name, bool write,
             struct synclog_slot **ret, struct error *err);
 void
 slot_detach(struct synclog_slot **slot);
+/* One writer a slot.  TEXT is cut at SLOT_TEXT_BYTES - 1; WALL_US is taken for
+ * state_wall_us if the state changes. */
 void
 slot_set_state(struct synclog_slot *slot, enum slot_state state,
                const char *text, uint64_t wall_us);
-/* Copies the text consistently. */
+/* Copies the text consistently; a writer that died while it wrote is waited for
+ * only so long.  Always NUL-terminated. */
 void
 slot_get_text(const struct synclog_slot *slot, char out[SLOT_TEXT_BYTES]);
+/* "streaming"; "unknown" for a number that is none of ours. */
 const char *
 slot_state_name(enum slot_state state);
 /* Remember it on disk (msync). */
 MUST_CHECK enum errcode
 slot_sync(struct synclog_slot *slot, struct error *err);
-/* The names of all slots in DIR, NUL-terminated, sorted. */
+/* Add the names of all slots in DIR to RET_NAMES, each with its NUL, sorted;
+ * none is fine. */
 MUST_CHECK enum errcode
 slot_list(struct env *env, const char *dir, struct buf *ret_names,
           struct error *err);

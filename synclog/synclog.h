@@ -8,7 +8,8 @@
  *
  * Invariants
  *  L1  LSNs are dense, epochs never fall, chains fit: checked when read.
- *  L2  a frame is not written before the sync of the frame before returned.
+ *  L2  a frame is not written before the sync of the frame before returned, or
+ *      it carries a durable_lsn below that frame.
  *  L3  nothing follows a failed write or sync: the log is dead until reopened.
  *  L4  durable_lsn in a frame is what its writer knew to be durable on its own
  *      disk; so a bad frame at LSN x with a good one behind it that says
@@ -34,9 +35,11 @@ struct synclog_config {
     struct instid cluster;  /* refused if the log is of another one */
     struct instid instance;
     /* The log begins behind this position if it is empty: {0,0} for a new
-     * history, the snapshot's place after seeding. */
+     * history, the snapshot's place after seeding.  A log that holds nothing
+     * and begins before `start` is made anew; any other keeps its own place. */
     struct logpos start;
     uint64_t start_chain;
+    bool no_helper; /* no thread that makes the next segment ahead of time */
 };
 
 /* What opening found and did. */
@@ -46,7 +49,7 @@ struct synclog_recovery {
     uint64_t last_time_us; /* its commit time, 0 if none */
     lsn_t first_lsn;       /* oldest record that can be read, 0 if none */
     uint64_t torn_bytes;   /* cut from the tail, kept in torn_path */
-    char torn_path[256];
+    char torn_path[256];   /* cut short if DIR is very long */
 };
 
 /*
@@ -76,6 +79,7 @@ struct synclog_place {
  * segment is taken if need be.  The writer needs it because the state names
  * the places of bodies.  ERR_NOSPACE: no segment could be made ready; nothing
  * is harmed and a later call may succeed.  ERR_IO: the log is dead (L3).
+ * The place holds until the next frame, heartbeat or synclog_begin().
  */
 MUST_CHECK enum errcode
 synclog_begin(struct synclog *log, size_t max_bytes, struct synclog_place *ret,
@@ -83,8 +87,11 @@ synclog_begin(struct synclog *log, size_t max_bytes, struct synclog_place *ret,
 
 /*
  * Write one frame with the NRECORDS records in PAYLOAD (frame_add_record) at
- * the place that synclog_begin() gave.  Not durable yet.
- * Errors: ERR_LIMIT (over max_bytes), ERR_IO and ERR_NOSPACE (dead, L3).
+ * the place that synclog_begin() gave.  Not durable yet.  EPOCH may not fall;
+ * NRECORDS is at least 1 and at most FRAME_RECORDS_MAX.
+ * Errors: ERR_LIMIT (over max_bytes or FRAME_PAYLOAD_MAX: nothing written),
+ * ERR_IO (dead, L3; so is a full disk here, which cannot be: space was
+ * allocated).
  */
 MUST_CHECK enum errcode
 synclog_append(struct synclog *log, epoch_t epoch, uint64_t time_us,
@@ -94,8 +101,9 @@ synclog_append(struct synclog *log, epoch_t epoch, uint64_t time_us,
  * Replica: write whole frames FRAMES (at most max_bytes of synclog_begin(),
  * headers included less the first) as they came, each checked: next LSN,
  * epoch not below ours, chain, hashes.  Only durable_lsn is made ours.
- * ERR_GAP (not our next LSN), ERR_HISTORY (chain or epoch), ERR_CORRUPT (hash),
- * ERR_IO.  On the first three nothing is written.
+ * ERR_GAP (not our next LSN), ERR_HISTORY (chain or epoch), ERR_CORRUPT (hash,
+ * or not whole frames), ERR_VERSION (a newer frame), ERR_LIMIT (over
+ * max_bytes), ERR_IO.  Only with ERR_IO something may have been written.
  */
 MUST_CHECK enum errcode
 synclog_append_frames(struct synclog *log, struct span frames,
@@ -108,7 +116,9 @@ synclog_sync(struct synclog *log, struct error *err);
 
 /*
  * If something was synced since the last frame, write (not sync) a heartbeat
- * that proves it.  Called when the writer has been idle for a moment.
+ * that proves it.  Called when the writer has been idle for a moment.  Without
+ * room left in the segment none is written: the next segment's header proves
+ * the same.  ERR_IO: dead (L3).
  */
 MUST_CHECK enum errcode
 synclog_heartbeat(struct synclog *log, struct error *err);
@@ -124,7 +134,8 @@ synclog_mark(struct synclog *log);
 
 /*
  * Read N bytes at OFFSET of segment SEGMENT's file (bodies).  Any thread; file
- * handles are kept open.  ERR_GAP: no such segment (any more).
+ * handles are kept open.  ERR_GAP: no such segment (any more); ERR_CORRUPT: the
+ * segment ends before; ERR_IO.
  */
 MUST_CHECK enum errcode
 synclog_pread(struct synclog *log, uint64_t segment, uint64_t offset, void *to,
@@ -132,12 +143,13 @@ synclog_pread(struct synclog *log, uint64_t segment, uint64_t offset, void *to,
 
 /*
  * Let go of segments whose last record is below KEEP_FROM; never the current
- * one.  Oldest first, so that a crash leaves a gap-free suffix.
+ * one.  Oldest first, so that a crash leaves a gap-free suffix.  Any thread.
+ * After ERR_IO it may be tried again; the log is not dead.
  */
 MUST_CHECK enum errcode
 synclog_trim(struct synclog *log, lsn_t keep_from, unsigned *ret_removed,
              struct error *err);
-/* Bytes of all segment files. */
+/* Bytes of all segment files.  Any thread. */
 uint64_t
 synclog_bytes(const struct synclog *log);
 
@@ -145,7 +157,9 @@ synclog_bytes(const struct synclog *log);
  * Walk all frames of the log in DIR, open or not, and check everything (L1,
  * hashes, records), calling EACH for every frame if not NULL.  For `synclog
  * verify` and `dump`.  ERR_CORRUPT names segment and offset of the first
- * damage; a torn tail is reported through *RET_TORN_BYTES only.
+ * damage; a torn tail is reported through *RET_TORN_BYTES only (while a writer
+ * runs that may be the frame it is writing).  ERR_AGAIN: trimmed while we read;
+ * ERR_NOTFOUND: no log there.
  */
 MUST_CHECK enum errcode
 synclog_verify(struct env *env, const char *dir,
