@@ -73,6 +73,12 @@ sys_open(struct env *env, const char *path, enum envopen how,
 
     if (fd < 0)
         return -errno;
+    /* Reading, a directory could be opened: a file it is not. */
+    struct stat st;
+    if (how == ENV_READ && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        close(fd);
+        return -EISDIR;
+    }
     struct sysfile *sf = xcalloc(1, sizeof(*sf));
     envfile_init(&sf->f, env, path);
     sf->fd = fd;
