@@ -34,6 +34,11 @@ reader_close(struct synclog_reader **r);
 MUST_CHECK enum errcode
 reader_next(struct synclog_reader *r, size_t max_bytes, struct span *ret_frames,
             lsn_t *ret_last, uint64_t *ret_time_us, struct error *err);
+/* Where the frames of the last reader_next() lie: segment, and offset of the
+ * first one's header in its file.  They lie there one behind the other. */
+void
+reader_place(const struct synclog_reader *r, uint64_t *ret_segment,
+             uint64_t *ret_offset);
 /* Chain and epoch after the last frame given (or at AFTER, at the start). */
 uint64_t
 reader_chain(const struct synclog_reader *r);

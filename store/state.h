@@ -1,0 +1,202 @@
+/*
+ * store/state.h - the state as the writer sees it: what is in the key-value
+ * store, with what the group under way has changed on top.
+ *
+ * One thread at a time (the writer; recovery before it starts).  Heads, quota
+ * rows and user digests that a group touches are kept decoded and become rows
+ * when a frame is complete, so many messages to one mailbox cost one head.
+ * A transaction that fails half way is taken back by its savepoint.
+ */
+#ifndef POLLUX_STORE_STATE_H
+#define POLLUX_STORE_STATE_H
+
+#include "store/body.h"
+#include "store/rows.h"
+
+/* A mailbox head being worked on. */
+struct head {
+    struct mailbox mb;
+    bool exists;       /* false: purged, or its creation was taken back */
+    bool dirty;        /* differs from the row since the last state_settle() */
+    bool changed;      /* in this group: whoever watches is told */
+    bool in_undo;      /* the savepoint has a copy */
+    uint64_t row_hash; /* of the row as settled; 0: there is none */
+    const char *row_owner; /* to whose digest it went */
+    struct uidset touched; /* UIDs with a row in the batch */
+    struct head *next;     /* in its bucket */
+    struct head *all;      /* in the list of all */
+};
+
+struct quota_head {
+    const char *root;
+    struct quota q;
+    bool exists, dirty, in_undo;
+    uint64_t row_hash;
+    struct quota_head *next;
+};
+
+struct owner {
+    const char *name;
+    uint64_t digest;
+    uint64_t settled; /* as the row has it */
+    struct owner *next;
+};
+
+#define HEAD_BUCKETS 256U
+
+struct undo;
+
+struct state {
+    struct kv *kv;
+    struct kv_batch *batch;
+    struct arena arena;   /* lives for a group */
+    struct arena scratch; /* lives for an operation or a record */
+    struct head *heads[HEAD_BUCKETS];
+    struct head *all_heads;
+    struct quota_head *quotas;
+    struct owner *owners;
+    uint64_t root; /* digest as of the last state_settle() */
+    uint32_t validity;
+    struct epoch_entry *epochs;
+    size_t nepochs;
+    bool list_changed; /* the mailbox list, in this group */
+    bool has_bodies;   /* LOCAL_BODIES is there */
+    bool undoing;      /* a savepoint is set */
+    struct undo *undo;
+    unsigned mutants;
+};
+
+/* Take counters and digests from what KV holds; ERR_CORRUPT if the digests of
+ * the users do not give ROOT. */
+MUST_CHECK enum errcode
+state_init(struct state *st, struct kv *kv, uint64_t root, struct error *err);
+void
+state_free(struct state *st);
+/* The batch has been written (or is to be forgotten): an empty overlay. */
+void
+state_clear(struct state *st);
+/* Forget the group: also take back what is kept outside of rows. */
+MUST_CHECK enum errcode
+state_discard(struct state *st, uint64_t root, struct error *err);
+
+/* From here on changes can be taken back; ends the savepoint before. */
+void
+state_mark(struct state *st);
+MUST_CHECK enum errcode
+state_rollback(struct state *st, struct error *err);
+
+/* ---- reading through the overlay ------------------------------------- */
+
+/* ERR_NOTFOUND; the value lives in the arena A. */
+MUST_CHECK enum errcode
+state_get(struct state *st, struct span key, struct arena *a, struct span *ret,
+          struct error *err);
+/* *RET NULL: no such mailbox. */
+MUST_CHECK enum errcode
+state_head(struct state *st, mbid_t id, struct head **ret, struct error *err);
+/* 0: none of that name. */
+MUST_CHECK enum errcode
+state_lookup(struct state *st, const char *name, mbid_t *ret,
+             struct error *err);
+/* *RET NULL: no quota there. */
+MUST_CHECK enum errcode
+state_quota(struct state *st, const char *root, struct quota_head **ret,
+            struct error *err);
+/* The root that a mailbox of this name has or would get; "": none. */
+MUST_CHECK enum errcode
+state_quota_root(struct state *st, const char *name, const char **ret,
+                 struct error *err);
+/* ERR_NOTFOUND; keywords live in A. */
+MUST_CHECK enum errcode
+state_message(struct state *st, mbid_t id, uint32_t uid, struct arena *a,
+              struct message *ret, struct error *err);
+/* Keys that begin with PREFIX, sorted, in A: for rare walks. */
+MUST_CHECK enum errcode
+state_keys(struct state *st, struct span prefix, struct arena *a,
+           struct span **ret, size_t *ret_n, struct error *err);
+
+/* Rows of a mailbox in UID order, tombstones too. */
+struct state_iter {
+    struct state *st;
+    struct head *head;
+    struct kv_iter *kv;
+    bool kv_valid;
+    uint32_t kv_uid;
+    struct span kv_value;
+    uint32_t next; /* the least UID to come */
+};
+
+void
+state_iter_open(struct state *st, struct head *head, struct state_iter *ret);
+/* The next row with a UID >= FROM; false at the end or on an error.  Keywords
+ * live in A. */
+MUST_CHECK bool
+state_iter_next(struct state_iter *it, uint32_t from, struct arena *a,
+                struct message *ret, enum errcode *rc, struct error *err);
+void
+state_iter_close(struct state_iter *it);
+
+/* ---- changing --------------------------------------------------------- */
+
+/* Any row that is in no digest. */
+void
+state_put(struct state *st, struct span key, struct span value);
+void
+state_delete(struct state *st, struct span key);
+/* A row of OWNER's digest. */
+MUST_CHECK enum errcode
+state_put_row(struct state *st, const char *owner, struct span key,
+              struct span value, struct error *err);
+MUST_CHECK enum errcode
+state_delete_row(struct state *st, const char *owner, struct span key,
+                 struct error *err);
+/* HEAD is about to change (or to vanish). */
+void
+state_touch_head(struct state *st, struct head *head);
+void
+state_touch_quota(struct state *st, struct quota_head *q);
+/* A head for a mailbox that is being created, touched. */
+struct head *
+state_new_head(struct state *st, mbid_t id);
+MUST_CHECK enum errcode
+state_new_quota(struct state *st, const char *root, struct quota_head **ret,
+                struct error *err);
+/* A message's row, its index rows and its mailbox's counters and digest: OLD
+ * (NULL: there was none) becomes NEW (NULL: it goes). */
+void
+state_change_message(struct state *st, struct head *head,
+                     const struct message *old, const struct message *new_row);
+void
+state_add_epoch(struct state *st, const struct epoch_entry *entry);
+void
+state_raise_validity(struct state *st, uint32_t validity);
+
+/* A frame is complete: heads, quotas and digests become rows; *RET_ROOT is the
+ * digest of all. */
+MUST_CHECK enum errcode
+state_settle(struct state *st, uint64_t *ret_root, struct error *err);
+
+/* ---- apply ------------------------------------------------------------ */
+
+/* Where a record's body lies, for the bodies in it. */
+struct apply_place {
+    uint64_t segment;
+    uint64_t payload_offset; /* of the frame's payload */
+    uint64_t time_us;        /* the frame's */
+};
+
+/*
+ * What a record does to the state: the same on the master, in recovery and on
+ * a replica.  Reads REC and ST, nothing else.  ERR_CORRUPT (it does not decode,
+ * or speaks of what is not there), ERR_VERSION, ERR_IO.
+ */
+MUST_CHECK enum errcode
+store_apply(struct state *st, const struct record *rec,
+            const struct apply_place *place, struct error *err);
+/* All records of a frame, then state_settle(). */
+MUST_CHECK enum errcode
+store_apply_frame(struct state *st, const struct frame_head *h,
+                  struct span payload, const struct apply_place *place,
+                  uint64_t *ret_root, struct error *err);
+
+#endif
