@@ -616,6 +616,14 @@ test_failed_sync_loses_what_it_calls_clean(void **state)
     assert_int_equal(env_pwrite(f, "newer", 5, 0, &err), ERR_OK);
     assert_int_equal(env_fdatasync(f, &err), ERR_OK);
     assert_outcomes(PATHS("/f"), OUTCOMES("newer"));
+    /* The same for a size that was lost. */
+    env_sim_fail_sync(sim, 1, EIO);
+    assert_int_equal(env_pwrite(f, "est", 3, 4, &err), ERR_OK);
+    assert_int_equal(env_fdatasync(f, &err), ERR_IO);
+    assert_outcomes(PATHS("/f"), OUTCOMES("newer"));
+    assert_int_equal(env_pwrite(f, "est", 3, 4, &err), ERR_OK);
+    assert_int_equal(env_fdatasync(f, &err), ERR_OK);
+    assert_outcomes(PATHS("/f"), OUTCOMES("neweest"));
     env_sim_fail_sync(sim, 1, EIO);
     env_sim_fail_sync(sim, 0, 0);
     assert_int_equal(env_fsync(f, &err), ERR_OK);
