@@ -7,6 +7,7 @@
 #define POLLUX_CSYNC_DLIST_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/error.h"
 #include "base/ids.h"
 #include "base/rd.h"
@@ -83,7 +84,6 @@ struct dlist_printer {
     enum dlist_side side;
     bool need_blank;
     unsigned depth;
-    uint64_t is_kv; /* bit per depth */
 };
 void
 dlist_print_begin(struct dlist_printer *p, struct buf *out,

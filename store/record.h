@@ -16,6 +16,10 @@
 #include "store/types.h"
 #include "synclog/frame.h"
 
+/* Raised whenever a record type or a version of one is added: a replica that
+ * knows less than its master writes refuses to follow. */
+#define RECORD_FORMAT 1U
+
 enum record_type {
     REC_EPOCH = 1,   /* a promotion: first record of its epoch */
     REC_MAILBOX = 2, /* a mailbox is created */

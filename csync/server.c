@@ -1,0 +1,930 @@
+/*
+ * csync/server.c - the service on the csync port and the control socket:
+ * greeting, login, and the commands that are lines.
+ *
+ * One command at a time: while one is on a worker, input is paused, so answers
+ * come in order whatever the client pipelines.  Once LOG STREAM, LOG SEED or
+ * LOG EXPORT is answered, the connection speaks messages (csync/take.c,
+ * csync/give.c) until it ends.
+ */
+#include "csync/server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "csync/session.h"
+#include "net/lineread.h"
+#include "store/record.h"
+
+/* Before login a line is a command word and a SASL response. */
+#define LOGIN_LINE_MAX (SASL_STEP_BYTES * 4 / 3 + 128)
+
+struct csync_server {
+    struct csync_server_options options;
+};
+
+const struct csync_instance *
+session_instance(const struct csync_session *s)
+{
+    return &s->server->options.instance;
+}
+
+/* ---- jobs -------------------------------------------------------------- */
+
+static void
+session_free(struct csync_session *s)
+{
+    take_end(s);
+    give_end(s);
+    saslsrv_free(&s->sasl);
+    saslsrv_step_clear(&s->step);
+    buf_free(&s->work_out);
+    arena_free(&s->arena);
+    free(s);
+}
+
+void
+session_job_begin(struct csync_session *s)
+{
+    s->jobs++;
+    reactor_hold(s->reactor);
+}
+
+bool
+session_job_end(struct csync_session *s)
+{
+    ENSURE(s->jobs > 0);
+    s->jobs--;
+    reactor_release(s->reactor);
+    if (s->conn != NULL || s->jobs > 0)
+        return s->conn == NULL;
+    session_free(s);
+    return true;
+}
+
+static void
+run_work(void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    s->work(s);
+}
+
+static void
+work_done(void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    if (session_job_end(s))
+        return;
+    conn_resume_input(s->conn);
+    s->after(s);
+}
+
+void
+session_run(struct csync_session *s, void (*work)(struct csync_session *s),
+            void (*after)(struct csync_session *s))
+{
+    s->work = work;
+    s->after = after;
+    s->work_code = ERR_OK;
+    s->work_err = (struct error){0};
+    buf_clear(&s->work_out);
+    conn_pause_input(s->conn);
+    session_job_begin(s);
+    reactor_work(s->reactor, run_work, work_done, s);
+}
+
+/* ---- answers ----------------------------------------------------------- */
+
+void
+session_send(struct csync_session *s, uint8_t type, struct span payload)
+{
+    uint8_t header[LOGMSG_HEADER_BYTES];
+
+    logmsg_header(type, (uint32_t)payload.n, header);
+    conn_write(s->conn, span_of(header, sizeof(header)));
+    conn_write(s->conn, payload);
+}
+
+void
+session_fail(struct csync_session *s, enum errcode code,
+             const struct error *err)
+{
+    AUTO(buf_free) struct buf out = BUF_INIT;
+
+    log_warn(&s->log, "csync.failed", "code=%s why=\"%s\"", errcode_name(code),
+             err->text);
+    buf_add_byte(&out, (uint8_t)code);
+    buf_add_str(&out, err->text);
+    session_send(s, LOGMSG_ERROR, buf_span(&out));
+    conn_close_after_flush(s->conn);
+}
+
+/* The first word of a NO; csync/client.c reads them back. */
+static const char *
+refusal_word(enum errcode code)
+{
+    switch (code) {
+    case ERR_HISTORY:
+        return "POLLUX-HISTORY";
+    case ERR_FENCED:
+        return "POLLUX-FENCED";
+    case ERR_READONLY:
+        return "POLLUX-ROLE";
+    case ERR_GAP:
+        return "POLLUX-GAP";
+    case ERR_CONFLICT:
+    case ERR_EXISTS:
+        return "POLLUX-CONFLICT";
+    case ERR_VERSION:
+        return "POLLUX-VERSION";
+    case ERR_CORRUPT:
+        return "POLLUX-CORRUPT";
+    case ERR_NOSPACE:
+        return "POLLUX-NOSPACE";
+    case ERR_BUSY:
+        return "POLLUX-BUSY";
+    case ERR_NOTFOUND:
+        return "POLLUX-NOTFOUND";
+    case ERR_UNSUPPORTED:
+        return "POLLUX-UNSUPPORTED";
+    case ERR_AGAIN:
+    case ERR_TIMEOUT:
+        return "POLLUX-AGAIN";
+    case ERR_OK:
+    case ERR_LIMIT:
+    case ERR_PROTO:
+    case ERR_SYNTAX:
+    case ERR_IO:
+    case ERR_CLOSED:
+    case ERR_AUTH:
+    case ERR_DENIED:
+    case ERR_QUOTA:
+    case ERR_BADNAME:
+        break;
+    }
+    return "POLLUX-ERROR";
+}
+
+void
+session_refuse(struct csync_session *s, enum errcode code,
+               const struct error *err)
+{
+    AUTO(buf_free) struct buf text = BUF_INIT;
+
+    buf_add_str(&text, err->text);
+    for (size_t i = 0; i < text.n; i++)
+        if (text.p[i] < ' ')
+            text.p[i] = ' '; /* one line, whatever the reason says */
+    log_info(&s->log, "csync.refused", "code=%s why=\"%s\"", errcode_name(code),
+             err->text);
+    conn_writef(s->conn, "NO %s %s\r\n", refusal_word(code), buf_cstr(&text));
+}
+
+static void
+greet(struct csync_session *s)
+{
+    const struct csync_server_options *o = &s->server->options;
+    AUTO(buf_free) struct buf mechs = BUF_INIT;
+
+    if (!s->authenticated) {
+        saslsrv_mechs(s->sasl, &mechs);
+        if (mechs.n > 0)
+            conn_writef(s->conn, "* SASL %s\r\n", buf_cstr(&mechs));
+        if (o->tls != NULL && !conn_is_tls(s->conn) && !o->is_control)
+            conn_write_str(s->conn, "* STARTTLS\r\n");
+        if (!conn_is_tls(s->conn) && !conn_is_deflate(s->conn) &&
+            !o->is_control)
+            conn_write_str(s->conn, "* COMPRESS DEFLATE\r\n");
+    }
+    conn_writef(s->conn, "* POLLUX-LOG %u\r\n* OK %s Pollux sync server %s\r\n",
+                LOGPROTO_VERSION, o->servername, POLLUX_VERSION);
+}
+
+/* ---- login ------------------------------------------------------------- */
+
+static bool
+is_admin(const struct csync_server *server, const char *user)
+{
+    const char *const *admin = server->options.admins;
+
+    for (; admin != NULL && *admin != NULL; admin++)
+        if (strcmp(*admin, user) == 0)
+            return true;
+    return false;
+}
+
+static bool
+new_sasl(struct csync_session *s)
+{
+    const struct csync_server_options *o = &s->server->options;
+    char local[CONN_NAME_BYTES];
+    char peer[CONN_NAME_BYTES];
+    struct tls_info tls = {0};
+    bool has_tls = conn_tls_info(s->conn, &tls);
+    struct error err = {0};
+
+    conn_local_name(s->conn, local);
+    conn_peer_name(s->conn, peer);
+    struct saslsrv_options options = {
+        .service = "csync",
+        .hostname = o->servername,
+        .local_name = local,
+        .peer_name = peer,
+        .tls_bits = has_tls ? tls.bits : 0,
+        .external_id = has_tls && tls.peer_verified ? tls.peer_cn : NULL,
+        .allow_plain = o->allow_plaintext,
+    };
+    saslsrv_free(&s->sasl);
+    if (saslsrv_new(&options, &s->sasl, &err) == ERR_OK)
+        return true;
+    log_error(&s->log, "csync.sasl", "why=\"%s\"", err.text);
+    conn_close(s->conn);
+    return false;
+}
+
+static void
+logged_in(struct csync_session *s)
+{
+    const char *user = saslsrv_authorized(s->sasl);
+
+    s->authenticated = true;
+    s->permitted = is_admin(s->server, user);
+    s->phase = PHASE_COMMAND;
+    conn_set_deadline_ms(s->conn, 0);
+    conn_set_timeout_ms(s->conn, s->server->options.idle_timeout_ms);
+    log_info(&s->log, "csync.login", "user=\"%s\" mech=%s permitted=%s", user,
+             saslsrv_mech(s->sasl), s->permitted ? "yes" : "no");
+    conn_write_str(s->conn, "OK Success (no protection)\r\n");
+}
+
+static void
+write_challenge(struct csync_session *s)
+{
+    AUTO(buf_free) struct buf out = BUF_INIT;
+
+    sasl_encode_base64(buf_span(&s->step.output), &out);
+    conn_writef(s->conn, "+ %s\r\n", buf_cstr(&out));
+}
+
+static void
+login_failed(struct csync_session *s)
+{
+    log_notice(&s->log, "csync.badlogin", "why=\"%s\"", s->step.err.text);
+    s->phase = PHASE_COMMAND;
+    conn_write_str(s->conn, "NO authentication failure\r\n");
+    (void)new_sasl(s);
+}
+
+static void
+sasl_stepped(void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    if (session_job_end(s))
+        return;
+    conn_resume_input(s->conn);
+    switch (s->step.outcome) {
+    case SASL_MORE:
+        s->phase = PHASE_SASL;
+        write_challenge(s);
+        break;
+    case SASL_SUCCESS:
+        if (s->step.output.n == 0) {
+            logged_in(s);
+            break;
+        }
+        s->phase = PHASE_SASL_LAST;
+        write_challenge(s);
+        break;
+    case SASL_FAILED:
+        login_failed(s);
+        break;
+    }
+}
+
+static void
+sasl_step(struct csync_session *s)
+{
+    s->step.s = s->sasl;
+    conn_pause_input(s->conn);
+    session_job_begin(s);
+    saslsrv_run(s->reactor, &s->step, sasl_stepped, s);
+}
+
+static void
+cmd_authenticate(struct csync_session *s, struct span rest)
+{
+    ptrdiff_t blank = span_find_byte(rest, ' ', 0);
+    struct span mech = blank < 0 ? rest : span_sub(rest, 0, (size_t)blank);
+    struct span initial =
+        blank < 0 ? SPAN_EMPTY : span_trim(span_skip(rest, (size_t)blank));
+
+    if (s->authenticated) {
+        conn_write_str(s->conn, "BAD already authenticated\r\n");
+        return;
+    }
+    if (mech.n == 0 || mech.n >= sizeof(s->step.mech)) {
+        conn_write_str(s->conn, "BAD which mechanism?\r\n");
+        return;
+    }
+    saslsrv_step_clear(&s->step);
+    s->step = (struct saslsrv_step){.has_initial = initial.n > 0};
+    memcpy(s->step.mech, mech.p, mech.n);
+    s->step.input.max = SASL_STEP_BYTES;
+    if (initial.n > 0 && !span_eq_str(initial, "=") &&
+        !sasl_decode_base64(initial, &s->step.input)) {
+        conn_write_str(s->conn, "BAD initial response is not base64\r\n");
+        return;
+    }
+    sasl_step(s);
+}
+
+static void
+sasl_response(struct csync_session *s, struct span line)
+{
+    if (s->phase == PHASE_SASL_LAST) {
+        if (line.n == 0)
+            logged_in(s);
+        else
+            login_failed(s);
+        return;
+    }
+    saslsrv_step_clear(&s->step);
+    s->step = (struct saslsrv_step){.input = BUF_MAX(SASL_STEP_BYTES)};
+    if (span_eq_str(line, "*") || !sasl_decode_base64(line, &s->step.input)) {
+        error_set(&s->step.err, ERR_PROTO, "cancelled, or not base64");
+        login_failed(s);
+        return;
+    }
+    sasl_step(s);
+}
+
+/* ---- LOG and NODE ------------------------------------------------------ */
+
+static void
+print_status(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    AUTO(buf_free) struct buf out = BUF_INIT;
+    struct logstatus status = {0};
+
+    i->status(i->ctx, &s->arena, &status);
+    buf_add_str(&out, "* ");
+    logstatus_print(&status, DLIST_SERVER, &out);
+    buf_add_str(&out, "\r\nOK success\r\n");
+    conn_write(s->conn, buf_span(&out));
+}
+
+static void
+answer_status(struct csync_session *s)
+{
+    if (s->work_code != ERR_OK)
+        session_refuse(s, s->work_code, &s->work_err);
+    else
+        print_status(s);
+}
+
+static void
+answer_plain(struct csync_session *s)
+{
+    if (s->work_code != ERR_OK) {
+        session_refuse(s, s->work_code, &s->work_err);
+        return;
+    }
+    conn_write(s->conn, buf_span(&s->work_out));
+    conn_write_str(s->conn, "OK success\r\n");
+}
+
+static enum errcode
+missing(struct csync_session *s, const char *key)
+{
+    return error_set(&s->work_err, ERR_PROTO, "%.*s without a usable %s",
+                     SPAN_FMT(s->verb), key);
+}
+
+/* CLUSTER, INSTANCE, EPOCH; ours to check that we speak the same. */
+static enum errcode
+ask_follow(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    struct instid cluster;
+    struct instid instance;
+    uint32_t epoch = 0;
+    uint32_t format = 0;
+
+    if (!dlist_get_instid(s->args, "CLUSTER", &cluster))
+        return missing(s, "CLUSTER");
+    if (!dlist_get_instid(s->args, "INSTANCE", &instance))
+        return missing(s, "INSTANCE");
+    if (!dlist_get_u32(s->args, "EPOCH", &epoch) || epoch > EPOCH_MAX)
+        return missing(s, "EPOCH");
+    if (!dlist_get_u32(s->args, "FORMAT", &format))
+        return missing(s, "FORMAT");
+    if (format > RECORD_FORMAT)
+        return error_set(&s->work_err, ERR_VERSION,
+                         "the master writes records of format %" PRIu32
+                         ", this replica knows %u: upgrade the replica first",
+                         format, RECORD_FORMAT);
+    return i->follow(i->ctx, &cluster, &instance, epoch, &s->work_err);
+}
+
+static void
+work_open(struct csync_session *s)
+{
+    s->work_code = ask_follow(s);
+}
+
+static void
+work_stream(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    struct store_pos pos;
+    uint64_t chain = 0;
+    uint64_t lsn = 0;
+
+    s->work_code = ask_follow(s);
+    if (s->work_code != ERR_OK)
+        return;
+    s->store = i->store(i->ctx);
+    pos = store_pos(s->store);
+    if (!dlist_get_u64(s->args, "LSN", &lsn))
+        s->work_code = missing(s, "LSN");
+    else if (!dlist_get_hex64(s->args, "CHAIN", &chain))
+        s->work_code = missing(s, "CHAIN");
+    else if (lsn != pos.applied.lsn)
+        s->work_code =
+            error_set(&s->work_err, ERR_GAP,
+                      "this replica is at %" PRI_LSN ", not at %" PRIu64,
+                      pos.applied.lsn, lsn);
+    else if (lsn > 0 && chain != pos.chain)
+        s->work_code = error_set(
+            &s->work_err, ERR_HISTORY,
+            "at %" PRI_LSN " this replica's log has chain %016" PRIx64
+            ", the master's has %016" PRIx64 ": their histories differ",
+            lsn, pos.chain, chain);
+}
+
+static void
+begin_stream(struct csync_session *s)
+{
+    if (s->work_code != ERR_OK) {
+        session_refuse(s, s->work_code, &s->work_err);
+        return;
+    }
+    conn_write_str(s->conn, "OK streaming\r\n");
+    take_log_begin(s);
+}
+
+static void
+work_seed(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+
+    s->work_code = ask_follow(s);
+    if (s->work_code != ERR_OK)
+        return;
+    s->store = i->store(i->ctx);
+    s->work_code = seed_open(s->store, &s->seed, &s->work_err);
+}
+
+static void
+begin_seed(struct csync_session *s)
+{
+    if (s->work_code != ERR_OK) {
+        session_refuse(s, s->work_code, &s->work_err);
+        return;
+    }
+    conn_write_str(s->conn, "OK send the seed\r\n");
+    take_seed_begin(s);
+}
+
+static void
+work_prepare(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    uint32_t epoch = 0;
+    uint64_t token = 0;
+
+    if (!dlist_get_u32(s->args, "EPOCH", &epoch)) {
+        s->work_code = missing(s, "EPOCH");
+        return;
+    }
+    s->work_code = i->prepare(i->ctx, epoch, &token, &s->work_err);
+    if (s->work_code == ERR_OK)
+        buf_addf(&s->work_out, "* LOGPREPARED %%(TOKEN %016" PRIx64 ")\r\n",
+                 token);
+}
+
+static void
+work_handover(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    struct store_pos at = {0};
+    uint64_t token = 0;
+    uint32_t epoch = 0;
+
+    if (!dlist_get_hex64(s->args, "TOKEN", &token))
+        s->work_code = missing(s, "TOKEN");
+    else if (!dlist_get_u32(s->args, "EPOCH", &epoch))
+        s->work_code = missing(s, "EPOCH");
+    else if (!dlist_get_u64(s->args, "LSN", &at.applied.lsn))
+        s->work_code = missing(s, "LSN");
+    else if (!dlist_get_hex64(s->args, "CHAIN", &at.chain))
+        s->work_code = missing(s, "CHAIN");
+    else if (!dlist_get_hex64(s->args, "DIGEST", &at.digest))
+        s->work_code = missing(s, "DIGEST");
+    else
+        s->work_code = i->handover(i->ctx, token, epoch, &at, &s->work_err);
+}
+
+static void
+work_cancel(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    uint64_t token = 0;
+
+    if (!dlist_get_hex64(s->args, "TOKEN", &token))
+        s->work_code = missing(s, "TOKEN");
+    else
+        s->work_code = i->cancel(i->ctx, token, &s->work_err);
+}
+
+static void
+work_node(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+
+    s->work_code =
+        i->node(i->ctx, s->verb, s->args, &s->work_out, &s->work_err);
+}
+
+static void
+log_digest(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    struct store *store = i->store(i->ctx);
+    struct error err = {0};
+    uint64_t digest = 0;
+    uint64_t lsn = 0;
+
+    if (s->args == NULL || s->args->type != DLIST_ATOM ||
+        !parse_u64(s->args->text, &lsn)) {
+        conn_write_str(s->conn, "NO IMAP_PROTOCOL_BAD_PARAMETERS LSN\r\n");
+        return;
+    }
+    struct store_pos pos = store_pos(store);
+    if (lsn == pos.applied.lsn)
+        digest = pos.digest;
+    else if (!store_digest_at(store, lsn, &digest)) {
+        error_set(&err, ERR_GAP, "the digest at %" PRIu64 " is not known", lsn);
+        session_refuse(s, ERR_GAP, &err);
+        return;
+    }
+    conn_writef(s->conn,
+                "* LOGDIGEST %%(LSN %" PRIu64 " DIGEST %016" PRIx64
+                ")\r\nOK success\r\n",
+                lsn, digest);
+}
+
+static const struct {
+    const char *verb;
+    void (*work)(struct csync_session *s);  /* on a worker; NULL: none */
+    void (*after)(struct csync_session *s); /* here */
+    bool control_only;
+} log_verbs[] = {
+    {"STATUS", NULL, print_status, false},
+    {"DIGEST", NULL, log_digest, false},
+    {"OPEN", work_open, answer_status, false},
+    {"STREAM", work_stream, begin_stream, false},
+    {"SEED", work_seed, begin_seed, false},
+    {"PREPARE", work_prepare, answer_plain, false},
+    {"HANDOVER", work_handover, answer_status, false},
+    {"CANCEL", work_cancel, answer_plain, false},
+    {"EXPORT", NULL, give_begin, true},
+};
+
+static void
+cmd_log(struct csync_session *s)
+{
+    for (size_t i = 0; i < ARRAY_LEN(log_verbs); i++) {
+        if (!span_eq_nocase_str(s->verb, log_verbs[i].verb))
+            continue;
+        if (log_verbs[i].control_only && !s->server->options.is_control)
+            break;
+        if (log_verbs[i].work == NULL)
+            log_verbs[i].after(s);
+        else
+            session_run(s, log_verbs[i].work, log_verbs[i].after);
+        return;
+    }
+    conn_write_str(s->conn, "NO IMAP_PROTOCOL_ERROR Protocol error\r\n");
+}
+
+static void
+cmd_node(struct csync_session *s)
+{
+    session_run(s, work_node, answer_plain);
+}
+
+/* The Cyrus verbs by state are answered in the words that Cyrus uses for a
+ * command that it does not have. */
+static void
+cmd_state(struct csync_session *s)
+{
+    conn_write_str(s->conn, "NO IMAP_PROTOCOL_ERROR Protocol error\r\n");
+}
+
+/* ---- lines ------------------------------------------------------------- */
+
+static void
+cmd_starttls(struct csync_session *s)
+{
+    const struct csync_server_options *o = &s->server->options;
+
+    if (s->authenticated || conn_is_tls(s->conn) || o->tls == NULL) {
+        conn_write_str(s->conn, "BAD STARTTLS is not possible now\r\n");
+        return;
+    }
+    conn_write_str(s->conn, "OK Begin TLS negotiation now\r\n");
+    conn_start_tls(s->conn, o->tls, NULL);
+}
+
+static void
+cmd_compress(struct csync_session *s, struct span rest)
+{
+    if (!span_eq_nocase_str(rest, "DEFLATE")) {
+        conn_writef(s->conn, "NO Unknown compression algorithm: %.*s\r\n",
+                    (int)MIN(rest.n, (size_t)40), (const char *)rest.p);
+        return;
+    }
+    if (conn_is_deflate(s->conn)) {
+        conn_write_str(s->conn, "NO DEFLATE is active already\r\n");
+        return;
+    }
+    conn_write_str(s->conn, "OK DEFLATE active\r\n");
+    conn_start_deflate(s->conn);
+}
+
+static void
+cmd_exit(struct csync_session *s)
+{
+    conn_write_str(s->conn, "OK Finished\r\n");
+    conn_close_after_flush(s->conn);
+}
+
+/* Commands that are a word and perhaps a word; true if it was one. */
+static bool
+simple_command(struct csync_session *s, struct span word, struct span rest)
+{
+    if (span_eq_nocase_str(word, "NOOP"))
+        conn_write_str(s->conn, "OK Noop completed\r\n");
+    else if (span_eq_nocase_str(word, "EXIT"))
+        cmd_exit(s);
+    else if (span_eq_nocase_str(word, "AUTHENTICATE"))
+        cmd_authenticate(s, rest);
+    else if (span_eq_nocase_str(word, "STARTTLS"))
+        cmd_starttls(s);
+    else if (span_eq_nocase_str(word, "COMPRESS"))
+        cmd_compress(s, rest);
+    else if (span_eq_nocase_str(word, "RESTART"))
+        conn_write_str(s->conn, "OK Restarting\r\n");
+    else if (span_eq_nocase_str(rest, "CAPABILITY"))
+        /* A Cyrus that tries IMAP first gives up at once on this. */
+        conn_writef(s->conn, "%.*s BAD this is csync, not IMAP\r\n",
+                    (int)MIN(word.n, (size_t)40), (const char *)word.p);
+    else
+        return false;
+    return true;
+}
+
+static const struct {
+    const char *word;
+    void (*run)(struct csync_session *s);
+    bool control_only;
+} families[] = {
+    {"LOG", cmd_log, false},       {"NODE", cmd_node, true},
+    {"GET", cmd_state, false},     {"APPLY", cmd_state, false},
+    {"RESTORE", cmd_state, false},
+};
+
+/* A fatal mistake of the peer: say it and hang up. */
+static void
+fatal(struct csync_session *s, const char *why)
+{
+    log_notice(&s->log, "csync.fatal", "why=\"%s\"", why);
+    conn_writef(s->conn, "* Fatal error: %s\r\n", why);
+    conn_close_after_flush(s->conn);
+}
+
+/*
+ * WORD and its dlist.  Bytes used, 0 for more.  The dlist points into the
+ * input, which a worker must not rely on, so it is parsed from a copy.
+ */
+static size_t
+family_command(struct csync_session *s, size_t family, struct span in,
+               size_t skip, size_t line_used, struct span rest)
+{
+    struct error err = {0};
+    struct dlist *d = NULL;
+    size_t used = 0;
+
+    arena_reset(&s->arena);
+    if (span_find_byte(rest, ' ', 0) < 0) { /* a verb alone */
+        s->verb = arena_copy(&s->arena, rest);
+        s->args = NULL;
+        families[family].run(s);
+        return line_used;
+    }
+    switch (dlist_parse(span_skip(in, skip), &dlist_default_limits, &s->arena,
+                        &d, &used, &err)) {
+    case PARSE_MORE:
+        return 0;
+    case PARSE_BAD:
+        if (used == 0) {
+            fatal(s, err.text);
+            return in.n;
+        }
+        conn_writef(s->conn,
+                    "BAD IMAP_PROTOCOL_ERROR Failed to parse %s line\r\n",
+                    families[family].word);
+        return skip + used;
+    case PARSE_DONE:
+        break;
+    }
+    struct span copy = arena_copy(&s->arena, span_sub(in, skip, used));
+    size_t again = 0;
+    ENSURE(dlist_parse(copy, &dlist_default_limits, &s->arena, &d, &again,
+                       &err) == PARSE_DONE);
+    s->verb = d->name;
+    s->args = d;
+    families[family].run(s);
+    return skip + used;
+}
+
+static size_t
+command_input(struct csync_session *s, struct span in)
+{
+    struct span line = SPAN_EMPTY;
+    size_t used = 0;
+    size_t max = s->authenticated ? dlist_default_limits.total_bytes
+                                  : (size_t)LOGIN_LINE_MAX;
+
+    switch (line_take(in, max, &line, &used)) {
+    case PARSE_MORE:
+        return 0;
+    case PARSE_BAD:
+        fatal(s, "line is too long");
+        return in.n;
+    case PARSE_DONE:
+        break;
+    }
+    if (s->phase != PHASE_COMMAND) {
+        sasl_response(s, line);
+        return used;
+    }
+    ptrdiff_t blank = span_find_byte(line, ' ', 0);
+    struct span word = blank < 0 ? line : span_sub(line, 0, (size_t)blank);
+    struct span rest =
+        blank < 0 ? SPAN_EMPTY : span_skip(line, (size_t)blank + 1);
+    if (simple_command(s, word, span_trim(rest)))
+        return used;
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (!span_eq_nocase_str(word, families[i].word) ||
+            (families[i].control_only && !s->server->options.is_control))
+            continue;
+        if (!s->authenticated)
+            conn_write_str(s->conn, "NO Please authenticate first\r\n");
+        else if (!s->permitted)
+            conn_write_str(s->conn, "NO Permission denied\r\n");
+        else
+            return family_command(s, i, in, word.n + 1, used, span_trim(rest));
+        return used;
+    }
+    conn_write_str(s->conn, "BAD IMAP_PROTOCOL_ERROR Unrecognized command\r\n");
+    return used;
+}
+
+/* ---- events ------------------------------------------------------------ */
+
+static size_t
+on_input(struct conn *c, struct span in, void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    (void)c;
+    switch (s->phase) {
+    case PHASE_COMMAND:
+    case PHASE_SASL:
+    case PHASE_SASL_LAST:
+        return command_input(s, in);
+    case PHASE_TAKE_LOG:
+    case PHASE_TAKE_SEED:
+        return take_input(s, in);
+    case PHASE_GIVE_SEED:
+        return give_input(s, in);
+    }
+    return 0;
+}
+
+static void
+on_drain(struct conn *c, void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    (void)c;
+    if (s->phase == PHASE_GIVE_SEED)
+        give_drained(s);
+}
+
+static void
+on_tls(struct conn *c, void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    (void)c;
+    if (new_sasl(s))
+        greet(s);
+}
+
+static void
+on_shutdown(struct conn *c, void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    if (s->phase == PHASE_COMMAND)
+        conn_write_str(c, "BYE shutting down\r\n");
+    conn_close_after_flush(c);
+}
+
+static void
+on_close(struct conn *c, const struct error *why, void *ctx)
+{
+    struct csync_session *s = ctx;
+
+    (void)c;
+    log_info(&s->log, "csync.closed", "code=%s why=\"%s\"",
+             errcode_name(why->code), why->text);
+    s->conn = NULL;
+    if (s->jobs == 0)
+        session_free(s);
+}
+
+static const struct conn_handler handler = {
+    .on_input = on_input,
+    .on_drain = on_drain,
+    .on_tls = on_tls,
+    .on_shutdown = on_shutdown,
+    .on_close = on_close,
+};
+
+/* Who is at the other end of a control socket: root, or we. */
+static bool
+control_peer_ok(const struct conn *c)
+{
+    int64_t uid = conn_peer_uid(c);
+
+    return uid == 0 || uid == (int64_t)geteuid();
+}
+
+void
+csync_server_accept(struct conn *c, void *ctx)
+{
+    struct csync_server *server = ctx;
+    struct csync_session *s = xcalloc(1, sizeof(*s));
+    char peer[CONN_NAME_BYTES];
+
+    s->server = server;
+    s->conn = c;
+    s->reactor = conn_reactor(c);
+    conn_peer_name(c, peer);
+    snprintf(s->log.prefix, sizeof(s->log.prefix), "peer=%s", peer);
+    conn_set_handler(c, &handler, s);
+    if (server->options.is_control) {
+        s->authenticated = true;
+        s->permitted = control_peer_ok(c);
+    } else {
+        conn_set_deadline_ms(c, server->options.login_timeout_ms);
+        if (!new_sasl(s))
+            return;
+    }
+    greet(s);
+}
+
+struct csync_server *
+csync_server_new(const struct csync_server_options *options)
+{
+    struct csync_server *server = xcalloc(1, sizeof(*server));
+
+    server->options = *options;
+    return server;
+}
+
+void
+csync_server_free(struct csync_server **s)
+{
+    free(*s);
+    *s = NULL;
+}

@@ -1,0 +1,110 @@
+/*
+ * csync/session.h - one client of sync_server; shared by csync/server.c
+ * (commands), csync/take.c (the replica's end of log and seed) and csync/give.c
+ * (the giving end of a seed).  Private to this folder.
+ *
+ * A session lives on its connection's reactor.  What may block runs on a worker
+ * with input paused; a session whose connection went stays until its last job
+ * has come back.
+ */
+#ifndef POLLUX_CSYNC_SESSION_H
+#define POLLUX_CSYNC_SESSION_H
+
+#include "base/log.h"
+#include "csync/server.h"
+#include "store/seed.h"
+
+enum session_phase {
+    PHASE_COMMAND,
+    PHASE_SASL,      /* the client owes an answer to a challenge */
+    PHASE_SASL_LAST, /* success is certain; an empty line is owed */
+    PHASE_TAKE_LOG,
+    PHASE_TAKE_SEED,
+    PHASE_GIVE_SEED,
+};
+
+struct giver;
+
+struct csync_session {
+    struct csync_server *server;
+    struct conn *conn; /* NULL once closed */
+    struct reactor *reactor;
+    struct log_ctx log;
+    enum session_phase phase;
+    bool authenticated;
+    bool permitted; /* an admin, or let in by the control socket */
+    unsigned jobs;  /* workers and commits that will come back */
+    struct saslsrv *sasl;
+    struct saslsrv_step step;
+    struct arena arena; /* of the command under way */
+
+    /* a blocking call under way */
+    void (*work)(struct csync_session *s);
+    void (*after)(struct csync_session *s);
+    enum errcode work_code;
+    struct error work_err;
+    struct buf work_out;
+    struct span verb;
+    const struct dlist *args;
+
+    /* PHASE_TAKE_LOG */
+    struct store *store;
+    lsn_t received;
+    struct store_pos reached;
+    uint64_t ping;
+    bool ack_due;
+    bool ending; /* END came: close after the last acknowledgement */
+    struct reactor_deferred ack_call;
+
+    /* PHASE_TAKE_SEED */
+    struct seed *seed;
+    struct store_pos seed_pos;
+
+    /* PHASE_GIVE_SEED */
+    struct giver *giver;
+};
+
+const struct csync_instance *
+session_instance(const struct csync_session *s);
+/* Run WORK on a worker with input paused, then AFTER here, unless the
+ * connection went meanwhile. */
+void
+session_run(struct csync_session *s, void (*work)(struct csync_session *s),
+            void (*after)(struct csync_session *s));
+void
+session_job_begin(struct csync_session *s);
+/* A job came back; frees S if it was the last of a closed one: then true. */
+bool
+session_job_end(struct csync_session *s);
+void
+session_send(struct csync_session *s, uint8_t type, struct span payload);
+/* Send LOGMSG_ERROR, log it, and close. */
+void
+session_fail(struct csync_session *s, enum errcode code,
+             const struct error *err);
+/* "NO CODE text CRLF" for what failed. */
+void
+session_refuse(struct csync_session *s, enum errcode code,
+               const struct error *err);
+
+/* csync/take.c */
+void
+take_log_begin(struct csync_session *s);
+size_t
+take_input(struct csync_session *s, struct span in);
+void
+take_seed_begin(struct csync_session *s);
+void
+take_end(struct csync_session *s);
+
+/* csync/give.c */
+void
+give_begin(struct csync_session *s);
+size_t
+give_input(struct csync_session *s, struct span in);
+void
+give_drained(struct csync_session *s);
+void
+give_end(struct csync_session *s);
+
+#endif

@@ -1,0 +1,791 @@
+/*
+ * csync/ship.c - following the log and shipping it.
+ *
+ * One thread runs poll() over the connection and an eventfd; a second one does
+ * nothing but wait on the mark's futex and write to the eventfd, so that a new
+ * durable record is on the wire some tens of microseconds after its sync.
+ * Frames go out as they lie in the log, as many as the window allows, and
+ * acknowledgements come back whenever they come.
+ *
+ * Why something cannot go on is decided in one place (peer_verdict()): wait,
+ * connect again, or park.
+ */
+#include "csync/ship.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "csync/ship_private.h"
+#include "store/record.h"
+
+#define SEND_BYTES ((size_t)1 << 20)
+/* Shipped and not yet durable over there; bounds what a slow replica queues. */
+#define WINDOW_BYTES ((uint64_t)64 << 20)
+#define PING_MS 1000U
+#define SILENCE_MS 10000U
+#define BACKOFF_FIRST_MS 50U
+/* Asking a host that is down costs next to nothing, so the backoff stays short
+ * whatever sync_reconnect_maxwait allows. */
+#define BACKOFF_MAX_MS 10000U
+#define PARKED_MS 60000U
+
+/* ---- small things ------------------------------------------------------ */
+
+static uint64_t
+now_ms(const struct ship *s)
+{
+    return env_mono_ns(s->o->env) / 1000000;
+}
+
+static bool
+stopped(const struct ship *s)
+{
+    return s->o->stop != NULL && s->o->stop(s->o->stop_ctx);
+}
+
+static void
+set_state(struct ship *s, enum slot_state state, const char *text)
+{
+    slot_set_state(s->slot, state, text, env_wall_us(s->o->env));
+}
+
+/* Wait up to MS, or until something changes in the instance. */
+static void
+rest(struct ship *s, uint64_t ms)
+{
+    uint64_t until = now_ms(s) + ms;
+    uint32_t seq = s->mark == NULL ? 0 : atomic_load(&s->mark->seq);
+    uint32_t role = s->mark == NULL ? 0 : atomic_load(&s->mark->role);
+
+    for (uint64_t now; !stopped(s) && (now = now_ms(s)) < until;) {
+        int slice = (int)MIN(until - now, (uint64_t)200);
+        if (s->mark == NULL) {
+            poll(NULL, 0, slice);
+            continue;
+        }
+        seq = mark_wait(s->mark, seq, slice);
+        if (atomic_load(&s->mark->role) != role)
+            return;
+    }
+}
+
+static bool
+is_master(const struct ship *s)
+{
+    return s->mark != NULL && atomic_load(&s->mark->writer_pid) != 0 &&
+           atomic_load(&s->mark->role) == ROLE_MASTER;
+}
+
+void
+ship_command(const struct ship *s, const char *verb,
+             void (*keys)(void *ctx, struct dlist_printer *p), void *ctx,
+             struct buf *out)
+{
+    struct dlist_printer p;
+    struct instid cluster;
+    struct instid instance;
+
+    memcpy(cluster.b, s->mark->cluster, INSTANCE_ID_BYTES);
+    memcpy(instance.b, s->mark->instance, INSTANCE_ID_BYTES);
+    buf_add_str(out, "LOG ");
+    dlist_print_begin(&p, out, DLIST_CLIENT);
+    dlist_open_kv(&p, verb);
+    dlist_str(&p, "CHANNEL", s->o->channel);
+    dlist_instid(&p, "CLUSTER", &cluster);
+    dlist_instid(&p, "INSTANCE", &instance);
+    dlist_u64(&p, "EPOCH", atomic_load(&s->mark->epoch));
+    dlist_u64(&p, "FORMAT", RECORD_FORMAT);
+    if (keys != NULL)
+        keys(ctx, &p);
+    dlist_close(&p);
+}
+
+static struct instid
+own_cluster(const struct ship *s)
+{
+    struct instid cluster;
+
+    memcpy(cluster.b, s->mark->cluster, INSTANCE_ID_BYTES);
+    return cluster;
+}
+
+/* ---- one stream -------------------------------------------------------- */
+
+/* A batch on its way, to know its lag when it is acknowledged. */
+struct batch {
+    lsn_t last;
+    uint64_t time_us;
+    uint64_t bytes;
+};
+
+#define BATCHES_MAX 4096U
+
+struct stream {
+    struct ship *s;
+    struct bclient *conn;
+    struct synclog_reader *reader;
+    int wake_fd;
+    struct buf out; /* a message under way */
+    size_t out_at;
+    struct batch batches[BATCHES_MAX]; /* a ring */
+    size_t first, count;
+    uint64_t window; /* bytes in the ring */
+    lsn_t sent;
+    struct logack ack;
+    bool acked; /* at least once */
+    uint64_t heard_ms, pinged_ms;
+    bool fence_at_start;
+    bool end_sent;
+    lsn_t goal; /* once or -A: end when this is applied; 0: never */
+    bool drained;
+};
+
+struct watcher {
+    const struct synclog_mark *mark;
+    int fd;
+    _Atomic bool stop;
+    pthread_t thread;
+};
+
+static void *
+watch_mark(void *ctx)
+{
+    struct watcher *w = ctx;
+    uint32_t seq = atomic_load(&w->mark->seq);
+
+    while (!atomic_load(&w->stop)) {
+        uint32_t next = mark_wait(w->mark, seq, 200);
+        uint64_t one = 1;
+        if (next != seq && write(w->fd, &one, sizeof(one)) < 0)
+            continue; /* full: it is awake already */
+        seq = next;
+    }
+    return NULL;
+}
+
+static void
+message(struct stream *st, uint8_t type, struct span payload)
+{
+    uint8_t header[LOGMSG_HEADER_BYTES];
+
+    logmsg_header(type, (uint32_t)payload.n, header);
+    buf_add(&st->out, span_of(header, sizeof(header)));
+    buf_add(&st->out, payload);
+}
+
+static enum errcode
+next_frames(struct stream *st, bool *ret_some, struct error *err)
+{
+    struct span frames = SPAN_EMPTY;
+    struct batch b = {0};
+
+    *ret_some = false;
+    if (st->count == BATCHES_MAX || st->window > WINDOW_BYTES || st->end_sent)
+        return ERR_OK;
+    enum errcode rc =
+        reader_next(st->reader, SEND_BYTES, &frames, &b.last, &b.time_us, err);
+    if (rc != ERR_OK || frames.n == 0)
+        return rc;
+    b.bytes = frames.n;
+    st->batches[(st->first + st->count) % BATCHES_MAX] = b;
+    st->count++;
+    st->window += b.bytes;
+    st->sent = b.last;
+    atomic_store(&st->s->slot->sent_lsn, b.last);
+    message(st, LOGMSG_FRAMES, frames);
+    *ret_some = true;
+    return ERR_OK;
+}
+
+static void
+on_ack(struct stream *st, const struct logack *ack)
+{
+    struct synclog_slot *slot = st->s->slot;
+    uint64_t wall = env_wall_us(st->s->o->env);
+
+    st->ack = *ack;
+    st->acked = true;
+    while (st->count > 0 &&
+           st->batches[st->first].last <= ack->applied.applied.lsn) {
+        const struct batch *b = &st->batches[st->first];
+        atomic_store(&slot->lag_us, wall > b->time_us ? wall - b->time_us : 0);
+        st->window -= b->bytes;
+        st->first = (st->first + 1) % BATCHES_MAX;
+        st->count--;
+    }
+    atomic_store(&slot->received_lsn, ack->received);
+    atomic_store(&slot->durable_lsn, ack->durable);
+    atomic_store(&slot->applied_lsn, ack->applied.applied.lsn);
+    atomic_store(&slot->ack_wall_us, wall);
+}
+
+static enum errcode
+take_answers(struct stream *st, struct error *err)
+{
+    for (;;) {
+        struct span in = SPAN_EMPTY;
+        enum errcode rc = bclient_fill(st->conn, 65536, &in, err);
+        if (rc != ERR_OK && rc != ERR_AGAIN)
+            return rc;
+        if (rc == ERR_OK)
+            st->heard_ms = now_ms(st->s);
+        struct logmsg m;
+        size_t used = 0;
+        enum parse parsed = logmsg_parse(in, &m, &used);
+        if (parsed == PARSE_MORE) {
+            if (rc == ERR_AGAIN)
+                return ERR_OK;
+            continue;
+        }
+        struct logack ack;
+        if (parsed == PARSE_DONE && m.type == LOGMSG_ERROR && m.payload.n > 0)
+            return error_set(err, (enum errcode)m.payload.p[0],
+                             "the replica says: %.*s",
+                             (int)MIN(m.payload.n - 1, (size_t)400),
+                             (const char *)m.payload.p + 1);
+        if (parsed == PARSE_BAD || m.type != LOGMSG_ACK ||
+            !logack_decode(m.payload, &ack))
+            return error_set(err, ERR_PROTO, "the replica answered nonsense");
+        on_ack(st, &ack);
+        bclient_used(st->conn, used);
+    }
+}
+
+static enum errcode
+send_some(struct stream *st, struct error *err)
+{
+    for (;;) {
+        if (st->out_at == st->out.n) {
+            bool some = false;
+            buf_clear(&st->out);
+            st->out_at = 0;
+            enum errcode rc = next_frames(st, &some, err);
+            if (rc != ERR_OK)
+                return rc;
+            if (!some) {
+                rc = bclient_flush_some(st->conn, err);
+                return rc == ERR_AGAIN ? ERR_OK : rc;
+            }
+        }
+        size_t n = 0;
+        enum errcode rc = bclient_write_some(
+            st->conn, span_skip(buf_span(&st->out), st->out_at), &n, err);
+        if (rc != ERR_OK && rc != ERR_AGAIN)
+            return rc;
+        st->out_at += n;
+        if (n == 0)
+            return ERR_OK;
+    }
+}
+
+static void
+ping_if_due(struct stream *st)
+{
+    uint64_t now = now_ms(st->s);
+
+    if (st->out_at != st->out.n || now - st->pinged_ms < PING_MS)
+        return;
+    AUTO(buf_free) struct buf payload = BUF_INIT;
+    buf_add_u64le(&payload, now);
+    message(st, LOGMSG_PING, buf_span(&payload));
+    st->pinged_ms = now;
+}
+
+/* Everything durable here is applied over there, and the fence keeps it so? */
+static bool
+is_drained(const struct stream *st)
+{
+    const struct synclog_mark *mark = st->s->mark;
+
+    return atomic_load(&mark->fence) != 0 && st->acked &&
+           st->ack.applied.applied.lsn == atomic_load(&mark->durable_lsn);
+}
+
+static void
+say_drained(struct stream *st)
+{
+    const struct store_pos *at = &st->ack.applied;
+
+    log_notice(&st->s->log, "sync.drained",
+               "applied=%" PRI_EPOCH ":%" PRI_LSN " chain=%016" PRIx64
+               " digest=%016" PRIx64,
+               at->applied.epoch, at->applied.lsn, at->chain, at->digest);
+    printf("drained: the replica holds %" PRI_EPOCH ":%" PRI_LSN
+           " chain %016" PRIx64 " digest %016" PRIx64 "\n",
+           at->applied.epoch, at->applied.lsn, at->chain, at->digest);
+    fflush(stdout);
+    atomic_store(&st->s->slot->drained_lsn, at->applied.lsn);
+}
+
+/* Has the stream done what it was started for? */
+static bool
+is_finished(struct stream *st)
+{
+    if (st->goal != 0 && st->acked && st->ack.applied.applied.lsn >= st->goal)
+        return true;
+    if (!is_drained(st)) {
+        st->drained = false;
+        return false;
+    }
+    if (!st->drained) {
+        st->drained = true;
+        say_drained(st);
+    }
+    return !st->fence_at_start;
+}
+
+static enum errcode
+stream_wait(struct stream *st, struct error *err)
+{
+    struct pollfd fds[2] = {
+        {.fd = st->wake_fd, .events = POLLIN},
+        {.fd = bclient_fd(st->conn), .events = bclient_poll_events(st->conn)},
+    };
+    uint64_t count;
+
+    if (st->out_at < st->out.n)
+        fds[1].events = (short)(fds[1].events | POLLOUT);
+    if (bclient_buffered(st->conn) == 0)
+        poll(fds, 2, 200);
+    if ((fds[0].revents & POLLIN) != 0 &&
+        read(st->wake_fd, &count, sizeof(count)) < 0)
+        return ERR_OK; /* somebody else's wake-up: look again */
+    if (now_ms(st->s) - st->heard_ms > SILENCE_MS)
+        return error_set(err, ERR_TIMEOUT, "silent for %u ms", SILENCE_MS);
+    return ERR_OK;
+}
+
+static enum errcode
+stream_loop(struct stream *st, struct error *err)
+{
+    st->heard_ms = st->pinged_ms = now_ms(st->s);
+    for (;;) {
+        if (stopped(st->s))
+            return error_set(err, ERR_CLOSED, "stopped");
+        if (!is_master(st->s))
+            return error_set(err, ERR_READONLY,
+                             "this instance is not the master any more");
+        ping_if_due(st);
+        enum errcode rc = send_some(st, err);
+        if (rc == ERR_OK)
+            rc = take_answers(st, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (is_finished(st))
+            return ERR_OK;
+        rc = stream_wait(st, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+}
+
+struct stream_start {
+    lsn_t lsn;
+    uint64_t chain;
+};
+
+static void
+stream_keys(void *ctx, struct dlist_printer *p)
+{
+    const struct stream_start *start = ctx;
+
+    dlist_u64(p, "LSN", start->lsn);
+    dlist_hex64(p, "CHAIN", start->chain);
+}
+
+static enum errcode
+stream_open(struct stream *st, struct csync_client *peer,
+            const struct logstatus *status, struct error *err)
+{
+    struct ship *s = st->s;
+    struct stream_start start = {.lsn = status->applied.applied.lsn};
+    AUTO(buf_free) struct buf line = BUF_INIT;
+
+    enum errcode rc = reader_open(s->o->env, s->o->log_dir, s->mark, start.lsn,
+                                  &st->reader, err);
+    if (rc != ERR_OK)
+        return rc;
+    start.chain = reader_chain(st->reader);
+    ship_command(s, "STREAM", stream_keys, &start, &line);
+    rc = csync_command(peer, buf_span(&line), NULL, NULL, err);
+    if (rc != ERR_OK)
+        return rc;
+    st->sent = start.lsn;
+    set_state(s, SLOT_STREAMING, "");
+    atomic_store(&s->slot->peer_role, (uint32_t)status->role);
+    atomic_store(&s->slot->peer_epoch, status->epoch);
+    log_notice(&s->log, "sync.streaming",
+               "peer=%s behind=%" PRI_LSN " durable=%" PRI_LSN,
+               bclient_name(st->conn), start.lsn,
+               atomic_load(&s->mark->durable_lsn));
+    return ERR_OK;
+}
+
+/* Stream from where the replica is, until GOAL (0: for ever). */
+static enum errcode
+stream_run(struct ship *s, struct csync_client *peer,
+           const struct logstatus *status, lsn_t goal, bool fence_at_start,
+           struct error *err)
+{
+    struct stream *st = xcalloc(1, sizeof(*st));
+    struct watcher w = {.mark = s->mark};
+
+    st->s = s;
+    st->conn = csync_client_conn(peer);
+    st->goal = goal;
+    st->fence_at_start = fence_at_start;
+    st->wake_fd = w.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    enum errcode rc =
+        w.fd < 0 ? error_set(err, ERR_IO, "no descriptor for waking up")
+                 : stream_open(st, peer, status, err);
+    if (rc == ERR_OK) {
+        if (pthread_create(&w.thread, NULL, watch_mark, &w) != 0) {
+            rc = error_set(err, ERR_IO, "no thread for waking up");
+        } else {
+            rc = stream_loop(st, err);
+            atomic_store(&w.stop, true);
+            pthread_join(w.thread, NULL);
+        }
+    }
+    struct error ignored = {0};
+    if (slot_sync(s->slot, &ignored) != ERR_OK) /* costs retention only */
+        log_warn(&s->log, "sync.slot", "why=\"%s\"", ignored.text);
+    reader_close(&st->reader);
+    if (w.fd >= 0)
+        close(w.fd);
+    buf_free(&st->out);
+    free(st);
+    return rc;
+}
+
+/* ---- what to do with a peer -------------------------------------------- */
+
+enum verdict {
+    PEER_STREAM,  /* it follows: ship */
+    PEER_SEED,    /* it is empty, and may be seeded */
+    PEER_DEPOSES, /* it knows a newer epoch: we are not the master */
+    PEER_PARK,    /* retrying will not help: ERR says why */
+};
+
+/*
+ * SEED_OK: an empty replica may be seeded although it did not ask.  RC: what
+ * LOG OPEN said.
+ */
+static enum verdict
+peer_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
+             struct error *err)
+{
+    struct instid own = own_cluster(s);
+    bool is_empty = peer->applied.applied.lsn == 0;
+    bool same = instid_eq(&peer->cluster, &own);
+
+    if (same && peer->epoch > atomic_load(&s->mark->epoch))
+        return PEER_DEPOSES;
+    if (!same && !instid_none(&peer->cluster)) {
+        error_set(err, ERR_HISTORY,
+                  "%s belongs to another cluster: nothing is shipped there; "
+                  "empty it with 'ctl_failover rejoin' over there if it is to "
+                  "become our replica",
+                  peer->servername);
+        return PEER_PARK;
+    }
+    if (peer->version != LOGPROTO_VERSION) {
+        error_set(err, ERR_VERSION,
+                  "%s speaks version %u of POLLUX-LOG, we speak %u: upgrade "
+                  "the older one",
+                  peer->servername, peer->version, LOGPROTO_VERSION);
+        return PEER_PARK;
+    }
+    if (peer->seeding || (is_empty && (seed_ok || peer->seed_wanted)))
+        return PEER_SEED;
+    if (is_empty && atomic_load(&s->mark->start_lsn) != 0) {
+        error_set(err, ERR_GAP,
+                  "the replica is empty and the log here begins behind "
+                  "%" PRIu64 ": seed it with 'sync_client -A'",
+                  (uint64_t)atomic_load(&s->mark->start_lsn));
+        return PEER_PARK;
+    }
+    return PEER_STREAM;
+}
+
+/* Tell the instance beside us that PEER is further. */
+static void
+tell_deposed(struct ship *s, const struct logstatus *peer)
+{
+    struct csync_client *self = NULL;
+    AUTO(buf_free) struct buf line = BUF_INIT;
+    struct error err = {0};
+    struct dlist_printer p;
+    lsn_t fork = 0;
+    uint64_t chain = 0;
+
+    for (size_t i = peer->nepochs; i-- > 0;)
+        if (peer->epochs[i].epoch > atomic_load(&s->mark->epoch)) {
+            fork = peer->epochs[i].fork_lsn;
+            chain = peer->epochs[i].fork_chain;
+        }
+    buf_add_str(&line, "NODE ");
+    dlist_print_begin(&p, &line, DLIST_CLIENT);
+    dlist_open_kv(&p, "DEPOSED");
+    dlist_u64(&p, "EPOCH", peer->epoch);
+    dlist_u64(&p, "FORK", fork);
+    dlist_hex64(&p, "CHAIN", chain);
+    dlist_close(&p);
+    enum errcode rc = csync_connect_control(s->o->control, 5000, &self, &err);
+    if (rc == ERR_OK)
+        rc = csync_command(self, buf_span(&line), NULL, NULL, &err);
+    csync_client_close(&self);
+    if (rc != ERR_OK)
+        log_error(&s->log, "sync.deposed", "why=\"%s\"", err.text);
+    else
+        log_warn(&s->log, "sync.deposed", "epoch=%" PRI_EPOCH " peer=%s",
+                 peer->epoch, peer->servername);
+}
+
+/* One connection from beginning to end. */
+static enum errcode
+converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
+         struct error *err)
+{
+    struct csync_client *peer = NULL;
+    struct arena arena = ARENA_INIT;
+    struct logstatus status;
+    AUTO(buf_free) struct buf line = BUF_INIT;
+
+    enum errcode rc = csync_connect(&s->target, s->o->cfg, &peer, err);
+    if (rc != ERR_OK)
+        goto out;
+    rc = csync_log_status(peer, &arena, &status, err);
+    if (rc != ERR_OK)
+        goto out;
+    enum verdict verdict = peer_verdict(s, &status, seed_ok, err);
+    if (verdict == PEER_DEPOSES) {
+        tell_deposed(s, &status);
+        rc = error_set(err, ERR_FENCED,
+                       "%s is at epoch %" PRI_EPOCH ": we are not the master",
+                       status.servername, status.epoch);
+        goto out;
+    }
+    if (verdict == PEER_PARK) {
+        rc = err->code;
+        goto out;
+    }
+    ship_command(s, "OPEN", NULL, NULL, &line);
+    rc = csync_command(peer, buf_span(&line), NULL, NULL, err);
+    if (rc == ERR_OK && verdict == PEER_SEED) {
+        rc = ship_seed(s, peer, err);
+        csync_client_close(&peer);
+        if (rc == ERR_OK)
+            rc = csync_connect(&s->target, s->o->cfg, &peer, err);
+    }
+    if (rc == ERR_OK)
+        rc = csync_log_status(peer, &arena, &status, err);
+    if (rc == ERR_OK)
+        rc = stream_run(s, peer, &status, goal, fence_at_start, err);
+out:
+    csync_client_close(&peer);
+    arena_free(&arena);
+    return rc;
+}
+
+/* ---- the two ways in --------------------------------------------------- */
+
+static enum errcode
+ship_open(struct ship *s, const struct ship_options *o, struct error *err)
+{
+    const char *channel =
+        strcmp(o->channel, "default") == 0 ? NULL : o->channel;
+
+    *s = (struct ship){.o = o};
+    snprintf(s->log.prefix, sizeof(s->log.prefix), "channel=%s", o->channel);
+    enum errcode rc =
+        csync_target_from_config(o->cfg, channel, o->host, &s->target, err);
+    if (rc != ERR_OK)
+        return rc;
+    rc = slot_attach(o->log_dir, o->channel, true, &s->slot, err);
+    if (rc != ERR_OK)
+        return rc;
+    atomic_store(&s->slot->consumer_pid, (uint32_t)getpid());
+    snprintf(s->slot->peer, sizeof(s->slot->peer), "%s", s->target.host);
+    return ERR_OK;
+}
+
+static void
+ship_close(struct ship *s)
+{
+    if (s->slot != NULL) {
+        atomic_store(&s->slot->consumer_pid, 0);
+        set_state(s, SLOT_DOWN, "sync_client has ended");
+    }
+    slot_detach(&s->slot);
+    mark_detach(&s->mark);
+}
+
+/* The page is made anew whenever the instance starts. */
+static bool
+look_at_instance(struct ship *s)
+{
+    struct error err = {0};
+
+    mark_detach(&s->mark);
+    return mark_attach(s->o->log_dir, &s->mark, &err) == ERR_OK &&
+           atomic_load(&s->mark->writer_pid) != 0;
+}
+
+/* What went wrong decides how long to wait before it is tried again. */
+static uint64_t
+pause_after(struct ship *s, enum errcode rc, const struct error *err,
+            uint64_t *backoff_ms)
+{
+    uint64_t wait = *backoff_ms;
+    bool parked = rc == ERR_HISTORY || rc == ERR_VERSION || rc == ERR_AUTH ||
+                  rc == ERR_DENIED || rc == ERR_CORRUPT || rc == ERR_GAP ||
+                  rc == ERR_UNSUPPORTED || rc == ERR_SYNTAX;
+
+    if (rc == ERR_READONLY || rc == ERR_FENCED) {
+        *backoff_ms = BACKOFF_FIRST_MS;
+        set_state(s, SLOT_WAITING, err->text);
+        return rc == ERR_FENCED ? 1000 : 0;
+    }
+    /* The replica may only have been busy with an old stream. */
+    if (parked && (rc != ERR_GAP || wait > 1000)) {
+        log_warn(&s->log, "sync.parked", "code=%s why=\"%s\"", errcode_name(rc),
+                 err->text);
+        set_state(s, SLOT_PARKED, err->text);
+        return rc == ERR_GAP || rc == ERR_AUTH ? BACKOFF_MAX_MS : PARKED_MS;
+    }
+    if (wait == BACKOFF_FIRST_MS || wait >= BACKOFF_MAX_MS)
+        log_warn(&s->log, "sync.peer_lost",
+                 "code=%s again_ms=%" PRIu64 " why=\"%s\"", errcode_name(rc),
+                 wait, err->text);
+    set_state(s, SLOT_CONNECTING, err->text);
+    *backoff_ms = MIN(2 * wait, (uint64_t)BACKOFF_MAX_MS);
+    return wait;
+}
+
+enum errcode
+ship_rolling(const struct ship_options *o, struct error *err)
+{
+    struct ship s;
+    uint64_t backoff_ms = BACKOFF_FIRST_MS;
+    bool first = true;
+    bool fence_at_start = false;
+
+    enum errcode rc = ship_open(&s, o, err);
+    if (rc != ERR_OK)
+        return rc;
+    while (!stopped(&s)) {
+        if (!look_at_instance(&s) || !is_master(&s)) {
+            set_state(&s, SLOT_WAITING,
+                      s.mark == NULL ? "no instance runs here"
+                                     : "this instance is not the master");
+            rest(&s, 1000);
+            first = false;
+            continue;
+        }
+        if (first)
+            fence_at_start = atomic_load(&s.mark->fence) != 0;
+        else if (atomic_load(&s.mark->fence) == 0)
+            fence_at_start = false;
+        first = false;
+        lsn_t goal = o->once ? atomic_load(&s.mark->durable_lsn) : 0;
+        struct error why = {0};
+        uint64_t began = now_ms(&s);
+        rc = converse(&s, goal, false, fence_at_start, &why);
+        if (rc == ERR_OK)
+            break;
+        if (now_ms(&s) - began > 5000)
+            backoff_ms = BACKOFF_FIRST_MS;
+        if (o->connect_once || o->once) {
+            *err = why;
+            break;
+        }
+        rest(&s, pause_after(&s, rc, &why, &backoff_ms));
+        rc = ERR_OK;
+    }
+    ship_close(&s);
+    return rc;
+}
+
+static enum errcode
+all_check(struct ship *s, struct error *err)
+{
+    if (!look_at_instance(s))
+        return error_set(err, ERR_CLOSED,
+                         "no instance runs here (%s): start master first",
+                         s->o->log_dir);
+    if (!is_master(s))
+        return error_set(err, ERR_READONLY,
+                         "this instance is not the master: run sync_client on "
+                         "the one that is");
+    return ERR_OK;
+}
+
+/* A rolling client is at it: only look until it got there. */
+static enum errcode
+watch_rolling(struct ship *s, lsn_t goal, struct error *err)
+{
+    uint64_t shown = 0;
+
+    for (;;) {
+        uint64_t at = atomic_load(&s->slot->applied_lsn);
+        if (at >= goal)
+            return ERR_OK;
+        if (atomic_load(&s->slot->consumer_pid) == 0 ||
+            atomic_load(&s->slot->state) != SLOT_STREAMING)
+            return error_set(err, ERR_AGAIN, "the rolling sync_client ended");
+        if (stopped(s))
+            return error_set(err, ERR_CLOSED, "stopped");
+        if (now_ms(s) - shown > 1000) {
+            shown = now_ms(s);
+            printf("sync_client -r ships: at %" PRIu64 " of %" PRI_LSN "\n", at,
+                   goal);
+            fflush(stdout);
+        }
+        mark_wait(s->mark, atomic_load(&s->mark->seq), 20);
+    }
+}
+
+enum errcode
+ship_all(const struct ship_options *o, struct error *err)
+{
+    struct ship s = {.o = o};
+    bool rolling = false;
+
+    const char *channel =
+        strcmp(o->channel, "default") == 0 ? NULL : o->channel;
+    snprintf(s.log.prefix, sizeof(s.log.prefix), "channel=%s", o->channel);
+    enum errcode rc =
+        csync_target_from_config(o->cfg, channel, o->host, &s.target, err);
+    if (rc == ERR_OK)
+        rc = all_check(&s, err);
+    if (rc == ERR_OK)
+        rc = slot_attach(o->log_dir, o->channel, true, &s.slot, err);
+    if (rc != ERR_OK)
+        goto out;
+    lsn_t goal = atomic_load(&s.mark->durable_lsn);
+    rolling = atomic_load(&s.slot->consumer_pid) != 0 &&
+              atomic_load(&s.slot->state) == SLOT_STREAMING;
+    if (rolling) {
+        rc = watch_rolling(&s, goal, err);
+        rolling = rc != ERR_AGAIN;
+    }
+    if (!rolling)
+        rc = converse(&s, goal, true, false, err);
+    if (rc == ERR_OK) {
+        printf("equal: the replica has applied %" PRI_LSN
+               ", all that was durable here\n",
+               goal);
+        fflush(stdout);
+    }
+out:
+    if (s.slot != NULL && !rolling && atomic_load(&s.slot->consumer_pid) == 0)
+        set_state(&s, SLOT_DOWN, "");
+    slot_detach(&s.slot);
+    mark_detach(&s.mark);
+    return rc;
+}
