@@ -42,9 +42,9 @@ bool
 mime_charset_known(struct span charset);
 
 /*
- * Append IN as UTF-8.  An empty or unknown charset is taken for UTF-8 if the
- * bytes are that, else for windows-1252; what cannot be converted becomes
- * U+FFFD.  Returns whether CHARSET was known.
+ * Append IN as UTF-8.  Without a known CHARSET (and for us-ascii) bytes are
+ * taken for UTF-8 where they are that, else for windows-1252; what a known one
+ * cannot explain becomes U+FFFD.  Returns whether CHARSET was known.
  */
 bool
 mime_charset_to_utf8(struct span charset, struct span in, struct buf *out);
