@@ -319,11 +319,8 @@ casemap_one(const UNormalizer2 *nfkd, uint32_t c, struct buf *out)
         utf8_add(out, (uint32_t)title);
         return;
     }
-    for (int32_t i = 0; i < n;) {
-        uint32_t part = 0;
-        U16_NEXT(parts, i, n, part);
-        utf8_add(out, U_IS_SURROGATE(part) ? REPLACEMENT : part);
-    }
+    struct charset utf16 = {0};
+    add_utf16(&utf16, parts, (size_t)n, out);
 }
 
 void
