@@ -26,13 +26,15 @@ enum kv_family {
 /* Puts and deletes in order; the last one for a key wins. */
 struct kv_batch;
 
-/* RocksDB in directory PATH, made if absent.  CACHE_BYTES: block cache. */
+/* RocksDB in directory PATH, made if absent.  CACHE_BYTES: block cache.
+ * ERR_BUSY (somebody else has it), ERR_CORRUPT, ERR_NOSPACE, ERR_IO. */
 MUST_CHECK enum errcode
 kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
               struct error *err);
-/* In memory; see store/kv_mem.h for crashes and their images. */
+/* In memory; see store/kv_mem.h for crashes and what outlives them. */
 struct kv *
 kv_open_mem(void);
+/* What was not flushed is gone.  NULL is fine; *KV becomes NULL. */
 void
 kv_close(struct kv **kv);
 

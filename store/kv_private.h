@@ -1,0 +1,67 @@
+/*
+ * store/kv_private.h - what the implementations of kv.h share: their table of
+ * functions, and the inside of a batch.
+ */
+#ifndef POLLUX_STORE_KV_PRIVATE_H
+#define POLLUX_STORE_KV_PRIVATE_H
+
+#include "store/kv.h"
+
+#define KV_FAMILIES 2U
+
+struct kv_ops {
+    void (*close)(struct kv *);
+    enum errcode (*write)(struct kv *, const struct kv_batch *,
+                          struct error *err);
+    enum errcode (*get)(struct kv *, const struct kv_snap *, enum kv_family,
+                        struct span key, struct buf *ret, struct error *err);
+    struct kv_snap *(*snapshot)(struct kv *);
+    void (*release)(struct kv *, struct kv_snap *);
+    /* PREFIX is copied; the iterator stands before FROM. */
+    struct kv_iter *(*iter_open)(struct kv *, const struct kv_snap *,
+                                 enum kv_family, struct span prefix,
+                                 struct span from);
+    bool (*iter_next)(struct kv_iter *, struct span *ret_key,
+                      struct span *ret_value);
+    void (*iter_seek)(struct kv_iter *, struct span key);
+    enum errcode (*iter_close)(struct kv_iter *, struct error *err);
+    enum errcode (*flush)(struct kv *, struct error *err);
+    enum errcode (*health)(struct kv *, struct error *err);
+    uint64_t (*property)(struct kv *, const char *name);
+};
+
+/* An implementation puts these first in its own structs. */
+struct kv {
+    const struct kv_ops *ops;
+};
+
+struct kv_iter {
+    const struct kv_ops *ops;
+};
+
+/* What a batch says of one key; at most one for each key. */
+struct kv_op {
+    uint64_t hash;
+    size_t key; /* offsets into the batch's bytes */
+    size_t value;
+    uint32_t key_bytes;
+    uint32_t value_bytes;
+    uint32_t value_room; /* a later value up to so long goes to its place */
+    uint8_t family;
+    bool is_put;
+};
+
+/* All of them, in the order in which the keys were first named. */
+const struct kv_op *
+kv_batch_ops(const struct kv_batch *b, size_t *ret_n);
+struct span
+kv_op_key(const struct kv_batch *b, const struct kv_op *op);
+struct span
+kv_op_value(const struct kv_batch *b, const struct kv_op *op);
+
+/* The first key behind all that begin with PREFIX, appended to RET; false if
+ * there is none. */
+bool
+kv_prefix_end(struct span prefix, struct buf *ret);
+
+#endif
