@@ -36,6 +36,23 @@ body_raw(const struct body *b);
 struct body *
 body_ref(struct body *b);
 
+/* How many parts a message of SIZE bytes has (an empty one has one), and how
+ * many raw bytes are in part PART of it. */
+uint32_t
+body_parts_of(uint64_t size);
+uint32_t
+body_part_raw_bytes(uint64_t size, uint32_t part);
+/* The parts as they are to be stored.  After finish; any thread. */
+uint32_t
+body_part_count(const struct body *b);
+/*
+ * Stored bytes of part PART, valid as long as B; how they are kept, how many
+ * raw bytes they stand for, and their xxh3-64.
+ */
+struct span
+body_part(const struct body *b, uint32_t part, enum body_encoding *ret_encoding,
+          uint32_t *ret_raw_bytes, uint64_t *ret_hash);
+
 /* Where a part of a body lies; the value of the guid table (local). */
 enum body_home { BODY_IN_LOG = 1, BODY_IN_PACK = 2 };
 
@@ -52,8 +69,14 @@ struct body_loc {
     uint64_t size; /* of the whole message */
 };
 
+/*
+ * Version 1: u8 version, u8 home, u8 encoding, varints file, offset,
+ * stored_bytes, raw_bytes, part, size, then u64le hash.  `parts` follows from
+ * size and is not written.
+ */
 void
 body_loc_encode(const struct body_loc *loc, struct buf *out);
+/* ERR_CORRUPT (also where the fields do not fit each other), ERR_VERSION. */
 MUST_CHECK enum errcode
 body_loc_decode(struct span in, struct body_loc *ret, struct error *err);
 

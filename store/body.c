@@ -1,0 +1,454 @@
+/*
+ * store/body.c - a message's bytes on their way in, and the value of the guid
+ * table.
+ *
+ * SHA-1 is computed as bytes come.  Up to BODY_PART_BYTES they stay in memory;
+ * beyond that all of them go to an unlinked file, which finishing maps.  The
+ * compressed parts of a spilled message are written behind its raw bytes in the
+ * same file: the writer needs them in any order and at once, and memory is not
+ * to grow with the message.
+ *
+ * Compressing asks zstd for at least a twentieth less than there was, by giving
+ * it no more room; what does not fit, and what is short, is kept as it is.
+ * Contexts are one a thread: making one costs more than a small message.
+ */
+#include "store/body.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+#include "base/rd.h"
+
+#define ZSTD_LEVEL 1
+#define COMPRESS_MIN_BYTES 256U
+#define MESSAGE_BYTES_MAX ((uint64_t)BODY_PARTS_MAX * BODY_PART_BYTES)
+
+#define LOC_VERSION 1U
+
+struct part {
+    enum body_encoding encoding;
+    struct span stored;
+    uint64_t hash;
+};
+
+struct body {
+    _Atomic uint32_t refs;
+    char *tmpdir;
+    uint64_t max_bytes;
+    uint64_t size;
+    enum errcode failed; /* what body_write() answers from now on */
+    bool is_finished;
+    EVP_MD_CTX *sha;
+    struct guid guid;
+    uint8_t *memory; /* raw bytes, while fd is -1 */
+    size_t cap;
+    uint8_t *compressed; /* of the one part of an unspilled message */
+    int fd;
+    uint8_t *map;
+    size_t map_bytes;
+    uint32_t nparts;
+    struct part *parts;
+    struct part one;
+};
+
+/* ------------------------------------------------------------------------ */
+/* What a thread keeps. */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t zstd_key;
+static EVP_MD *sha1;
+
+static void
+free_zstd(void *ctx)
+{
+    ZSTD_freeCCtx(ctx);
+}
+
+static void
+init_once(void)
+{
+    ENSURE(pthread_key_create(&zstd_key, free_zstd) == 0);
+    sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
+    ENSURE(sha1 != NULL);
+}
+
+static ZSTD_CCtx *
+thread_zstd(void)
+{
+    ZSTD_CCtx *ctx = pthread_getspecific(zstd_key);
+
+    if (ctx == NULL) {
+        ctx = ZSTD_createCCtx();
+        ENSURE(ctx != NULL);
+        ENSURE(pthread_setspecific(zstd_key, ctx) == 0);
+    }
+    return ctx;
+}
+
+/* Bytes in TO (room for all of RAW), or 0: not worth it. */
+static size_t
+compress(struct span raw, uint8_t *to)
+{
+    if (raw.n < COMPRESS_MIN_BYTES)
+        return 0;
+    size_t n = ZSTD_compressCCtx(thread_zstd(), to, raw.n - raw.n / 20, raw.p,
+                                 raw.n, ZSTD_LEVEL);
+    return ZSTD_isError(n) ? 0 : n;
+}
+
+/* ------------------------------------------------------------------------ */
+/* Bytes come. */
+
+struct body *
+body_new(const char *tmpdir, uint64_t max_bytes)
+{
+    struct body *b = xcalloc(1, sizeof(*b));
+
+    pthread_once(&once, init_once);
+    atomic_init(&b->refs, 1);
+    b->tmpdir = xstrdup(tmpdir);
+    b->max_bytes = MIN(max_bytes, MESSAGE_BYTES_MAX);
+    b->fd = -1;
+    b->sha = EVP_MD_CTX_new();
+    ENSURE(b->sha != NULL && EVP_DigestInit_ex2(b->sha, sha1, NULL) == 1);
+    return b;
+}
+
+struct body *
+body_ref(struct body *b)
+{
+    atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+    return b;
+}
+
+void
+body_free(struct body **pb)
+{
+    struct body *b = *pb;
+
+    *pb = NULL;
+    if (b == NULL ||
+        atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    EVP_MD_CTX_free(b->sha);
+    if (b->map != NULL)
+        munmap(b->map, b->map_bytes);
+    if (b->fd >= 0)
+        close(b->fd);
+    if (b->parts != &b->one)
+        free(b->parts);
+    free(b->compressed);
+    free(b->memory);
+    free(b->tmpdir);
+    free(b);
+}
+
+/* A file without a name; where the file system knows no such thing it has one
+ * for a moment. */
+static enum errcode
+open_spill(struct body *b, struct error *err)
+{
+    b->fd = open(b->tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (b->fd >= 0)
+        return ERR_OK;
+    if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)
+        return error_set_errno(err, errno, "large message in %s", b->tmpdir);
+
+    char *path = xasprintf("%s/body-XXXXXX", b->tmpdir);
+    b->fd = mkostemp(path, O_CLOEXEC);
+    enum errcode rc = ERR_OK;
+    if (b->fd < 0)
+        rc = error_set(err, errno == ENOSPC ? ERR_NOSPACE : ERR_IO,
+                       "large message in %s: %m", b->tmpdir);
+    else
+        (void)unlink(path);
+    free(path);
+    return rc;
+}
+
+static enum errcode
+spill_write(struct body *b, struct span bytes, uint64_t offset,
+            struct error *err)
+{
+    while (bytes.n > 0) {
+        ssize_t n = pwrite(b->fd, bytes.p, bytes.n, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return error_set_errno(err, n == 0 ? EIO : errno,
+                                   "large message in %s", b->tmpdir);
+        bytes = span_skip(bytes, (size_t)n);
+        offset += (uint64_t)n;
+    }
+    return ERR_OK;
+}
+
+static enum errcode
+keep(struct body *b, struct span bytes, struct error *err)
+{
+    if (b->fd < 0 && b->size + bytes.n <= BODY_PART_BYTES) {
+        size_t need = (size_t)b->size + bytes.n;
+        if (need > b->cap) {
+            b->cap = MIN(MAX(need, b->cap * 2), BODY_PART_BYTES);
+            b->memory = xrealloc(b->memory, b->cap);
+        }
+        if (bytes.n > 0)
+            memcpy(b->memory + b->size, bytes.p, bytes.n);
+        return ERR_OK;
+    }
+    if (b->fd < 0) {
+        enum errcode rc = open_spill(b, err);
+        if (rc == ERR_OK)
+            rc = spill_write(b, span_of(b->memory, (size_t)b->size), 0, err);
+        if (rc != ERR_OK)
+            return rc;
+        free(b->memory);
+        b->memory = NULL;
+        b->cap = 0;
+    }
+    return spill_write(b, bytes, b->size, err);
+}
+
+enum errcode
+body_write(struct body *b, struct span bytes, struct error *err)
+{
+    ENSURE(!b->is_finished);
+    if (b->failed != ERR_OK)
+        return error_set(err, b->failed, "message was refused before");
+    if (bytes.n > b->max_bytes - b->size) {
+        b->failed = ERR_LIMIT;
+        return error_set(err, ERR_LIMIT,
+                         "message of more than %" PRIu64 " bytes",
+                         b->max_bytes);
+    }
+    b->failed = keep(b, bytes, err);
+    if (b->failed != ERR_OK)
+        return b->failed;
+    if (bytes.n > 0)
+        ENSURE(EVP_DigestUpdate(b->sha, bytes.p, bytes.n) == 1);
+    b->size += bytes.n;
+    return ERR_OK;
+}
+
+/* ------------------------------------------------------------------------ */
+/* All are there. */
+
+uint32_t
+body_parts_of(uint64_t size)
+{
+    return size == 0
+               ? 1
+               : (uint32_t)((size + BODY_PART_BYTES - 1) / BODY_PART_BYTES);
+}
+
+uint32_t
+body_part_raw_bytes(uint64_t size, uint32_t part)
+{
+    uint64_t before = (uint64_t)part * BODY_PART_BYTES;
+
+    return size <= before ? 0 : (uint32_t)MIN(size - before, BODY_PART_BYTES);
+}
+
+static struct part
+part_of(struct span stored, enum body_encoding encoding)
+{
+    return (struct part){.encoding = encoding,
+                         .stored = stored,
+                         .hash = XXH3_64bits(stored.p, stored.n)};
+}
+
+static void
+finish_in_memory(struct body *b)
+{
+    struct span raw = span_of(b->memory, (size_t)b->size);
+    uint8_t *to = xmalloc(raw.n + 1);
+    size_t n = compress(raw, to);
+
+    b->parts = &b->one;
+    if (n == 0) {
+        free(to);
+        b->one = part_of(raw, BODY_RAW);
+        return;
+    }
+    b->compressed = xrealloc(to, n);
+    b->one = part_of(span_of(b->compressed, n), BODY_ZSTD);
+}
+
+/* Map N bytes of the file anew. */
+static enum errcode
+map_spill(struct body *b, size_t n, struct error *err)
+{
+    if (b->map != NULL)
+        munmap(b->map, b->map_bytes);
+    b->map = mmap(NULL, n, PROT_READ, MAP_SHARED, b->fd, 0);
+    b->map_bytes = n;
+    if (b->map != MAP_FAILED)
+        return ERR_OK;
+    b->map = NULL;
+    return error_set(err, ERR_IO, "map large message in %s: %m", b->tmpdir);
+}
+
+/*
+ * The compressed parts go behind the raw bytes; only then is it known how much
+ * is to be mapped, so until then a part's stored.n stands for itself and its
+ * place follows from the order.
+ */
+static enum errcode
+finish_spilled(struct body *b, struct error *err)
+{
+    enum errcode rc = map_spill(b, (size_t)b->size, err);
+    uint64_t end = b->size;
+
+    if (rc != ERR_OK)
+        return rc;
+    b->parts = xcalloc(b->nparts, sizeof(*b->parts));
+    uint8_t *to = xmalloc(BODY_PART_BYTES);
+    for (uint32_t i = 0; i < b->nparts && rc == ERR_OK; i++) {
+        struct span raw = span_of(b->map + (size_t)i * BODY_PART_BYTES,
+                                  body_part_raw_bytes(b->size, i));
+        size_t n = compress(raw, to);
+        b->parts[i] =
+            n > 0 ? part_of(span_of(to, n), BODY_ZSTD) : part_of(raw, BODY_RAW);
+        if (n > 0)
+            rc = spill_write(b, span_of(to, n), end, err);
+        end += n;
+    }
+    free(to);
+    if (rc == ERR_OK)
+        rc = map_spill(b, (size_t)end, err);
+    if (rc != ERR_OK)
+        return rc;
+
+    const uint8_t *at = b->map + b->size;
+    for (uint32_t i = 0; i < b->nparts; i++) {
+        struct part *p = &b->parts[i];
+        if (p->encoding == BODY_RAW) {
+            p->stored.p = b->map + (size_t)i * BODY_PART_BYTES;
+        } else {
+            p->stored.p = at;
+            at += p->stored.n;
+        }
+    }
+    return ERR_OK;
+}
+
+enum errcode
+body_finish(struct body *b, struct error *err)
+{
+    ENSURE(!b->is_finished);
+    if (b->failed != ERR_OK)
+        return error_set(err, b->failed, "message was refused before");
+    ENSURE(EVP_DigestFinal_ex(b->sha, b->guid.b, NULL) == 1);
+    EVP_MD_CTX_free(b->sha);
+    b->sha = NULL;
+    b->nparts = body_parts_of(b->size);
+    if (b->fd < 0)
+        finish_in_memory(b);
+    else
+        b->failed = finish_spilled(b, err);
+    b->is_finished = b->failed == ERR_OK;
+    return b->failed;
+}
+
+uint64_t
+body_size(const struct body *b)
+{
+    return b->size;
+}
+
+const struct guid *
+body_guid(const struct body *b)
+{
+    ENSURE(b->is_finished);
+    return &b->guid;
+}
+
+struct span
+body_raw(const struct body *b)
+{
+    ENSURE(b->is_finished);
+    return span_of(b->fd < 0 ? b->memory : b->map, (size_t)b->size);
+}
+
+uint32_t
+body_part_count(const struct body *b)
+{
+    ENSURE(b->is_finished);
+    return b->nparts;
+}
+
+struct span
+body_part(const struct body *b, uint32_t part, enum body_encoding *ret_encoding,
+          uint32_t *ret_raw_bytes, uint64_t *ret_hash)
+{
+    ENSURE(b->is_finished && part < b->nparts);
+    *ret_encoding = b->parts[part].encoding;
+    *ret_raw_bytes = body_part_raw_bytes(b->size, part);
+    *ret_hash = b->parts[part].hash;
+    return b->parts[part].stored;
+}
+
+/* ------------------------------------------------------------------------ */
+/* Where a part lies. */
+
+void
+body_loc_encode(const struct body_loc *loc, struct buf *out)
+{
+    buf_add_byte(out, LOC_VERSION);
+    buf_add_byte(out, (uint8_t)loc->home);
+    buf_add_byte(out, (uint8_t)loc->encoding);
+    buf_add_varint(out, loc->file);
+    buf_add_varint(out, loc->offset);
+    buf_add_varint(out, loc->stored_bytes);
+    buf_add_varint(out, loc->raw_bytes);
+    buf_add_varint(out, loc->part);
+    buf_add_varint(out, loc->size);
+    buf_add_u64le(out, loc->hash);
+}
+
+enum errcode
+body_loc_decode(struct span in, struct body_loc *ret, struct error *err)
+{
+    struct rd r = rd_init(in);
+    uint8_t version = rd_u8(&r);
+    uint8_t home = rd_u8(&r);
+    uint8_t encoding = rd_u8(&r);
+    struct body_loc loc = {
+        .home = home == BODY_IN_PACK ? BODY_IN_PACK : BODY_IN_LOG,
+        .encoding = encoding == BODY_ZSTD ? BODY_ZSTD : BODY_RAW,
+        .file = rd_varint(&r),
+        .offset = rd_varint(&r),
+        .stored_bytes = rd_varint32(&r),
+        .raw_bytes = rd_varint32(&r),
+        .part = rd_varint32(&r),
+        .size = rd_varint(&r),
+        .hash = rd_u64le(&r),
+    };
+
+    if (!r.bad && version > LOC_VERSION)
+        return error_set(err, ERR_VERSION, "place of a body: version %u",
+                         version);
+    if (!rd_done(&r) || version != LOC_VERSION || home != loc.home ||
+        encoding != loc.encoding || loc.size > MESSAGE_BYTES_MAX)
+        return error_set(err, ERR_CORRUPT, "place of a body: malformed");
+    loc.parts = body_parts_of(loc.size);
+    if (loc.part >= loc.parts ||
+        loc.raw_bytes != body_part_raw_bytes(loc.size, loc.part) ||
+        loc.stored_bytes > loc.raw_bytes ||
+        (encoding == BODY_RAW && loc.stored_bytes != loc.raw_bytes))
+        return error_set(err, ERR_CORRUPT,
+                         "place of a body: part %" PRIu32 " of %" PRIu64
+                         " bytes has %" PRIu32,
+                         loc.part, loc.size, loc.raw_bytes);
+    *ret = loc;
+    return ERR_OK;
+}
