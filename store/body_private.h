@@ -1,0 +1,55 @@
+/*
+ * store/body_private.h - how an open store reads its bodies: packs, and the
+ * parts that were decompressed last.
+ *
+ * store.c opens one of these with the store (after the key-value store, before
+ * anything is served), closes it last, and gives it out by store_bodies().
+ */
+#ifndef POLLUX_STORE_BODY_PRIVATE_H
+#define POLLUX_STORE_BODY_PRIVATE_H
+
+#include "store/body.h"
+#include "store/kv.h"
+#include "store/pack.h"
+#include "synclog/synclog.h"
+
+struct bodies;
+
+/* PACK_DIR is made if absent.  KV must outlive it.  ERR_IO, ERR_NOSPACE. */
+MUST_CHECK enum errcode
+bodies_open(struct env *env, struct kv *kv, const char *pack_dir,
+            const struct instid *cluster, struct bodies **ret,
+            struct error *err);
+void
+bodies_close(struct bodies **b);
+struct packs *
+bodies_packs(struct bodies *b);
+
+/* store_body_read() and store_body_stat() over LOG (NULL: bodies in packs only;
+ * others are ERR_IO). */
+MUST_CHECK enum errcode
+bodies_read(struct bodies *b, struct synclog *log, const struct guid *guid,
+            uint64_t offset, uint64_t n, struct buf *out, struct error *err);
+MUST_CHECK enum errcode
+bodies_stat(struct bodies *b, const struct kv_snap *snap,
+            const struct guid *guid, uint64_t *ret_size, struct error *err);
+/* The stored bytes of a part, checked, appended to RET; how they are kept.
+ * SNAP may be NULL.  ERR_NOTFOUND, ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum errcode
+bodies_read_stored(struct bodies *b, struct synclog *log,
+                   const struct kv_snap *snap, const struct guid *guid,
+                   uint32_t part, struct body_loc *ret_loc, struct buf *ret,
+                   struct error *err);
+/*
+ * Raw bytes of a stored part into TO (room for loc->raw_bytes).  False if they
+ * are not what LOC says.
+ */
+MUST_CHECK bool
+body_unpack(const struct body_loc *loc, struct span stored, uint8_t *to);
+
+/* ---- what store.c provides -------------------------------------------- */
+
+struct bodies *
+store_bodies(struct store *store);
+
+#endif
