@@ -54,8 +54,7 @@ map_old(struct env *env, const char *path)
     uint64_t bytes = 0;
 
     if (env_open(env, path, ENV_WRITE, &f, &ignored) != ERR_OK ||
-        env_size(f, &bytes, &ignored) != ERR_OK || bytes != MARK_BYTES ||
-        env_fd(f) < 0)
+        env_size(f, &bytes, &ignored) != ERR_OK || bytes != MARK_BYTES)
         return NULL;
     struct synclog_mark *page = map_page(env_fd(f), PROT_READ | PROT_WRITE);
     if (page != NULL && !mark_is_ours(page)) {
@@ -71,7 +70,6 @@ map_new(struct env *env, const char *dir, const char *path, struct markmap *ret,
 {
     char tmp[LOG_PATH_BYTES];
     AUTO(env_close) struct envfile *f = NULL;
-    struct synclog_mark *page;
 
     snprintf(tmp, sizeof(tmp), "%s/tmp-mark", dir);
     enum errcode rc = env_unlink(env, tmp, err);
@@ -81,16 +79,12 @@ map_new(struct env *env, const char *dir, const char *path, struct markmap *ret,
         rc = env_fallocate(f, 0, MARK_BYTES, err);
     if (rc != ERR_OK)
         return rc;
-    bool mapped = env_fd(f) >= 0;
-    if (mapped)
-        page = map_page(env_fd(f), PROT_READ | PROT_WRITE);
-    else
-        page = xcalloc(1, MARK_BYTES);
+    struct synclog_mark *page = map_page(env_fd(f), PROT_READ | PROT_WRITE);
     if (page == NULL)
         return error_set_errno(err, errno, "map %s", tmp);
     page->magic = MARK_MAGIC;
     page->version = MARK_VERSION;
-    *ret = (struct markmap){.page = page, .mapped = mapped};
+    *ret = (struct markmap){.page = page, .mapped = true};
     rc = env_rename(env, tmp, path, err);
     if (rc != ERR_OK)
         markmap_close(ret);
@@ -98,13 +92,21 @@ map_new(struct env *env, const char *dir, const char *path, struct markmap *ret,
 }
 
 enum errcode
-markmap_open(struct env *env, const char *dir, struct markmap *ret,
+markmap_open(struct env *env, const char *dir, bool shared, struct markmap *ret,
              struct error *err)
 {
     char path[LOG_PATH_BYTES];
+    struct synclog_mark *page;
 
+    if (!shared) {
+        page = xcalloc(1, MARK_BYTES);
+        page->magic = MARK_MAGIC;
+        page->version = MARK_VERSION;
+        *ret = (struct markmap){.page = page, .mapped = false};
+        return ERR_OK;
+    }
     snprintf(path, sizeof(path), "%s/mark", dir);
-    struct synclog_mark *page = map_old(env, path);
+    page = map_old(env, path);
     if (page == NULL)
         return map_new(env, dir, path, ret, err);
     *ret = (struct markmap){.page = page, .mapped = true};

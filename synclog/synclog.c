@@ -153,7 +153,8 @@ open_dir(struct synclog *log, struct synclog_recovery *ret_found,
     if (rc != ERR_OK)
         return rc;
     adopt_recovered(log, &rec);
-    rc = markmap_open(log->env, log->dir, &log->mark, err);
+    rc = markmap_open(log->env, log->dir, env_fd(log->lock_file) >= 0,
+                      &log->mark, err);
     if (rc != ERR_OK)
         return rc;
     start_mark(log);

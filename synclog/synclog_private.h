@@ -187,8 +187,9 @@ struct markmap {
     bool mapped;
 };
 
+/* SHARED: the environment's files can be mapped. */
 MUST_CHECK enum errcode
-markmap_open(struct env *env, const char *dir, struct markmap *ret,
+markmap_open(struct env *env, const char *dir, bool shared, struct markmap *ret,
              struct error *err);
 void
 markmap_close(struct markmap *m);
