@@ -6,7 +6,10 @@
  *   EVENTS { expire cmd="cyr_expire -E 3" at=0400 }
  *   DAEMON { sync cmd="sync_client -r" }
  *
- * Entries may go over several lines; values may be quoted; # comments.
+ * An entry is a name and its key=value pairs; it ends where the next name
+ * stands, so it may go over several lines, and so may a quoted value.  Inside
+ * quotes \" and \\ stand for the sign behind.  # starts a comment where a word
+ * may start.
  */
 #ifndef POLLUX_BASE_CYRUSCONF_H
 #define POLLUX_BASE_CYRUSCONF_H
@@ -17,16 +20,17 @@ enum cyrusconf_section {
     CYRUS_START,
     CYRUS_SERVICES,
     CYRUS_EVENTS,
-    CYRUS_DAEMON
+    CYRUS_DAEMON,
 };
 
 struct cyrusconf_entry {
     enum cyrusconf_section section;
     const char *name;
     const char *cmd;
-    const char *const *argv; /* cmd split into words, NULL-terminated */
+    const char *const *argv; /* cmd split into words, NULL-terminated; at
+                                least one word unless the file has errors */
     const char *listen;      /* SERVICES: "[proto:][host:]port" or /path */
-    const char *proto;       /* tcp (default), tcp4, tcp6 */
+    const char *proto;       /* tcp (default), tcp4, tcp6, udp, udp4, udp6 */
     int maxchild;            /* -1: not given */
     int maxfds;              /* -1 */
     int prefork;             /* 0 */
@@ -42,8 +46,11 @@ struct cyrusconf_entry {
 
 struct cyrusconf;
 
-/* As config_read(): unknown sections, unknown or badly typed keys and missing
- * cmd or listen are findings; *RET is set even on ERR_SYNTAX. */
+/*
+ * As config_read(): unknown sections, unknown or badly typed keys, two services
+ * of one name, and missing cmd or listen are findings; *RET is set even on
+ * ERR_SYNTAX.  Bounds: 1 MiB a file, 1024 entries, 4096 bytes a value.
+ */
 MUST_CHECK enum errcode
 cyrusconf_read(struct env *env, const char *path, struct cyrusconf **ret,
                struct error *err);
