@@ -1,20 +1,16 @@
 /*
- * tests/synclog/test_synclog.c - the log on a real disk: writing, syncing,
- * reopening, rotating, trimming, reading bodies, one writer only.
+ * tests/synclog/test_synclog.c - the log on a real disk: writing, places,
+ * rotation, trimming, reading bodies from several threads, one writer only, a
+ * replica's log beside its master's.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "tests/synclog/logtest.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "synclog/reader.h"
-#include "synclog/synclog.h"
-
-#define SEGMENT_BYTES 32768U
+#include "base/env_fault.h"
 
 static char dir[256];
 
@@ -29,73 +25,17 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-    struct error err = {0};
-    AUTO(buf_free) struct buf names = BUF_INIT;
+    char command[300];
 
     (void)state;
-    if (env_list(env_system(), dir, &names, &err) != ERR_OK)
-        return -1;
-    for (size_t at = 0; at < names.n;) {
-        char path[512];
-        const char *name = (const char *)names.p + at;
-        at += strlen(name) + 1;
-        snprintf(path, sizeof(path), "%s/%s", dir, name);
-        unlink(path);
-    }
-    return rmdir(dir);
-}
-
-static struct synclog_config
-config(void)
-{
-    return (struct synclog_config){
-        .dir = dir,
-        .segment_bytes = SEGMENT_BYTES,
-        .cluster = {"cluster-A"},
-        .instance = {"instance-A"},
-    };
+    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+    return system(command);
 }
 
 static struct synclog *
 open_log(struct synclog_recovery *found)
 {
-    const struct synclog_config cfg = config();
-    struct synclog *log = NULL;
-    struct error err = {0};
-
-    if (synclog_open(env_system(), &cfg, &log, found, &err) != ERR_OK)
-        fail_msg("%s", err.text);
-    return log;
-}
-
-/* One frame with N records of BYTES bytes. */
-static struct synclog_place
-append(struct synclog *log, epoch_t epoch, unsigned n, size_t bytes)
-{
-    AUTO(buf_free) struct buf payload = BUF_INIT;
-    AUTO(xfree) uint8_t *body = xmalloc(bytes);
-    struct synclog_place place;
-    struct error err = {0};
-
-    for (unsigned i = 0; i < n; i++) {
-        memset(body, (int)('a' + i % 26), bytes);
-        frame_add_record(&payload, (uint8_t)(i + 1), 1, span_of(body, bytes));
-    }
-    if (synclog_begin(log, payload.n, &place, &err) != ERR_OK)
-        fail_msg("%s", err.text);
-    if (synclog_append(log, epoch, 1000 + place.first_lsn, buf_span(&payload),
-                       n, &err) != ERR_OK)
-        fail_msg("%s", err.text);
-    return place;
-}
-
-static void
-sync_log(struct synclog *log)
-{
-    struct error err = {0};
-
-    if (synclog_sync(log, &err) != ERR_OK)
-        fail_msg("%s", err.text);
+    return logtest_open(env_system(), dir, found);
 }
 
 static void
@@ -106,16 +46,19 @@ test_synced_records_are_there_after_reopening(void **state)
     struct synclog *log = open_log(&found);
     assert_int_equal(found.last.lsn, 0);
     assert_int_equal(found.first_lsn, 0);
-    assert_int_equal(append(log, 1, 3, 100).first_lsn, 1);
+    assert_int_equal(synclog_first(log), 0);
+    logtest_append(log, 1, 3, 100);
     assert_int_equal(synclog_durable(log, NULL).lsn, 0);
-    sync_log(log);
+    logtest_sync(log);
+    assert_int_equal(synclog_first(log), 1);
     uint64_t chain = 0;
     assert_int_equal(synclog_durable(log, &chain).lsn, 3);
-    assert_int_equal(append(log, 2, 1, 10).first_lsn, 4);
-    sync_log(log);
+    logtest_append(log, 2, 1, 10);
+    logtest_sync(log);
     assert_int_equal(synclog_durable(log, &chain).lsn, 4);
     synclog_close(&log);
     assert_null(log);
+    synclog_close(&log); /* NULL is fine */
 
     log = open_log(&found);
     assert_int_equal(found.last.lsn, 4);
@@ -128,58 +71,503 @@ test_synced_records_are_there_after_reopening(void **state)
 }
 
 static void
-test_reader_follows_over_many_segments(void **state)
+test_log_begins_behind_its_start(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct synclog *log = NULL;
+    struct synclog_recovery found;
+    struct synclog_place place;
+    struct error err = {0};
+
+    /* An instance that was empty, and then seeded. */
+    log = open_log(&found);
+    synclog_close(&log);
+    cfg.start = (struct logpos){.epoch = 7, .lsn = 4181};
+    cfg.start_chain = 99;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_OK);
+    assert_int_equal(found.last.lsn, 4181);
+    assert_int_equal(found.last.epoch, 7);
+    assert_true(found.chain == 99);
+    assert_int_equal(found.first_lsn, 0);
+    assert_int_equal(synclog_mark(log)->start_lsn, 4181);
+    assert_int_equal(synclog_begin(log, 100, &place, &err), ERR_OK);
+    assert_int_equal(place.first_lsn, 4182);
+    logtest_append(log, 7, 1, 10);
+    logtest_sync(log);
+    synclog_close(&log);
+
+    /* From then on its place is its own. */
+    cfg.start = (struct logpos){.epoch = 9, .lsn = 9000};
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_OK);
+    assert_int_equal(found.last.lsn, 4182);
+    assert_int_equal(found.first_lsn, 4182);
+    synclog_close(&log);
+}
+
+static void
+test_second_writer_is_refused(void **state)
+{
+    (void)state;
+    const struct synclog_config cfg = logtest_config(dir);
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct synclog *second = NULL;
+    struct error err = {0};
+    assert_int_equal(synclog_open(env_system(), &cfg, &second, &found, &err),
+                     ERR_BUSY);
+    assert_null(second);
+    synclog_close(&log);
+    log = open_log(&found);
+    synclog_close(&log);
+}
+
+static void
+test_log_of_another_cluster_is_refused(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct error err = {0};
+    synclog_close(&log);
+    cfg.cluster.b[0] ^= 1;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_HISTORY);
+}
+
+static void
+test_group_over_its_room_is_refused_and_harmless(void **state)
+{
+    (void)state;
+    AUTO(buf_free) struct buf payload = BUF_INIT;
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct synclog_place place;
+    struct error err = {0};
+    logtest_payload(&payload, 1, 1, 100);
+    assert_int_equal(synclog_begin(log, 50, &place, &err), ERR_OK);
+    assert_int_equal(synclog_append(log, 1, 1, buf_span(&payload), 1, &err),
+                     ERR_LIMIT);
+    assert_int_equal(synclog_append_frames(log, buf_span(&payload), &err),
+                     ERR_CORRUPT);
+    logtest_append(log, 1, 1, 100);
+    logtest_sync(log);
+    synclog_close(&log);
+}
+
+/* What begin promised is where pread finds it. */
+static void
+test_bodies_lie_where_begin_said(void **state)
+{
+    (void)state;
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct synclog_place places[40];
+    struct error err = {0};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        AUTO(buf_free) struct buf payload = BUF_INIT;
+        /* One is larger than a segment: it gets one of its own. */
+        size_t bytes = i == 20 ? 100000 : 3000;
+        logtest_payload(&payload, i + 1, 1, bytes);
+        assert_int_equal(synclog_begin(log, payload.n, &places[i], &err),
+                         ERR_OK);
+        assert_int_equal(places[i].first_lsn, i + 1);
+        assert_int_equal(synclog_append(log, 1, 1, buf_span(&payload), 1, &err),
+                         ERR_OK);
+        logtest_sync(log);
+    }
+    assert_true(places[39].segment > 4);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        uint8_t body[3000];
+        if (synclog_pread(log, places[i].segment,
+                          places[i].payload_offset + RECORD_HEADER_BYTES, body,
+                          sizeof(body), &err) != ERR_OK)
+            fail_msg("%s", err.text);
+        for (size_t k = 0; k < sizeof(body); k++)
+            assert_int_equal(body[k], 'a' + (i + 1) % 26);
+    }
+    uint8_t byte;
+    assert_int_equal(synclog_pread(log, 99, 0, &byte, 1, &err), ERR_GAP);
+    assert_int_equal(synclog_pread(log, 0, 0, &byte, 1, &err), ERR_GAP);
+    assert_int_equal(synclog_pread(log, 1, 1 << 30, &byte, 1, &err),
+                     ERR_CORRUPT);
+    synclog_close(&log);
+}
+
+static void
+test_trim_lets_go_of_what_is_below_and_no_more(void **state)
 {
     (void)state;
     struct synclog_recovery found;
     struct synclog *log = open_log(&found);
     struct error err = {0};
-    for (int i = 0; i < 100; i++) {
-        append(log, 1, 2, 900);
-        sync_log(log);
-        if (i % 3 == 0)
-            assert_int_equal(synclog_heartbeat(log, &err), ERR_OK);
+    unsigned removed = 9;
+    uint8_t byte;
+    for (unsigned i = 0; i < 40; i++) {
+        logtest_append(log, 1, 1, 3000);
+        logtest_sync(log);
     }
+    uint64_t before = synclog_bytes(log);
+    assert_int_equal(synclog_trim(log, 1, &removed, &err), ERR_OK);
+    assert_int_equal(removed, 0);
+    assert_int_equal(synclog_pread(log, 1, 0, &byte, 1, &err), ERR_OK);
+    assert_int_equal(synclog_trim(log, 20, &removed, &err), ERR_OK);
+    assert_true(removed > 0 && synclog_bytes(log) < before);
+    lsn_t first = synclog_first(log);
+    assert_true(first > 1 && first <= 20);
+    assert_int_equal(synclog_mark(log)->first_lsn, first);
+    assert_int_equal(synclog_pread(log, 1, 0, &byte, 1, &err), ERR_GAP);
+
     struct synclog_reader *r = NULL;
-    if (reader_open(env_system(), dir, synclog_mark(log), 0, &r, &err) !=
-        ERR_OK)
-        fail_msg("%s", err.text);
-    lsn_t last = 0;
-    uint64_t time_us = 0;
+    assert_int_equal(
+        reader_open(env_system(), dir, synclog_mark(log), 0, &r, &err),
+        ERR_GAP);
+    assert_int_equal(
+        reader_open(env_system(), dir, synclog_mark(log), first - 1, &r, &err),
+        ERR_OK);
+    reader_close(&r);
+    /* All of it may go; what is being written stays. */
+    assert_int_equal(synclog_trim(log, 1000, &removed, &err), ERR_OK);
+    assert_int_equal(synclog_durable(log, NULL).lsn, 40);
+    logtest_append(log, 1, 1, 10);
+    logtest_sync(log);
+    synclog_close(&log);
+    log = open_log(&found);
+    assert_int_equal(found.last.lsn, 41);
+    synclog_close(&log);
+}
+
+/* A failed unlink is told, and not fatal; nothing newer goes before it. */
+static void
+test_trim_that_fails_can_be_tried_again(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct env_fault *fault = env_fault_new(env_system());
+    struct synclog *log = NULL;
+    struct synclog_recovery found;
+    struct error err = {0};
+    unsigned removed = 9;
+    assert_int_equal(
+        synclog_open(env_fault_env(fault), &cfg, &log, &found, &err), ERR_OK);
+    for (unsigned i = 0; i < 40; i++) {
+        logtest_append(log, 1, 1, 3000);
+        logtest_sync(log);
+    }
+    env_fault_add(fault, &(struct env_fault_rule){.kinds = FAULT_UNLINK,
+                                                  .nth = 1,
+                                                  .action = FAULT_FAIL,
+                                                  .sys_errno = 5});
+    assert_int_equal(synclog_trim(log, 30, &removed, &err), ERR_IO);
+    assert_int_equal(removed, 9);
+    assert_int_equal(synclog_first(log), 1);
+    env_fault_clear(fault);
+    assert_int_equal(synclog_trim(log, 30, &removed, &err), ERR_OK);
+    assert_true(removed > 0);
+    logtest_append(log, 1, 1, 10);
+    logtest_sync(log);
+    synclog_close(&log);
+    env_fault_free(&fault);
+}
+
+/* ---------------------------------------------------------------- replica */
+
+struct twins {
+    struct synclog *master, *replica;
+    char replica_dir[300];
+    struct synclog_reader *reader;
+};
+
+static void
+open_twins(struct twins *t)
+{
+    struct synclog_recovery found;
+    struct error err = {0};
+
+    *t = (struct twins){0};
+    snprintf(t->replica_dir, sizeof(t->replica_dir), "%s/replica", dir);
+    t->master = open_log(&found);
+    t->replica = logtest_open(env_system(), t->replica_dir, &found);
+    for (unsigned i = 0; i < 30; i++) {
+        logtest_append(t->master, 1 + i / 10, 1 + i % 3, 2000);
+        logtest_sync(t->master);
+        if (i % 4 == 0)
+            assert_int_equal(synclog_heartbeat(t->master, &err), ERR_OK);
+    }
+    assert_int_equal(reader_open(env_system(), dir, synclog_mark(t->master), 0,
+                                 &t->reader, &err),
+                     ERR_OK);
+}
+
+static void
+close_twins(struct twins *t)
+{
+    reader_close(&t->reader);
+    synclog_close(&t->master);
+    synclog_close(&t->replica);
+}
+
+static enum errcode
+replicate(struct twins *t, struct span frames)
+{
+    struct synclog_place place;
+    struct error err = {0};
+
+    enum errcode rc = synclog_begin(t->replica, frames.n, &place, &err);
+    if (rc == ERR_OK)
+        rc = synclog_append_frames(t->replica, frames, &err);
+    return rc;
+}
+
+static void
+test_replica_has_the_masters_chain(void **state)
+{
+    (void)state;
+    struct twins t;
+    open_twins(&t);
     for (;;) {
+        struct error err = {0};
         struct span frames;
-        lsn_t before = last;
-        if (reader_next(r, 5000, &frames, &last, &time_us, &err) != ERR_OK)
+        lsn_t last;
+        uint64_t time_us;
+        if (reader_next(t.reader, 9000, &frames, &last, &time_us, &err) !=
+            ERR_OK)
             fail_msg("%s", err.text);
         if (frames.n == 0)
             break;
-        assert_true(frames.n <= 5000 && last > before);
+        assert_int_equal(replicate(&t, frames), ERR_OK);
+        logtest_sync(t.replica);
+        assert_int_equal(synclog_durable(t.replica, NULL).lsn, last);
+        assert_int_equal(synclog_mark(t.replica)->durable_time_us, time_us);
     }
-    assert_int_equal(last, 200);
+    uint64_t ours, theirs;
+    struct logpos a = synclog_durable(t.master, &ours);
+    struct logpos b = synclog_durable(t.replica, &theirs);
+    assert_true(a.lsn == b.lsn && a.epoch == b.epoch && ours == theirs);
+    for (lsn_t lsn = 0; lsn <= a.lsn; lsn++) {
+        struct error err = {0};
+        epoch_t ea = 0, eb = 0;
+        enum errcode rc = reader_chain_at(
+            env_system(), dir, synclog_mark(t.master), lsn, &ours, &ea, &err);
+        assert_int_equal(reader_chain_at(env_system(), t.replica_dir,
+                                         synclog_mark(t.replica), lsn, &theirs,
+                                         &eb, &err),
+                         rc);
+        assert_true(rc == ERR_GAP || (rc == ERR_OK && ours == theirs));
+        assert_int_equal(ea, eb);
+    }
+    close_twins(&t);
+}
+
+static void
+test_frames_that_do_not_follow_are_refused(void **state)
+{
+    (void)state;
+    struct twins t;
+    struct error err = {0};
+    struct span first, second;
+    lsn_t last;
+    uint64_t time_us;
+    AUTO(buf_free) struct buf b = BUF_INIT;
+    open_twins(&t);
+    assert_int_equal(reader_next(t.reader, 1, &first, &last, &time_us, &err),
+                     ERR_OK);
+    buf_add(&b, first);
+    first = buf_span(&b);
+    assert_int_equal(reader_next(t.reader, 1, &second, &last, &time_us, &err),
+                     ERR_OK);
+
+    assert_int_equal(replicate(&t, second), ERR_GAP);
+    assert_int_equal(replicate(&t, span_sub(first, 0, first.n - 1)),
+                     ERR_CORRUPT);
+    b.p[FRAME_HEADER_BYTES + 30] ^= 1;
+    assert_int_equal(replicate(&t, first), ERR_CORRUPT);
+    b.p[FRAME_HEADER_BYTES + 30] ^= 1;
+    assert_int_equal(replicate(&t, first), ERR_OK);
+    assert_int_equal(replicate(&t, first), ERR_GAP);
+
+    AUTO(buf_free) struct buf other = BUF_INIT;
+    logtest_frame(&other, 12345, 1, 2, 0, 50);
+    assert_int_equal(replicate(&t, buf_span(&other)), ERR_HISTORY);
+    buf_clear(&other);
+    struct frame_head h;
+    assert_int_equal(frame_head_decode(first, &h), PARSE_DONE);
+    logtest_heartbeat(&other, h.chain, 1, 2, 1);
+    assert_int_equal(replicate(&t, buf_span(&other)), ERR_CORRUPT);
+    assert_int_equal(replicate(&t, second), ERR_OK);
+    logtest_sync(t.replica);
+    assert_int_equal(synclog_durable(t.replica, NULL).lsn, last);
+    close_twins(&t);
+}
+
+static void
+test_frames_of_an_older_epoch_are_another_history(void **state)
+{
+    (void)state;
+    AUTO(buf_free) struct buf b = BUF_INIT;
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct synclog_place place;
+    struct error err = {0};
     uint64_t chain;
+    logtest_append(log, 5, 1, 10);
+    logtest_sync(log);
     synclog_durable(log, &chain);
-    assert_true(reader_chain(r) == chain);
+    logtest_frame(&b, chain, 4, 2, 1, 50);
+    assert_int_equal(synclog_begin(log, 1000, &place, &err), ERR_OK);
+    assert_int_equal(synclog_append_frames(log, buf_span(&b), &err),
+                     ERR_HISTORY);
+    buf_clear(&b);
+    logtest_frame(&b, chain, 5, 2, 1, 5000);
+    assert_int_equal(synclog_append_frames(log, buf_span(&b), &err), ERR_LIMIT);
+    synclog_close(&log);
+}
+
+/* ---------------------------------------------------------------- threads */
+
+struct shared {
+    struct synclog *log;
+    _Atomic unsigned long reads;
+    _Atomic int stop;
+};
+
+/* Bodies wherever they are, while segments come and go. */
+static void *
+read_bodies(void *arg)
+{
+    struct shared *s = arg;
+    uint64_t segment = 1;
+
+    while (!atomic_load(&s->stop)) {
+        struct error err = {0};
+        uint8_t head[SEGMENT_HEADER_BYTES];
+        struct segment_head h;
+        enum errcode rc =
+            synclog_pread(s->log, segment, 0, head, sizeof(head), &err);
+        if (rc == ERR_OK) {
+            assert_int_equal(
+                segment_head_decode(span_of(head, sizeof(head)), &h, &err),
+                ERR_OK);
+            assert_int_equal(h.number, segment);
+            atomic_fetch_add(&s->reads, 1);
+            (void)synclog_durable(s->log, NULL);
+            (void)synclog_bytes(s->log);
+        } else {
+            assert_int_equal(rc, ERR_GAP);
+        }
+        segment = rc == ERR_OK ? segment + 1 : segment / 2 + 1;
+    }
+    return NULL;
+}
+
+/* Follows the log by its mark until STOP, and then to its end. */
+static void *
+follow(void *arg)
+{
+    struct shared *s = arg;
+    struct synclog_mark *mark = synclog_mark(s->log);
+    struct synclog_reader *r = NULL;
+    struct error err = {0};
+
+    if (reader_open(env_system(), dir, mark, 0, &r, &err) != ERR_OK)
+        return NULL;
+    for (;;) {
+        uint32_t seq = atomic_load(&mark->seq);
+        int stop = atomic_load(&s->stop);
+        struct span frames;
+        lsn_t last;
+        uint64_t time_us;
+        enum errcode rc =
+            reader_next(r, 100000, &frames, &last, &time_us, &err);
+        if (rc == ERR_GAP || (rc == ERR_OK && frames.n == 0 && stop))
+            break;
+        assert_int_equal(rc, ERR_OK);
+        if (frames.n == 0)
+            mark_wait(mark, seq, 1000);
+    }
     reader_close(&r);
-    uint64_t torn = 7;
-    if (synclog_verify(env_system(), dir, NULL, NULL, &found, &torn, &err) !=
-        ERR_OK)
-        fail_msg("%s", err.text);
-    assert_int_equal(torn, 0);
-    assert_int_equal(found.last.lsn, 200);
+    return NULL;
+}
+
+static void
+test_readers_in_threads_beside_writer_helper_and_trimming(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct shared s = {0};
+    struct synclog_recovery found;
+    struct error err = {0};
+    pthread_t threads[4];
+    unsigned removed;
+
+    cfg.no_helper = false;
+    assert_int_equal(synclog_open(env_system(), &cfg, &s.log, &found, &err),
+                     ERR_OK);
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i < 2 ? read_bodies : follow, &s),
+            0);
+    for (unsigned i = 0; i < 400; i++) {
+        logtest_append(s.log, 1, 1, 3000);
+        logtest_sync(s.log);
+        if (i % 50 == 49)
+            assert_int_equal(synclog_trim(s.log, i - 20, &removed, &err),
+                             ERR_OK);
+    }
+    while (atomic_load(&s.reads) == 0)
+        usleep(1000);
+    atomic_store(&s.stop, 1);
+    mark_wake(synclog_mark(s.log));
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        pthread_join(threads[i], NULL);
+    synclog_close(&s.log);
+}
+
+/* The helper makes the next segment; a stale one of a dead process goes. */
+static void
+test_temporary_files_are_removed(void **state)
+{
+    (void)state;
+    AUTO(buf_free) struct buf names = BUF_INIT;
+    struct synclog_config cfg = logtest_config(dir);
+    struct synclog_recovery found;
+    struct synclog *log = NULL;
+    struct error err = {0};
+    char path[300];
+    cfg.no_helper = false;
+    snprintf(path, sizeof(path), "%s/tmp-stale", dir);
+    struct envfile *f = NULL;
+    assert_int_equal(env_open(env_system(), path, ENV_NEW, &f, &err), ERR_OK);
+    env_close(&f);
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_OK);
+    assert_false(env_exists(env_system(), path));
     synclog_close(&log);
-    log = open_log(&found);
-    assert_int_equal(found.last.lsn, 200);
-    synclog_close(&log);
+    assert_int_equal(env_list(env_system(), dir, &names, &err), ERR_OK);
+    assert_int_equal(span_find(buf_span(&names), SPAN_LIT("tmp-")), -1);
 }
 
 int
 main(void)
 {
+#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(
-            test_synced_records_are_there_after_reopening, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_reader_follows_over_many_segments,
-                                        setup, teardown),
+        ON_DISK(test_synced_records_are_there_after_reopening),
+        ON_DISK(test_log_begins_behind_its_start),
+        ON_DISK(test_second_writer_is_refused),
+        ON_DISK(test_log_of_another_cluster_is_refused),
+        ON_DISK(test_group_over_its_room_is_refused_and_harmless),
+        ON_DISK(test_bodies_lie_where_begin_said),
+        ON_DISK(test_trim_lets_go_of_what_is_below_and_no_more),
+        ON_DISK(test_trim_that_fails_can_be_tried_again),
+        ON_DISK(test_replica_has_the_masters_chain),
+        ON_DISK(test_frames_that_do_not_follow_are_refused),
+        ON_DISK(test_frames_of_an_older_epoch_are_another_history),
+        ON_DISK(test_readers_in_threads_beside_writer_helper_and_trimming),
+        ON_DISK(test_temporary_files_are_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
