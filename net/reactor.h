@@ -168,8 +168,7 @@ struct reactor_guest {
     void (*stop)(struct reactor_guest *g, bool now);
 };
 
-/* R's thread only, as leaving.  If R is stopping, G is told at the end of the
- * turn. */
+/* R's thread only, as leaving.  If R is stopping, G is told at once. */
 void
 reactor_guest_enter(struct reactor *r, struct reactor_guest *g);
 void
