@@ -11,9 +11,9 @@
 
 #include <stdbool.h>
 
-#include "base/config.h"
 #include "base/error.h"
 
+struct config;
 struct tls_context;
 
 enum tls_verify {

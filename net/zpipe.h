@@ -1,0 +1,41 @@
+/*
+ * net/zpipe.h - raw DEFLATE both ways as bytes in and bytes out (RFC 4978,
+ * RFC 1951); for conn.c and bclient.c.
+ */
+#ifndef POLLUX_NET_ZPIPE_H
+#define POLLUX_NET_ZPIPE_H
+
+#include "base/buf.h"
+#include "base/error.h"
+
+struct zpipe;
+
+struct zpipe *
+zpipe_new(void);
+void
+zpipe_free(struct zpipe **z);
+
+/* Compressed bytes that came in; kept until zpipe_inflate() has used them. */
+void
+zpipe_feed(struct zpipe *z, struct span in);
+/* There may be something to inflate without feeding more. */
+bool
+zpipe_has_input(const struct zpipe *z);
+/*
+ * Up to ROOM plain bytes into TO; *RET_N may be 0.  *RET_END: the peer has
+ * ended its stream.  Errors: ERR_PROTO (not DEFLATE).
+ */
+MUST_CHECK enum errcode
+zpipe_inflate(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
+              bool *ret_end, struct error *err);
+
+/* Compress BYTES; what comes out goes to SINK (never NULL), piece by piece. */
+void
+zpipe_deflate(struct zpipe *z, struct span bytes,
+              void (*sink)(void *ctx, struct span out), void *ctx);
+/* Push out what the compressor still holds, if anything. */
+void
+zpipe_flush(struct zpipe *z, void (*sink)(void *ctx, struct span out),
+            void *ctx);
+
+#endif
