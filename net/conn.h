@@ -43,8 +43,9 @@ struct conn_handler {
      * ERR_LIMIT: a handler that wants to say so first looks at in.n.
      */
     size_t (*on_input)(struct conn *c, struct span in, void *ctx);
-    /* The peer will send no more; output may still go.  IN was shown before.
-     * Default: conn_close_after_flush(). */
+    /* The peer will send no more; output may still go.  All input was shown
+     * before, so it waits while input is paused: who pauses for the length of a
+     * command finishes that.  Default: conn_close_after_flush(). */
     void (*on_eof)(struct conn *c, void *ctx);
     /* Output was full and is below output_low again. */
     void (*on_drain)(struct conn *c, void *ctx);
@@ -181,7 +182,8 @@ conn_is_deflate(const struct conn *c);
 /* Now; what waits for the peer is dropped. */
 void
 conn_close(struct conn *c);
-/* When the peer has taken what was written, at most after linger_ms. */
+/* When the peer has taken what was written, or for linger_ms took nothing of
+ * it; then its end is waited for, at most linger_ms. */
 void
 conn_close_after_flush(struct conn *c);
 /* Now, with a TCP RST. */
