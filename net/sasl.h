@@ -14,9 +14,10 @@
 #define POLLUX_NET_SASL_H
 
 #include "base/buf.h"
-#include "base/config.h"
 #include "base/error.h"
 #include "net/reactor.h"
+
+struct config;
 
 /*
  * Once a process, before the first use and before other threads; CFG must live

@@ -90,10 +90,8 @@ begin_history(struct env *env, const struct synclog_config *cfg,
         rc = env_fallocate(f, 0, seg.bytes, err);
     if (rc == ERR_OK)
         rc = segment_publish(env, cfg->dir, f, tmp, &seg.head, &safe, err);
-    if (rc != ERR_OK) {
-        error_prefix(err, "make the first segment of the log");
-        return rc;
-    }
+    if (rc != ERR_OK)
+        return error_prefix(err, "make the first segment of the log");
     rec->file = f;
     f = NULL;
     seglist_add(&rec->list, &seg);
@@ -154,10 +152,8 @@ keep_torn(struct env *env, const struct synclog_config *cfg,
         rc = env_fsync(f, err);
     if (rc == ERR_OK)
         rc = env_syncdir(env, cfg->dir, err);
-    if (rc != ERR_OK) {
-        error_prefix(err, "keep the torn tail of the log");
-        return rc;
-    }
+    if (rc != ERR_OK)
+        return error_prefix(err, "keep the torn tail of the log");
     return ERR_OK;
 }
 
@@ -183,11 +179,13 @@ repair(struct env *env, const struct synclog_config *cfg, struct recovered *rec,
     if (rc != ERR_OK)
         return rc;
     if (seg->bytes < cfg->segment_bytes) {
-        rc = env_fallocate(rec->file, 0, cfg->segment_bytes, err);
-        if (rc == ERR_OK)
+        struct error full = {0};
+        rc = env_fallocate(rec->file, 0, cfg->segment_bytes, &full);
+        if (rc == ERR_OK) {
             seg->bytes = cfg->segment_bytes;
-        else if (rc != ERR_NOSPACE)
-            return rc;
+        } else if (rc != ERR_NOSPACE) {
+            return error_set(err, rc, "%s", full.text);
+        }
         /* A full disk: what is there can be read; writing waits for room. */
     }
     rc = env_fsync(rec->file, err);

@@ -174,8 +174,7 @@ spare_take(struct spare *s, uint64_t bytes, struct envfile **ret,
         s->state = SPARE_FAILED;
         pthread_cond_broadcast(&s->changed);
         pthread_mutex_unlock(&s->lock);
-        error_prefix(err, "make the next segment");
-        return rc;
+        return error_prefix(err, "make the next segment");
     }
     *ret = f;
     *ret_path = s->path;
