@@ -17,8 +17,9 @@ struct nodefile {
     struct instid cluster;  /* all zero: no history yet */
     struct instid instance; /* made once */
     enum role role;
-    epoch_t epoch;  /* highest ever heard of */
-    lsn_t fork_lsn; /* FENCED: where the newer epoch began, or 0 */
+    epoch_t epoch;         /* highest ever heard of */
+    uint32_t uid_headroom; /* MASTER: of its epoch, until the log has it */
+    lsn_t fork_lsn;        /* FENCED: where the newer epoch began, or 0 */
     uint64_t fork_chain;
     bool seed_wanted; /* rejoined: empty on purpose */
     char why[200];    /* one sentence */

@@ -76,6 +76,14 @@ store_role(const struct store *store);
 MUST_CHECK enum errcode
 store_begin_epoch(struct store *store, epoch_t epoch, uint32_t uid_headroom,
                   const char *reason, struct error *err);
+/*
+ * A store that is empty and of no cluster becomes one of CLUSTER: its log is
+ * begun anew under that name.  Returns when the writer obeys.  ERR_CONFLICT:
+ * there is history here, or another cluster; ERR_IO, ERR_NOSPACE.
+ */
+MUST_CHECK enum errcode
+store_join_cluster(struct store *store, const struct instid *cluster,
+                   struct error *err);
 /* Look at the fence now, not at the next group; returns when the writer obeys:
  * true if it is up and no group is under way. */
 bool

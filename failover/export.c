@@ -1,0 +1,209 @@
+/*
+ * failover/export.c - saving what a deposed master had acknowledged and not
+ * shipped.
+ *
+ * DIR/export/epoch-E-after-N/index.txt has a line for each record behind the
+ * fork: LSN, what it did, in which mailbox, and for a message its GUID; the
+ * message itself lies beside it as GUID.eml.  The folder gets its name only
+ * when all of it is on disk, so an export is whole or not there, and a second
+ * one finds the first.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "failover/node_private.h"
+#include "store/body.h"
+#include "store/record.h"
+#include "synclog/reader.h"
+
+#define READ_BYTES ((size_t)1 << 20)
+#define COPY_BYTES ((uint64_t)1 << 20)
+
+struct exporter {
+    struct node *node;
+    struct store_snap *snap;
+    char *dir; /* temporary name */
+    struct buf index;
+    uint64_t records;
+    uint64_t messages;
+};
+
+static enum errcode
+write_body(struct exporter *x, const struct guid *guid, struct error *err)
+{
+    char hex[GUID_TEXT_BYTES];
+    char *path = xasprintf("%s/%s.eml", x->dir, guid_text(guid, hex));
+    AUTO(env_close) struct envfile *f = NULL;
+    AUTO(buf_free) struct buf bytes = BUF_INIT;
+    uint64_t size = 0;
+
+    enum errcode rc = store_body_stat(x->node->store, guid, &size, err);
+    if (rc == ERR_OK)
+        rc = env_open(x->node->env, path, ENV_CREATE, &f, err);
+    for (uint64_t at = 0; rc == ERR_OK && at < size; at += bytes.n) {
+        buf_clear(&bytes);
+        rc = store_body_read(x->node->store, guid, at, COPY_BYTES, &bytes, err);
+        if (rc == ERR_OK)
+            rc = env_pwrite(f, bytes.p, bytes.n, at, err);
+    }
+    if (rc == ERR_OK)
+        rc = env_fsync(f, err);
+    free(path);
+    return rc;
+}
+
+static void
+add_mailbox(struct exporter *x, mbid_t id, struct arena *a)
+{
+    struct mailbox mb;
+    struct error err = {0};
+
+    if (snap_mailbox(x->snap, id, a, &mb, &err) == ERR_OK)
+        buf_addf(&x->index, "\tmailbox=\"%s\"", mb.name);
+}
+
+static enum errcode
+export_record(struct exporter *x, const struct record *rec, struct error *err)
+{
+    struct arena a = ARENA_INIT;
+    enum errcode rc = ERR_OK;
+
+    buf_addf(&x->index, "%" PRI_EPOCH ":%" PRI_LSN "\t", rec->epoch, rec->lsn);
+    record_describe(rec, &x->index);
+    if (rec->type == REC_APPEND) {
+        struct rec_append append;
+        rc = rec_append_decode(rec->body, rec->version, &a, &append, err);
+        if (rc == ERR_OK) {
+            add_mailbox(x, append.id, &a);
+            rc = write_body(x, &append.msg.guid, err);
+        }
+        x->messages++;
+    }
+    buf_add_byte(&x->index, '\n');
+    x->records++;
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+export_frames(struct exporter *x, struct span frames, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    while (rc == ERR_OK && frames.n > 0) {
+        struct frame_head head;
+        struct span payload;
+        struct record rec;
+        size_t used = 0;
+        size_t pos = 0;
+        if (frame_decode(frames, &head, &payload, &used) != PARSE_DONE)
+            return error_set(err, ERR_CORRUPT, "the log has a bad frame");
+        while (rc == ERR_OK && frame_next_record(&head, payload, &pos, &rec))
+            rc = export_record(x, &rec, err);
+        frames = span_skip(frames, used);
+    }
+    return rc;
+}
+
+static enum errcode
+export_tail(struct exporter *x, lsn_t fork, struct error *err)
+{
+    struct synclog_reader *reader = NULL;
+    char *dir = xasprintf("%s/synclog", x->node->dir);
+
+    enum errcode rc =
+        reader_open(x->node->env, dir, synclog_mark(store_log(x->node->store)),
+                    fork, &reader, err);
+    while (rc == ERR_OK) {
+        struct span frames = SPAN_EMPTY;
+        lsn_t last = 0;
+        uint64_t time_us = 0;
+        rc = reader_next(reader, READ_BYTES, &frames, &last, &time_us, err);
+        if (rc != ERR_OK || frames.n == 0)
+            break;
+        rc = export_frames(x, frames, err);
+    }
+    reader_close(&reader);
+    free(dir);
+    return rc;
+}
+
+static enum errcode
+publish(struct exporter *x, const char *final, struct error *err)
+{
+    char *path = xasprintf("%s/index.txt", x->dir);
+    char *parent = xasprintf("%s/export", x->node->dir);
+
+    enum errcode rc =
+        env_write_file_atomic(x->node->env, path, buf_span(&x->index), err);
+    if (rc == ERR_OK)
+        rc = env_syncdir(x->node->env, x->dir, err);
+    if (rc == ERR_OK)
+        rc = env_rename(x->node->env, x->dir, final, err);
+    if (rc == ERR_OK)
+        rc = env_syncdir(x->node->env, parent, err);
+    free(path);
+    free(parent);
+    return rc;
+}
+
+/* How many records and messages an index of before has. */
+static enum errcode
+count_index(struct node *node, const char *final, uint64_t *ret_records,
+            uint64_t *ret_messages, struct error *err)
+{
+    AUTO(buf_free) struct buf index = BUF_INIT;
+    char *path = xasprintf("%s/index.txt", final);
+
+    enum errcode rc =
+        env_read_file(node->env, path, (size_t)1 << 30, &index, err);
+    free(path);
+    if (rc != ERR_OK)
+        return rc;
+    for (size_t i = 0; i < index.n; i++)
+        *ret_records += index.p[i] == '\n';
+    struct span left = buf_span(&index);
+    for (ptrdiff_t at; (at = span_find(left, SPAN_LIT("\tappend "))) >= 0;
+         left = span_skip(left, (size_t)at + 1))
+        ++*ret_messages;
+    return ERR_OK;
+}
+
+enum errcode
+node_export(struct node *node, lsn_t fork, uint64_t *ret_records,
+            uint64_t *ret_messages, struct buf *ret_path, struct error *err)
+{
+    struct exporter x = {.node = node};
+    struct logpos end = synclog_durable(store_log(node->store), NULL);
+    char *final = xasprintf("%s/export/epoch-%" PRI_EPOCH "-after-%" PRI_LSN,
+                            node->dir, end.epoch, fork);
+    enum errcode rc = ERR_OK;
+
+    buf_add_str(ret_path, final);
+    if (env_exists(node->env, final)) {
+        rc = count_index(node, final, ret_records, ret_messages, err);
+        free(final);
+        return rc;
+    }
+    x.dir = xasprintf("%s.new", final);
+    x.snap = store_snapshot(node->store);
+    rc = env_mkdirs(node->env, x.dir, err);
+    if (rc == ERR_OK && fork < end.lsn)
+        rc = export_tail(&x, fork, err);
+    if (rc == ERR_OK)
+        rc = publish(&x, final, err);
+    if (rc == ERR_OK) {
+        *ret_records = x.records;
+        *ret_messages = x.messages;
+        log_notice(NULL, "failover.export",
+                   "records=%" PRIu64 " messages=%" PRIu64 " path=\"%s\"",
+                   x.records, x.messages, final);
+    }
+    store_release(&x.snap);
+    buf_free(&x.index);
+    free(x.dir);
+    free(final);
+    if (rc != ERR_OK)
+        return error_prefix(err, "export");
+    return ERR_OK;
+}

@@ -1,0 +1,68 @@
+/*
+ * failover/node_private.h - the inside of a node, for the files of this folder.
+ *
+ * `lock` is held over every change of role and over every verb, so that two of
+ * them never meet; none of them is called from the writer's thread.
+ */
+#ifndef POLLUX_FAILOVER_NODE_PRIVATE_H
+#define POLLUX_FAILOVER_NODE_PRIVATE_H
+
+#include <pthread.h>
+
+#include "base/log.h"
+#include "failover/node.h"
+#include "failover/nodefile.h"
+
+struct node {
+    struct env *env;
+    struct node_config cfg; /* strings are copies */
+    struct node_hooks hooks;
+    char *dir, *pack_dir, *fence_path, *servername;
+    char *path; /* DIR/node */
+    struct store *store;
+    struct nodefile file; /* as it is on disk */
+    uint64_t token;       /* of a prepared handover; 0: none */
+    epoch_t token_epoch;
+    uint64_t used_token; /* that promoted us */
+    bool swapping;       /* our fence is up because of a swap */
+    pthread_mutex_t lock;
+};
+
+/* All with `lock` held. */
+
+/* Replace the file and then node->file; untouched on failure. */
+MUST_CHECK enum errcode
+node_save(struct node *node, const struct nodefile *next, struct error *err);
+/* The only writer of the role: durable, then obeyed, then told. */
+MUST_CHECK enum errcode
+node_move(struct node *node, const struct nodefile *next, struct error *err);
+MUST_CHECK enum errcode
+node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
+             struct error *err);
+MUST_CHECK enum errcode
+node_depose(struct node *node, epoch_t epoch, lsn_t fork, uint64_t chain,
+            const char *who, struct error *err);
+bool
+node_fence_is_up(const struct node *node);
+/* Remove the shutdown file and let the writer see it. */
+MUST_CHECK enum errcode
+node_lower_fence(struct node *node, struct error *err);
+/* Open the store that the file names. */
+MUST_CHECK enum errcode
+node_open_store(struct node *node, struct store_opened *ret_found,
+                struct error *err);
+
+/* failover/verbs.c */
+enum errcode
+node_verb(void *ctx, struct span verb, const struct dlist *args,
+          struct buf *out, struct error *err);
+void
+node_fill_status(struct node *node, struct arena *a, struct logstatus *ret);
+
+/* failover/export.c: what lies behind FORK goes to a folder of its own, whose
+ * path is appended to RET_PATH.  *RET_RECORDS counts; 0: nothing was there. */
+MUST_CHECK enum errcode
+node_export(struct node *node, lsn_t fork, uint64_t *ret_records,
+            uint64_t *ret_messages, struct buf *ret_path, struct error *err);
+
+#endif

@@ -1,0 +1,465 @@
+/*
+ * failover/verbs.c - what an admin's tools ask of an instance over its control
+ * socket ("NODE VERB"), and what an instance says of itself.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "failover/node_private.h"
+#include "store/record.h"
+#include "store/seed.h"
+#include "synclog/slot.h"
+
+/* So many of the newest epochs go into a status. */
+#define STATUS_EPOCHS 256U
+/* A fence file that begins so was put up after a handover had been sent. */
+#define HANDOVER_MARK "handover"
+
+/* ---- status ------------------------------------------------------------ */
+
+static void
+fill_epochs(struct node *node, struct arena *a, struct logstatus *s)
+{
+    struct store_snap *snap = store_snapshot(node->store);
+    const struct epoch_entry *epochs = NULL;
+    struct error err = {0};
+    size_t n = 0;
+
+    if (snap_epochs(snap, a, &epochs, &n, &err) != ERR_OK) {
+        log_warn(NULL, "failover.epochs", "why=\"%s\"", err.text);
+        n = 0;
+    }
+    size_t skip = n > STATUS_EPOCHS ? n - STATUS_EPOCHS : 0;
+    s->epochs = n == 0 ? NULL : epochs + skip;
+    s->nepochs = n - skip;
+    store_release(&snap);
+}
+
+void
+node_fill_status(struct node *node, struct arena *a, struct logstatus *ret)
+{
+    struct synclog *log = store_log(node->store);
+    const struct synclog_mark *mark = synclog_mark(log);
+    struct logstatus s = {
+        .version = LOGPROTO_VERSION,
+        .record_format = RECORD_FORMAT,
+        .cluster = node->file.cluster,
+        .instance = node->file.instance,
+        .role = node->file.role,
+        .epoch = node->file.epoch,
+        .fence = node_fence_is_up(node),
+        .swapping = node->swapping,
+        .seeding = atomic_load(&mark->seeding) != 0,
+        .seed_wanted = node->file.seed_wanted && store_is_empty(node->store),
+        .first_lsn = synclog_first(log),
+        .start_lsn = atomic_load(&mark->start_lsn),
+        .wall_us = env_wall_us(node->env),
+        .servername = node->servername,
+        .text = arena_str(a, span_str(node->file.why)),
+    };
+    s.durable = synclog_durable(log, &s.chain);
+    s.applied = store_pos(node->store);
+    fill_epochs(node, a, &s);
+    *ret = s;
+}
+
+static void
+print_slot(struct node *node, const char *name, struct buf *out)
+{
+    char *dir = xasprintf("%s/synclog", node->dir);
+    struct synclog_slot *slot = NULL;
+    struct dlist_printer p;
+    struct error err = {0};
+    char text[SLOT_TEXT_BYTES];
+
+    if (slot_attach(dir, name, false, &slot, &err) == ERR_OK) {
+        slot_get_text(slot, text);
+        buf_add_str(out, "* ");
+        dlist_print_begin(&p, out, DLIST_SERVER);
+        dlist_open_kv(&p, "SLOT");
+        dlist_str(&p, "CHANNEL", name);
+        dlist_str(&p, "STATE",
+                  slot_state_name((enum slot_state)atomic_load(&slot->state)));
+        dlist_u64(&p, "PID", atomic_load(&slot->consumer_pid));
+        dlist_str(&p, "PEER", slot->peer);
+        dlist_u64(&p, "SENT", atomic_load(&slot->sent_lsn));
+        dlist_u64(&p, "RECEIVED", atomic_load(&slot->received_lsn));
+        dlist_u64(&p, "DURABLE", atomic_load(&slot->durable_lsn));
+        dlist_u64(&p, "APPLIED", atomic_load(&slot->applied_lsn));
+        dlist_u64(&p, "ACK_WALL", atomic_load(&slot->ack_wall_us));
+        dlist_u64(&p, "LAG_US", atomic_load(&slot->lag_us));
+        dlist_u64(&p, "SINCE", atomic_load(&slot->state_wall_us));
+        dlist_u64(&p, "DRAINED", atomic_load(&slot->drained_lsn));
+        dlist_str(&p, "TEXT", text);
+        dlist_close(&p);
+        buf_add_str(out, "\r\n");
+    }
+    slot_detach(&slot);
+    free(dir);
+}
+
+static enum errcode
+verb_status(struct node *node, const struct dlist *args, struct buf *out,
+            struct error *err)
+{
+    struct arena a = ARENA_INIT;
+    struct logstatus s;
+    AUTO(buf_free) struct buf names = BUF_INIT;
+    char *dir = xasprintf("%s/synclog", node->dir);
+
+    (void)args;
+    node_fill_status(node, &a, &s);
+    buf_add_str(out, "* ");
+    logstatus_print(&s, DLIST_SERVER, out);
+    buf_add_str(out, "\r\n");
+    enum errcode rc = slot_list(node->env, dir, &names, err);
+    for (size_t at = 0; rc == ERR_OK && at < names.n;) {
+        const char *name = (const char *)names.p + at;
+        print_slot(node, name, out);
+        at += strlen(name) + 1;
+    }
+    free(dir);
+    arena_free(&a);
+    return rc;
+}
+
+/* ---- the fence --------------------------------------------------------- */
+
+static void
+print_pos(struct node *node, struct buf *out)
+{
+    struct store_pos pos = store_pos(node->store);
+    struct dlist_printer p;
+
+    buf_add_str(out, "* ");
+    dlist_print_begin(&p, out, DLIST_SERVER);
+    dlist_open_kv(&p, "POS");
+    dlist_u64(&p, "EPOCH", pos.applied.epoch);
+    dlist_u64(&p, "LSN", pos.applied.lsn);
+    dlist_hex64(&p, "CHAIN", pos.chain);
+    dlist_hex64(&p, "DIGEST", pos.digest);
+    dlist_close(&p);
+    buf_add_str(out, "\r\n");
+}
+
+static enum errcode
+need_fence(const struct node *node, struct error *err)
+{
+    if (node->fence_path != NULL)
+        return ERR_OK;
+    return error_set(err, ERR_UNSUPPORTED,
+                     "there is no fence: set sync_shutdown_file in "
+                     "imapd.conf");
+}
+
+static bool
+arg_is_set(const struct dlist *args, const char *name)
+{
+    uint32_t v = 0;
+
+    return args != NULL && dlist_get_u32(args, name, &v) && v != 0;
+}
+
+static enum errcode
+verb_fence(struct node *node, const struct dlist *args, struct buf *out,
+           struct error *err)
+{
+    struct span why = SPAN_LIT("by hand");
+    AUTO(buf_free) struct buf text = BUF_INIT;
+    bool swap = arg_is_set(args, "SWAP");
+
+    enum errcode rc = need_fence(node, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (args != NULL)
+        (void)!dlist_get_text(args, "WHY", &why);
+    buf_add(&text, why);
+    buf_add_byte(&text, '\n');
+    node->swapping = swap;
+    if (swap)
+        store_hold(node->store, node->cfg.swap_hold_ms);
+    rc = env_write_file_atomic(node->env, node->fence_path, buf_span(&text),
+                               err);
+    if (rc != ERR_OK) {
+        node->swapping = false;
+        store_hold(node->store, 0);
+        return rc;
+    }
+    if (!store_check_fence(node->store))
+        return error_set(err, ERR_CONFLICT, "somebody removed %s again at once",
+                         node->fence_path);
+    log_notice(NULL, "failover.fence", "state=up why=\"%.*s\"",
+               (int)MIN(why.n, (size_t)150), (const char *)why.p);
+    print_pos(node, out);
+    return ERR_OK;
+}
+
+static enum errcode
+verb_unfence(struct node *node, const struct dlist *args, struct buf *out,
+             struct error *err)
+{
+    AUTO(buf_free) struct buf text = BUF_INIT;
+
+    (void)out;
+    enum errcode rc = need_fence(node, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (!node_fence_is_up(node))
+        return ERR_OK;
+    rc = env_read_file(node->env, node->fence_path, 4096, &text, err);
+    if (rc != ERR_OK && rc != ERR_LIMIT)
+        return rc;
+    if (span_starts(buf_span(&text), SPAN_LIT(HANDOVER_MARK)) &&
+        !arg_is_set(args, "FORCE"))
+        return error_set(err, ERR_CONFLICT,
+                         "a handover was sent from here and its answer is not "
+                         "known: run 'ctl_failover unfence', which asks the "
+                         "twin first");
+    rc = node_lower_fence(node, err);
+    if (rc == ERR_OK)
+        log_notice(NULL, "failover.fence", "state=down");
+    return rc;
+}
+
+/* ---- roles ------------------------------------------------------------- */
+
+static enum errcode
+verb_promote(struct node *node, const struct dlist *args, struct buf *out,
+             struct error *err)
+{
+    const struct synclog_mark *mark = synclog_mark(store_log(node->store));
+
+    if (node->file.role == ROLE_MASTER)
+        return error_set(err, ERR_CONFLICT,
+                         "this instance is the master already");
+    if (node->file.role == ROLE_FENCED && !arg_is_set(args, "FORCE"))
+        return error_set(err, ERR_FENCED,
+                         "%s (promoting it all the same needs --force and "
+                         "forks the history)",
+                         node->file.why);
+    if (atomic_load(&mark->seeding) != 0)
+        return error_set(err, ERR_CONFLICT,
+                         "its seed is not complete: it holds no whole state");
+    if (node->file.seed_wanted && store_is_empty(node->store))
+        return error_set(err, ERR_CONFLICT,
+                         "it was emptied to be seeded: it holds nothing");
+    node->token = 0;
+    enum errcode rc =
+        node_promote(node, node->cfg.uid_headroom, "promote", err);
+    if (rc == ERR_OK)
+        print_pos(node, out);
+    return rc;
+}
+
+/* After a handover that the twin confirmed. */
+static enum errcode
+verb_demote(struct node *node, const struct dlist *args, struct buf *out,
+            struct error *err)
+{
+    struct nodefile next = node->file;
+    uint32_t epoch = 0;
+
+    (void)out;
+    if (args == NULL || !dlist_get_u32(args, "EPOCH", &epoch) ||
+        epoch > EPOCH_MAX)
+        return error_set(err, ERR_PROTO, "DEMOTE without EPOCH");
+    if (next.role == ROLE_REPLICA && epoch <= next.epoch)
+        return ERR_OK;
+    /* The new master's first words may have deposed us already. */
+    if (next.role == ROLE_REPLICA || epoch < next.epoch ||
+        (epoch == next.epoch && next.role == ROLE_MASTER))
+        return error_set(err, ERR_CONFLICT,
+                         "not the master of an epoch below "
+                         "%" PRIu32,
+                         epoch);
+    if (!node_fence_is_up(node))
+        return error_set(err, ERR_CONFLICT,
+                         "the fence is not up: something may have been "
+                         "acknowledged since");
+    next.role = ROLE_REPLICA;
+    next.epoch = epoch;
+    next.fork_lsn = 0;
+    next.fork_chain = 0;
+    snprintf(next.why, sizeof(next.why),
+             "handed over to its twin, now the master of epoch %" PRIu32,
+             epoch);
+    enum errcode rc = node_move(node, &next, err);
+    if (rc == ERR_OK)
+        rc = node_lower_fence(node, err);
+    return rc;
+}
+
+static enum errcode
+verb_deposed(struct node *node, const struct dlist *args, struct buf *out,
+             struct error *err)
+{
+    uint32_t epoch = 0;
+    uint64_t fork = 0;
+    uint64_t chain = 0;
+
+    (void)out;
+    if (args == NULL || !dlist_get_u32(args, "EPOCH", &epoch) ||
+        epoch > EPOCH_MAX || !dlist_get_u64(args, "FORK", &fork) ||
+        !dlist_get_hex64(args, "CHAIN", &chain))
+        return error_set(err, ERR_PROTO, "DEPOSED without EPOCH, FORK, CHAIN");
+    return node_depose(node, epoch, fork, chain, "the twin", err);
+}
+
+/* ---- after a failover -------------------------------------------------- */
+
+static enum errcode
+verb_export(struct node *node, const struct dlist *args, struct buf *out,
+            struct error *err)
+{
+    AUTO(buf_free) struct buf path = BUF_INIT;
+    struct dlist_printer p;
+    uint64_t records = 0;
+    uint64_t messages = 0;
+
+    (void)args;
+    if (node->file.role != ROLE_FENCED)
+        return error_set(err, ERR_CONFLICT,
+                         "this instance is %s: only one that was deposed has "
+                         "something to export",
+                         role_name(node->file.role));
+    if (node->file.fork_lsn == 0)
+        return error_set(err, ERR_AGAIN,
+                         "where the newer history began is not known yet: the "
+                         "twin must be reachable");
+    enum errcode rc =
+        node_export(node, node->file.fork_lsn, &records, &messages, &path, err);
+    if (rc != ERR_OK)
+        return rc;
+    buf_add_str(out, "* ");
+    dlist_print_begin(&p, out, DLIST_SERVER);
+    dlist_open_kv(&p, "EXPORT");
+    dlist_str(&p, "PATH", buf_cstr(&path));
+    dlist_u64(&p, "RECORDS", records);
+    dlist_u64(&p, "MESSAGES", messages);
+    dlist_close(&p);
+    buf_add_str(out, "\r\n");
+    return ERR_OK;
+}
+
+/* Move what the store consists of into DIR/discarded-..., so that nothing that
+ * exists only here is lost by this command. */
+static enum errcode
+set_aside(struct node *node, struct buf *ret_path, struct error *err)
+{
+    static const char *const parts[] = {"synclog", "state"};
+    AUTO(buf_free) struct buf from = BUF_INIT;
+    AUTO(buf_free) struct buf to = BUF_INIT;
+
+    buf_addf(ret_path, "%s/discarded-%" PRI_EPOCH "-%" PRIu64, node->dir,
+             node->file.epoch, env_wall_us(node->env));
+    enum errcode rc = env_mkdirs(node->env, buf_cstr(ret_path), err);
+    for (size_t i = 0; rc == ERR_OK && i < ARRAY_LEN(parts); i++) {
+        buf_clear(&from);
+        buf_clear(&to);
+        buf_addf(&from, "%s/%s", node->dir, parts[i]);
+        buf_addf(&to, "%s/%s", buf_cstr(ret_path), parts[i]);
+        if (env_exists(node->env, buf_cstr(&from)))
+            rc = env_rename(node->env, buf_cstr(&from), buf_cstr(&to), err);
+    }
+    if (rc == ERR_OK)
+        rc = env_syncdir(node->env, node->dir, err);
+    return rc;
+}
+
+static enum errcode
+empty_store(struct node *node, struct buf *ret_path, struct error *err)
+{
+    struct nodefile next = node->file;
+    struct store_opened found;
+
+    /* From here on the role says that nothing may be served as ours. */
+    memset(&next.cluster, 0, sizeof(next.cluster));
+    next.role = ROLE_REPLICA;
+    next.fork_lsn = 0;
+    next.fork_chain = 0;
+    next.seed_wanted = true;
+    snprintf(next.why, sizeof(next.why),
+             "rejoined: empty, waits for its master to seed it");
+    store_close(&node->store);
+    enum errcode rc = set_aside(node, ret_path, err);
+    if (rc == ERR_OK)
+        rc = node_save(node, &next, err);
+    struct error open_err = {0};
+    if (node_open_store(node, &found, &open_err) != ERR_OK) {
+        /* Without a store the instance is of no use to anybody. */
+        if (node->hooks.on_fatal != NULL)
+            node->hooks.on_fatal(node->hooks.ctx, &open_err);
+        abort();
+    }
+    return rc;
+}
+
+static enum errcode
+verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
+            struct error *err)
+{
+    AUTO(buf_free) struct buf aside = BUF_INIT;
+    struct dlist_printer p;
+    enum errcode rc = ERR_OK;
+
+    if (node->file.role == ROLE_MASTER)
+        return error_set(err, ERR_CONFLICT,
+                         "this instance is the master: it has nobody to "
+                         "rejoin");
+    if (node->file.role == ROLE_FENCED)
+        rc = verb_export(node, args, out, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (node->hooks.close_sessions != NULL) {
+        /* A session that ends may be waiting for the lock. */
+        pthread_mutex_unlock(&node->lock);
+        node->hooks.close_sessions(node->hooks.ctx);
+        pthread_mutex_lock(&node->lock);
+    }
+    rc = empty_store(node, &aside, err);
+    if (node->hooks.reopened != NULL)
+        node->hooks.reopened(node->hooks.ctx);
+    if (rc == ERR_OK && node->fence_path != NULL)
+        rc = node_lower_fence(node, err);
+    if (rc != ERR_OK)
+        return rc;
+    log_notice(NULL, "failover.rejoin", "old_store=\"%s\"", buf_cstr(&aside));
+    buf_add_str(out, "* ");
+    dlist_print_begin(&p, out, DLIST_SERVER);
+    dlist_open_kv(&p, "REJOIN");
+    dlist_str(&p, "ASIDE", buf_cstr(&aside));
+    dlist_close(&p);
+    buf_add_str(out, "\r\n");
+    return ERR_OK;
+}
+
+/* ---- dispatch ---------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum errcode (*run)(struct node *node, const struct dlist *args,
+                        struct buf *out, struct error *err);
+} verbs[] = {
+    {"STATUS", verb_status},   {"FENCE", verb_fence},
+    {"UNFENCE", verb_unfence}, {"PROMOTE", verb_promote},
+    {"DEMOTE", verb_demote},   {"DEPOSED", verb_deposed},
+    {"EXPORT", verb_export},   {"REJOIN", verb_rejoin},
+};
+
+enum errcode
+node_verb(void *ctx, struct span verb, const struct dlist *args,
+          struct buf *out, struct error *err)
+{
+    struct node *node = ctx;
+
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        if (!span_eq_nocase_str(verb, verbs[i].name))
+            continue;
+        pthread_mutex_lock(&node->lock);
+        enum errcode rc = verbs[i].run(node, args, out, err);
+        pthread_mutex_unlock(&node->lock);
+        return rc;
+    }
+    return error_set(err, ERR_PROTO, "no such verb");
+}
