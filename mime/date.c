@@ -18,7 +18,7 @@ struct civil {
 struct clock {
     int hour;
     int min;
-    int sec; /* 60: a leap second, counted as the next minute */
+    int sec; /* 60: a leap second, counted as the one before it */
 };
 
 /* Days since 1970-01-01; eras of 400 years begin in March, so that a leap day
@@ -72,7 +72,7 @@ clock_valid(struct clock t)
 static struct mime_date
 date_make(struct civil c, struct clock t, int32_t zone_min)
 {
-    int64_t s = civil_day(c) * 86400 + t.hour * 3600 + t.min * 60 + t.sec;
+    int64_t s = civil_day(c) * 86400 + t.hour * 3600 + t.min * 60 + MIN(t.sec, 59);
     return (struct mime_date){.utc_s = s - (int64_t)zone_min * 60,
                               .zone_min = zone_min};
 }
@@ -168,18 +168,60 @@ take_zone_number(struct date_words *d, struct span s, size_t *at)
     d->have_zone = true;
 }
 
-/* The hour was HOUR, now at a colon. */
+/* Behind the comment that begins at AT. */
+static size_t
+comment_end(struct span s, size_t at)
+{
+    size_t depth = 0;
+
+    for (; at < s.n; at++) {
+        if (s.p[at] == '(')
+            depth++;
+        else if (s.p[at] == ')' && --depth == 0)
+            return at + 1;
+        else if (s.p[at] == '\\')
+            at++;
+    }
+    return s.n;
+}
+
+/* Behind blanks, folds and comments from AT on. */
+static size_t
+cfws_end(struct span s, size_t at)
+{
+    while (at < s.n) {
+        uint8_t c = s.p[at];
+        if (c == '(')
+            at = comment_end(s, at);
+        else if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
+            at++;
+        else
+            break;
+    }
+    return at;
+}
+
+/* A colon comes next, maybe behind blanks; *AT goes to what follows it. */
+static bool
+take_colon(struct span s, size_t *at)
+{
+    size_t to = cfws_end(s, *at);
+
+    if (to >= s.n || s.p[to] != ':')
+        return false;
+    *at = cfws_end(s, to + 1);
+    return true;
+}
+
+/* The hour was HOUR, now behind the colon. */
 static void
 take_time(struct date_words *d, int hour, struct span s, size_t *at)
 {
     size_t digits = 0;
 
-    ++*at;
     d->t = (struct clock){.hour = hour, .min = take_number(s, at, &digits)};
-    if (*at < s.n && s.p[*at] == ':') {
-        ++*at;
+    if (take_colon(s, at))
         d->t.sec = take_number(s, at, &digits);
-    }
     if (*at < s.n && s.p[*at] == '.') { /* a fraction */
         ++*at;
         (void)take_number(s, at, &digits);
@@ -200,23 +242,6 @@ take_plain_number(struct date_words *d, int v, size_t digits)
     } else if (d->c.year == 0) { /* RFC 5322, 4.3 */
         d->c.year = v + (v < 50 ? 2000 : 1900);
     }
-}
-
-/* Behind the comment that begins at AT. */
-static size_t
-comment_end(struct span s, size_t at)
-{
-    size_t depth = 0;
-
-    for (; at < s.n; at++) {
-        if (s.p[at] == '(')
-            depth++;
-        else if (s.p[at] == ')' && --depth == 0)
-            return at + 1;
-        else if (s.p[at] == '\\')
-            at++;
-    }
-    return s.n;
 }
 
 bool
@@ -241,7 +266,7 @@ mime_date_parse(struct span value, struct mime_date *ret)
         } else if (is_digit(c)) {
             size_t digits = 0;
             int v = take_number(value, &at, &digits);
-            if (!d.have_time && at < value.n && value.p[at] == ':')
+            if (!d.have_time && take_colon(value, &at))
                 take_time(&d, v, value, &at);
             else
                 take_plain_number(&d, v, digits);
