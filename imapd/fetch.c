@@ -1,0 +1,481 @@
+/*
+ * imapd/fetch.c - FETCH.
+ *
+ * In chunks of messages: those that the command makes \Seen are committed
+ * first, then the chunk is told.  The step stops wherever the client does not
+ * read, inside a message and inside a literal too, and keeps no snapshot
+ * meanwhile: a slow reader holds nothing of the store.
+ */
+#include "imapd/session_private.h"
+
+#include "mime/date.h"
+#include "mime/header.h"
+#include "mime/message.h"
+
+#define CHUNK_MESSAGES 500U
+#define PIECE_BYTES 131072U
+#define TURN_BYTES 524288U
+#define TURN_MESSAGES 500U
+/* Of a header from which fields are picked. */
+#define HEADER_BYTES_MAX (8U << 20)
+
+struct fetch_job {
+    struct uidset todo;
+    struct uidset chunk;
+    struct uidset seen; /* made \Seen by this command */
+    bool sets_seen;
+    bool needs_cache;
+    bool has_flags; /* among the items */
+    bool has_uid;
+    bool some_gone;
+    bool some_damaged;
+
+    /* The message under way. */
+    uint32_t uid; /* the last one taken from the chunk */
+    bool open;
+    size_t item;
+    bool first; /* no item is written yet */
+    struct arena arena;
+    struct message msg;
+    struct buf cache;
+    struct mime_cache mime;
+    bool cache_ok;
+    /* A literal under way. */
+    uint64_t off;
+    uint64_t left;
+
+    size_t turn_bytes;
+    unsigned turn_messages;
+};
+
+static void
+fetch_end(struct imap_session *s)
+{
+    struct fetch_job *job = s->job;
+
+    uidset_free(&job->todo);
+    uidset_free(&job->chunk);
+    uidset_free(&job->seen);
+    arena_free(&job->arena);
+    buf_free(&job->cache);
+}
+
+/* ---- the derived record ------------------------------------------------ */
+
+static bool
+cache_fits(struct span record, const struct message *msg)
+{
+    struct mime_cache mime;
+    struct error err = {0};
+
+    return mime_cache_decode(record, &mime, &err) == ERR_OK &&
+           mime.message_size == msg->size;
+}
+
+enum errcode
+load_cache(struct imap_session *s, struct store_snap *snap, mbid_t id,
+           const struct message *msg, struct buf *ret, struct error *err)
+{
+    AUTO(buf_free) struct buf raw = BUF_INIT;
+    struct mime_message *parsed = NULL;
+
+    buf_clear(ret);
+    if (snap_cache(snap, id, msg->uid, ret, err) == ERR_OK &&
+        cache_fits(buf_span(ret), msg))
+        return ERR_OK;
+    enum errcode rc =
+        store_body_read(s->store, &msg->guid, 0, msg->size, &raw, err);
+    if (rc != ERR_OK)
+        return rc;
+    buf_clear(ret);
+    mime_parse(buf_span(&raw), NULL, &parsed);
+    mime_cache_encode(parsed, ret);
+    mime_message_free(&parsed);
+    if (raw.n != msg->size)
+        return error_set(err, ERR_CORRUPT,
+                         "message of %zu bytes, should be %" PRIu64, raw.n,
+                         msg->size);
+    store_cache_put(s->store, id, msg->uid, buf_span(ret));
+    return ERR_OK;
+}
+
+/* ---- items ------------------------------------------------------------- */
+
+static void
+write_internaldate(struct buf *out, const struct message *msg)
+{
+    char text[MIME_IMAP_DATETIME_BYTES + 1];
+    const struct mime_date date = {msg->internal_s, msg->internal_tz_min};
+
+    mime_imap_datetime_format(date, text);
+    buf_addf(out, "INTERNALDATE \"%s\"", text);
+}
+
+static void
+write_or_nil(struct buf *out, const char *label, bool ok, struct span text)
+{
+    buf_add_str(out, label);
+    if (ok)
+        buf_add(out, text);
+    else
+        buf_add_str(out, " NIL");
+}
+
+/* Of SIZE bytes, what the item's partial asks for. */
+static void
+apply_partial(const struct imap_fetch_item *item, uint64_t *off, uint64_t *n)
+{
+    if (!item->has_partial)
+        return;
+    uint64_t skip = MIN((uint64_t)item->partial_off, *n);
+    *off += skip;
+    *n = MIN((uint64_t)item->partial_bytes, *n - skip);
+}
+
+/* Bytes that were promised are not there: the client must not wait for them. */
+static enum errcode
+damaged(struct imap_session *s, struct fetch_job *job, struct error *err)
+{
+    job->some_damaged = true;
+    log_error(&s->log, "imap.body_damaged",
+              "mailbox=%" PRIu64 " uid=%" PRIu32 " code=%s why=\"%s\" "
+              "consequence=\"the client gets NIL\"",
+              s->sel->id, job->msg.uid, errcode_name(err->code), err->text);
+    return err->code;
+}
+
+static void
+write_fields(struct imap_session *s, struct fetch_job *job,
+             const struct imap_fetch_item *item,
+             const struct mime_section *where)
+{
+    AUTO(buf_free) struct buf header = BUF_INIT;
+    AUTO(buf_free) struct buf picked = BUF_INIT;
+    struct error err = {0};
+    uint64_t off = 0;
+
+    if (store_body_read(s->store, &job->msg.guid, where->off,
+                        MIN(where->bytes, HEADER_BYTES_MAX), &header,
+                        &err) != ERR_OK) {
+        damaged(s, job, &err);
+        buf_add_str(&s->out, " NIL");
+        return;
+    }
+    mime_header_fields(buf_span(&header), item->fields, item->nfields,
+                       item->fields_not, &picked);
+    uint64_t n = picked.n;
+    apply_partial(item, &off, &n);
+    buf_addf(&s->out, " {%" PRIu64 "}\r\n", n);
+    buf_add(&s->out, span_sub(buf_span(&picked), (size_t)off, (size_t)n));
+    job->turn_bytes += header.n;
+}
+
+/* The next piece of the literal under way. */
+static enum errcode
+write_piece(struct imap_session *s, struct fetch_job *job, struct error *err)
+{
+    uint64_t n = MIN(job->left, (uint64_t)PIECE_BYTES);
+    size_t before = s->out.n;
+
+    enum errcode rc =
+        store_body_read(s->store, &job->msg.guid, job->off, n, &s->out, err);
+    if (rc == ERR_OK && s->out.n - before != n)
+        rc = error_set(err, ERR_CORRUPT, "message is shorter than it says");
+    if (rc != ERR_OK) {
+        s->out.n = before;
+        return rc;
+    }
+    job->off += n;
+    job->left -= n;
+    job->turn_bytes += (size_t)n;
+    return ERR_OK;
+}
+
+/* A literal is only announced when its first piece is here. */
+static void
+begin_literal(struct imap_session *s, struct fetch_job *job, uint64_t off,
+              uint64_t n)
+{
+    struct error err = {0};
+    size_t before = s->out.n;
+
+    job->off = off;
+    job->left = n;
+    buf_addf(&s->out, " {%" PRIu64 "}\r\n", n);
+    if (n > 0 && write_piece(s, job, &err) != ERR_OK) {
+        damaged(s, job, &err);
+        job->left = 0;
+        s->out.n = before;
+        buf_add_str(&s->out, " NIL");
+    }
+}
+
+static void
+write_section(struct imap_session *s, struct fetch_job *job,
+              const struct imap_fetch_item *item)
+{
+    struct mime_section where = {.bytes = (size_t)job->msg.size};
+
+    buf_add(&s->out, item->label);
+    if (item->section.n > 0 &&
+        (!job->cache_ok ||
+         mime_section_find(&job->mime, item->section, &where) != ERR_OK)) {
+        buf_add_str(&s->out, " NIL");
+        return;
+    }
+    if (item->has_fields) {
+        write_fields(s, job, item, &where);
+        return;
+    }
+    uint64_t off = where.off, n = where.bytes;
+    apply_partial(item, &off, &n);
+    begin_literal(s, job, off, n);
+}
+
+static void
+write_item_flags(struct imap_session *s, struct fetch_job *job)
+{
+    buf_add_str(&s->out, "FLAGS ");
+    write_flags(&s->out, job->msg.flags, job->msg.keywords, job->msg.nkeywords,
+                uidset_has(&s->sel->recent, job->msg.uid));
+}
+
+static void
+write_item(struct imap_session *s, struct fetch_job *job,
+           const struct imap_fetch_item *item)
+{
+    if (!job->first)
+        buf_add_byte(&s->out, ' ');
+    job->first = false;
+    switch (item->what) {
+    case FETCH_UID:
+        buf_addf(&s->out, "UID %" PRIu32, job->msg.uid);
+        break;
+    case FETCH_FLAGS:
+        write_item_flags(s, job);
+        break;
+    case FETCH_INTERNALDATE:
+        write_internaldate(&s->out, &job->msg);
+        break;
+    case FETCH_RFC822_SIZE:
+        buf_addf(&s->out, "RFC822.SIZE %" PRIu64, job->msg.size);
+        break;
+    case FETCH_ENVELOPE:
+        write_or_nil(&s->out, "ENVELOPE ", job->cache_ok, job->mime.envelope);
+        break;
+    case FETCH_BODY:
+        write_or_nil(&s->out, "BODY ", job->cache_ok, job->mime.body);
+        break;
+    case FETCH_BODYSTRUCTURE:
+        write_or_nil(&s->out, "BODYSTRUCTURE ", job->cache_ok,
+                     job->mime.bodystructure);
+        break;
+    case FETCH_SECTION:
+        write_section(s, job, item);
+        break;
+    }
+}
+
+/* ---- messages ---------------------------------------------------------- */
+
+/* The next message of the chunk; false if there is none. */
+static bool
+open_message(struct imap_session *s, struct fetch_job *job,
+             struct store_snap *snap)
+{
+    struct error err = {0};
+
+    for (;;) {
+        job->uid =
+            job->uid == UINT32_MAX ? 0 : uidset_next(&job->chunk, job->uid + 1);
+        if (job->uid == 0)
+            return false;
+        arena_reset(&job->arena);
+        /* A tombstone that the client was not told of still answers. */
+        enum errcode rc = snap_message(snap, s->sel->id, job->uid, &job->arena,
+                                       &job->msg, &err);
+        if (rc == ERR_OK)
+            break;
+        job->some_gone = true;
+    }
+    if (job->needs_cache) {
+        job->cache_ok = load_cache(s, snap, s->sel->id, &job->msg, &job->cache,
+                                   &err) == ERR_OK &&
+                        mime_cache_decode(buf_span(&job->cache), &job->mime,
+                                          &err) == ERR_OK;
+        if (!job->cache_ok)
+            damaged(s, job, &err);
+    }
+    buf_addf(&s->out, "* %" PRIu32 " FETCH (",
+             seqmap_seq(&s->sel->map, job->uid));
+    job->open = true;
+    job->first = true;
+    job->item = 0;
+    if (s->cmd->uid && !job->has_uid) {
+        buf_addf(&s->out, "UID %" PRIu32, job->uid);
+        job->first = false;
+    }
+    return true;
+}
+
+static void
+close_message(struct imap_session *s, struct fetch_job *job)
+{
+    if (uidset_has(&job->seen, job->uid) && !job->has_flags) {
+        if (!job->first)
+            buf_add_byte(&s->out, ' ');
+        write_item_flags(s, job);
+    }
+    buf_add_str(&s->out, ")\r\n");
+    job->open = false;
+    job->turn_messages++;
+}
+
+static enum run
+fetch_next(struct imap_session *s);
+
+/* One thing more; RUN_WAIT stands for "go on". */
+static enum run
+fetch_more(struct imap_session *s, struct fetch_job *job,
+           struct store_snap *snap)
+{
+    struct error err = {0};
+
+    if (job->left > 0) {
+        if (write_piece(s, job, &err) != ERR_OK) {
+            damaged(s, job, &err);
+            say_bye(s, "[CORRUPTION] A message cannot be read");
+            return RUN_DONE;
+        }
+    } else if (!job->open) {
+        if (!open_message(s, job, snap)) {
+            s->run = fetch_next;
+            return RUN_YIELD;
+        }
+    } else if (job->item < s->cmd->nitems) {
+        write_item(s, job, &s->cmd->items[job->item]);
+        job->item++;
+    } else {
+        close_message(s, job);
+    }
+    if (is_full(s))
+        return RUN_FULL;
+    if (job->turn_bytes > TURN_BYTES || job->turn_messages > TURN_MESSAGES)
+        return RUN_YIELD;
+    return RUN_WAIT;
+}
+
+static enum run
+fetch_tell(struct imap_session *s)
+{
+    struct fetch_job *job = s->job;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    enum run run;
+
+    job->turn_bytes = 0;
+    job->turn_messages = 0;
+    if (is_full(s))
+        return RUN_FULL;
+    do
+        run = fetch_more(s, job, snap);
+    while (run == RUN_WAIT);
+    return run;
+}
+
+/* ---- chunks ------------------------------------------------------------ */
+
+static enum run
+made_seen(struct imap_session *s)
+{
+    struct fetch_job *job = s->job;
+
+    /* A server that takes no changes still shows its mail. */
+    if (txn_code(s->txn) == ERR_OK) {
+        const struct txn_result *res = txn_result(s->txn, 0);
+        uidset_add_set(&job->seen, &res->uids);
+        uidset_add_set(&s->sel->own, &res->uids);
+        s->sel->own_modseq = MAX(s->sel->own_modseq, res->modseq);
+    }
+    s->run = fetch_tell;
+    return fetch_tell(s);
+}
+
+static void
+find_unseen(struct imap_session *s, const struct fetch_job *job,
+            struct uidset *ret)
+{
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    struct message msg;
+    struct error err = {0};
+    uint32_t last = job->chunk.r[job->chunk.n - 1].last;
+    struct msg_iter *it =
+        snap_messages(snap, s->sel->id, uidset_next(&job->chunk, 1), false);
+
+    while (msg_iter_next(it, &msg) && msg.uid <= last)
+        if ((msg.flags & FLAG_SEEN) == 0 && uidset_has(&job->chunk, msg.uid))
+            uidset_add(ret, msg.uid, msg.uid);
+    /* What cannot be read now is told when it is fetched. */
+    if (msg_iter_close(&it, &err) != ERR_OK)
+        uidset_clear(ret);
+}
+
+static enum run
+fetch_next(struct imap_session *s)
+{
+    struct fetch_job *job = s->job;
+    AUTO(uidset_free) struct uidset unseen = UIDSET_INIT;
+
+    if (job->todo.n == 0) {
+        if (job->some_damaged)
+            return reply(s, "NO [CORRUPTION] Some messages cannot be read");
+        if (job->some_gone)
+            return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
+        return reply(s, "OK Completed");
+    }
+    uidset_clear(&job->chunk);
+    for (unsigned n = 0; n < CHUNK_MESSAGES && job->todo.n > 0; n++) {
+        uint32_t uid = job->todo.r[0].first;
+        uidset_add(&job->chunk, uid, uid);
+        uidset_remove(&job->todo, uid, uid);
+    }
+    job->uid = 0;
+    if (job->sets_seen)
+        find_unseen(s, job, &unseen);
+    if (unseen.n == 0) {
+        s->run = fetch_tell;
+        return fetch_tell(s);
+    }
+    struct store_txn *txn = txn_new();
+    const struct txn_flags op = {.id = s->sel->id,
+                                 .uids = &unseen,
+                                 .mode = FLAGS_ADD,
+                                 .flags = FLAG_SEEN};
+    txn_flags(txn, &op);
+    return submit(s, txn, made_seen);
+}
+
+enum run
+cmd_fetch(struct imap_session *s)
+{
+    struct fetch_job *job = arena_alloc(&s->arena, sizeof(*job));
+    bool may_set = !s->sel->readonly && (s->sel->rights & ACL_SEEN) != 0 &&
+                   store_role(s->store) == ROLE_MASTER;
+
+    s->job = job;
+    s->job_end = fetch_end;
+    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->todo))
+        return RUN_DONE;
+    for (size_t i = 0; i < s->cmd->nitems; i++) {
+        const struct imap_fetch_item *item = &s->cmd->items[i];
+        bool section = item->what == FETCH_SECTION;
+        job->has_uid |= item->what == FETCH_UID;
+        job->has_flags |= item->what == FETCH_FLAGS;
+        job->sets_seen |= section && !item->peek && may_set;
+        job->needs_cache |= item->what == FETCH_ENVELOPE ||
+                            item->what == FETCH_BODY ||
+                            item->what == FETCH_BODYSTRUCTURE ||
+                            (section && item->section.n > 0);
+    }
+    s->run = fetch_next;
+    return fetch_next(s);
+}

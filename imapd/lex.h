@@ -1,0 +1,78 @@
+/*
+ * imapd/lex.h - the tokens of RFC 3501, 9, read off a command's text.
+ *
+ * As struct rd: what failed once stays bad, so a row of reads needs one check.
+ */
+#ifndef POLLUX_IMAPD_LEX_H
+#define POLLUX_IMAPD_LEX_H
+
+#include "imapd/parse.h"
+
+struct lex {
+    struct span left;
+    struct arena *a;
+    const char *why; /* the first thing that was wrong; NULL: nothing */
+};
+
+static inline bool
+lex_bad(const struct lex *l)
+{
+    return l->why != NULL;
+}
+
+/* Only the first reason counts.  Returns false. */
+bool
+lex_fail(struct lex *l, const char *why);
+/* The next byte without taking it, or -1. */
+int
+lex_peek(const struct lex *l);
+/* Take BYTE if it is next. */
+bool
+lex_accept(struct lex *l, char byte);
+/* It must be next. */
+void
+lex_expect(struct lex *l, char byte, const char *why);
+void
+lex_sp(struct lex *l);
+/* Nothing may be left. */
+void
+lex_end(struct lex *l);
+/* Take WORD (case ignored) if it is next and ends there. */
+bool
+lex_accept_word(struct lex *l, const char *word);
+
+/* One or more of the characters of an atom. */
+struct span
+lex_atom(struct lex *l);
+/* The same with ']' allowed, as in astring. */
+struct span
+lex_astring_chars(struct lex *l);
+/* Quoted or literal; unescaped, in the arena or in the text. */
+struct span
+lex_string(struct lex *l);
+struct span
+lex_astring(struct lex *l);
+/* *RET_NIL: it was NIL. */
+struct span
+lex_nstring(struct lex *l, bool *ret_nil);
+/* list-mailbox: an astring in which '*' and '%' may stand too. */
+struct span
+lex_list_mailbox(struct lex *l);
+uint32_t
+lex_number(struct lex *l);
+uint64_t
+lex_number64(struct lex *l);
+/* Text of a sequence set, its syntax checked. */
+struct span
+lex_seqset(struct lex *l);
+/* "(" flags ")", or without parentheses if BARE_OK (STORE). */
+void
+lex_flags(struct lex *l, bool bare_ok, struct imap_flags *ret);
+
+/* imapd/parse_fetch.c, imapd/parse_search.c */
+void
+lex_fetch_items(struct lex *l, struct imap_command *cmd);
+void
+lex_search(struct lex *l, struct imap_command *cmd);
+
+#endif

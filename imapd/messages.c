@@ -1,0 +1,298 @@
+/*
+ * imapd/messages.c - STORE, COPY, MOVE, EXPUNGE.
+ *
+ * A STORE over very many messages goes to the writer in pieces, so that one
+ * client does not hold up all others; each piece is answered when it is
+ * durable.  COPY and MOVE are one transaction: RFC 3501, 6.4.7 wants all or
+ * nothing.
+ */
+#include "imapd/session_private.h"
+
+#define STORE_CHUNK 1000U
+#define FETCHES_PER_TURN 500U
+
+/* The first N UIDs of FROM, at most, go over to RET. */
+static void
+take_chunk(struct uidset *from, uint64_t n, struct uidset *ret)
+{
+    uidset_clear(ret);
+    for (size_t i = 0; i < from->n && n > 0; i++) {
+        uint32_t first = from->r[i].first;
+        uint64_t size = (uint64_t)from->r[i].last - first + 1;
+        uint32_t last = (uint32_t)(first + MIN(size, n) - 1);
+        n -= MIN(size, n);
+        uidset_add(ret, first, last);
+    }
+    for (size_t i = 0; i < ret->n; i++)
+        uidset_remove(from, ret->r[i].first, ret->r[i].last);
+}
+
+/* ---- STORE ------------------------------------------------------------- */
+
+struct store_job {
+    struct uidset todo;
+    struct uidset chunk;
+    uint32_t told; /* of the chunk: answered up to this UID */
+    uint32_t flags;
+    uint32_t keep;
+    bool keywords;
+    bool some_gone;
+};
+
+static void
+store_end(struct imap_session *s)
+{
+    struct store_job *job = s->job;
+
+    uidset_free(&job->todo);
+    uidset_free(&job->chunk);
+}
+
+static enum run
+store_next(struct imap_session *s);
+
+/* One message as it is now; UID only where it was asked by UID. */
+static bool
+write_stored(struct imap_session *s, struct store_snap *snap, uint32_t uid,
+             struct arena *a)
+{
+    struct selected *sel = s->sel;
+    struct message msg;
+    struct error err = {0};
+
+    if (snap_message(snap, sel->id, uid, a, &msg, &err) != ERR_OK ||
+        (msg.flags & FLAG_EXPUNGED) != 0)
+        return false;
+    buf_addf(&s->out, "* %" PRIu32 " FETCH (FLAGS ",
+             seqmap_seq(&sel->map, uid));
+    write_flags(&s->out, msg.flags, msg.keywords, msg.nkeywords,
+                uidset_has(&sel->recent, uid));
+    if (s->cmd->uid)
+        buf_addf(&s->out, " UID %" PRIu32, uid);
+    buf_add_str(&s->out, ")\r\n");
+    return true;
+}
+
+static enum run
+store_tell(struct imap_session *s)
+{
+    struct store_job *job = s->job;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+
+    for (unsigned n = 0; n < FETCHES_PER_TURN; n++) {
+        uint32_t uid = job->told == UINT32_MAX
+                           ? 0
+                           : uidset_next(&job->chunk, job->told + 1);
+        if (uid == 0) {
+            s->run = store_next;
+            return RUN_YIELD;
+        }
+        if (is_full(s))
+            return RUN_FULL;
+        job->told = uid;
+        if (!s->cmd->silent && !write_stored(s, snap, uid, &a))
+            job->some_gone = true;
+        arena_reset(&a);
+    }
+    return RUN_YIELD;
+}
+
+static enum run
+stored(struct imap_session *s)
+{
+    struct store_job *job = s->job;
+    struct selected *sel = s->sel;
+
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    const struct txn_result *res = txn_result(s->txn, 0);
+    uidset_add_set(&sel->own, &res->uids);
+    sel->own_modseq = MAX(sel->own_modseq, res->modseq);
+    job->told = 0;
+    s->run = store_tell;
+    return store_tell(s);
+}
+
+static enum run
+store_next(struct imap_session *s)
+{
+    struct store_job *job = s->job;
+    const struct imap_command *cmd = s->cmd;
+
+    if (job->todo.n == 0) {
+        if (job->some_gone) /* RFC 5530 */
+            return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
+        return reply(s, "OK Completed");
+    }
+    take_chunk(&job->todo, STORE_CHUNK, &job->chunk);
+    struct store_txn *txn = txn_new();
+    const struct txn_flags op = {
+        .id = s->sel->id,
+        .uids = &job->chunk,
+        .mode = cmd->store_mode == '+'   ? FLAGS_ADD
+                : cmd->store_mode == '-' ? FLAGS_REMOVE
+                                         : FLAGS_REPLACE,
+        .flags = job->flags,
+        .keywords = cmd->flags.keywords,
+        .nkeywords = job->keywords ? cmd->flags.nkeywords : 0,
+        .keep = job->keep,
+    };
+    txn_flags(txn, &op);
+    return submit(s, txn, stored);
+}
+
+/*
+ * RFC 4314, 4: what the user may not set is left as it is, and it is an error
+ * only where nothing of what was asked for is allowed.
+ */
+static bool
+store_rights(struct imap_session *s, struct store_job *job)
+{
+    uint32_t rights = s->sel->rights, allowed = 0;
+
+    if ((rights & ACL_SEEN) != 0)
+        allowed |= FLAG_SEEN;
+    if ((rights & ACL_DELETEMSG) != 0)
+        allowed |= FLAG_DELETED;
+    if ((rights & ACL_WRITE) != 0)
+        allowed |= FLAG_ANSWERED | FLAG_FLAGGED | FLAG_DRAFT;
+    job->flags = s->cmd->flags.flags & allowed;
+    job->keep = FLAGS_SETTABLE & ~allowed;
+    job->keywords = (rights & ACL_WRITE) != 0;
+    /* REPLACE touches everything, so any right will do there. */
+    if (s->cmd->store_mode == '=')
+        return allowed != 0;
+    if (s->cmd->flags.flags == 0 && s->cmd->flags.nkeywords == 0)
+        return true;
+    return job->flags != 0 || (job->keywords && s->cmd->flags.nkeywords > 0);
+}
+
+enum run
+cmd_store(struct imap_session *s)
+{
+    struct store_job *job = arena_alloc(&s->arena, sizeof(*job));
+
+    s->job = job;
+    s->job_end = store_end;
+    if (refuse_on_replica(s))
+        return RUN_DONE;
+    if (s->sel->readonly)
+        return reply(s, "NO Mailbox is read-only");
+    if (!store_rights(s, job))
+        return reply(s, "NO [NOPERM] Permission denied");
+    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->todo))
+        return RUN_DONE;
+    s->run = store_next;
+    return store_next(s);
+}
+
+/* ---- COPY, MOVE -------------------------------------------------------- */
+
+static void
+write_copyuid(struct buf *out, const struct txn_result *res)
+{
+    buf_addf(out, "OK [COPYUID %" PRIu32 " ", res->uidvalidity);
+    uidset_format(&res->from, out);
+    buf_add_byte(out, ' ');
+    uidset_format(&res->uids, out);
+    buf_add_str(out, "] Completed");
+}
+
+static enum run
+copied(struct imap_session *s)
+{
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error_try(s, txn_error(s->txn));
+    const struct txn_result *res = txn_result(s->txn, 0);
+    if (res->uids.n == 0)
+        return reply(s, "OK Completed");
+    if (s->cmd->cmd == CMD_MOVE) { /* RFC 6851, 4.3: before the EXPUNGEs */
+        buf_add_str(&s->out, "* ");
+        write_copyuid(&s->out, res);
+        buf_add_str(&s->out, "\r\n");
+        return reply(s, "OK Completed");
+    }
+    AUTO(buf_free) struct buf text = BUF_INIT; /* longer than reply() takes */
+    write_copyuid(&text, res);
+    s->reply = arena_str(&s->arena, buf_span(&text));
+    return RUN_DONE;
+}
+
+/* The target's rights; false: the reply is set. */
+static bool
+copy_target(struct imap_session *s, struct mailbox *ret)
+{
+    struct error err = {0};
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    const char *name = internal_name(s, s->cmd->name);
+
+    if (name == NULL)
+        return false;
+    enum errcode rc = snap_mailbox_by_name(snap, name, &s->arena, ret, &err);
+    if (rc == ERR_OK && (rights_of(s, ret) & ACL_LOOKUP) == 0)
+        rc = error_set(&err, ERR_NOTFOUND, "not to be seen");
+    if (rc == ERR_OK && (rights_of(s, ret) & ACL_INSERT) == 0)
+        rc = error_set(&err, ERR_DENIED, "no right to insert");
+    if (rc != ERR_OK)
+        reply_error_try(s, &err);
+    return rc == ERR_OK;
+}
+
+enum run
+cmd_copy(struct imap_session *s)
+{
+    bool move = s->cmd->cmd == CMD_MOVE;
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    struct mailbox to;
+
+    if (refuse_on_replica(s))
+        return RUN_DONE;
+    if (move && s->sel->readonly)
+        return reply(s, "NO Mailbox is read-only");
+    if (move && (s->sel->rights & (ACL_DELETEMSG | ACL_EXPUNGE)) !=
+                    (ACL_DELETEMSG | ACL_EXPUNGE))
+        return reply(s, "NO [NOPERM] Permission denied");
+    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &uids) ||
+        !copy_target(s, &to))
+        return RUN_DONE;
+    if (uids.n == 0)
+        return reply(s, "OK Completed");
+    struct store_txn *txn = txn_new();
+    txn_copy(txn, s->sel->id, &uids, to.id, move, true);
+    return submit(s, txn, copied);
+}
+
+/* ---- EXPUNGE ----------------------------------------------------------- */
+
+static enum run
+expunged(struct imap_session *s)
+{
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    return reply(s, "OK Completed"); /* EXPUNGE comes by keeping level */
+}
+
+enum run
+cmd_expunge(struct imap_session *s)
+{
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+
+    if (refuse_on_replica(s))
+        return RUN_DONE;
+    if (s->sel->readonly)
+        return reply(s, "NO Mailbox is read-only");
+    if ((s->sel->rights & ACL_EXPUNGE) == 0)
+        return reply(s, "NO [NOPERM] Permission denied");
+    if (s->cmd->uid) {
+        if (!resolve_set(s, s->cmd->set, true, &uids))
+            return RUN_DONE;
+    } else if (seqmap_count(&s->sel->map) > 0) {
+        uidset_add(&uids, 1, seqmap_last_uid(&s->sel->map));
+    }
+    if (uids.n == 0)
+        return reply(s, "OK Completed");
+    struct store_txn *txn = txn_new();
+    txn_expunge(txn, s->sel->id, &uids, true);
+    return submit(s, txn, expunged);
+}

@@ -1,0 +1,529 @@
+/*
+ * imapd/parse.c - tag, command word, arguments: a table of the commands and of
+ * what follows their names.
+ */
+#include "imapd/parse.h"
+
+#include "imapd/lex.h"
+#include "mime/date.h"
+#include "net/lineread.h"
+
+static void
+args_none(struct lex *l, struct imap_command *cmd)
+{
+    (void)l;
+    (void)cmd;
+}
+
+static void
+args_name(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    cmd->name = lex_astring(l);
+}
+
+static void
+args_name_arg(struct lex *l, struct imap_command *cmd)
+{
+    args_name(l, cmd);
+    lex_sp(l);
+    cmd->arg = lex_astring(l);
+    cmd->has_arg = true;
+}
+
+/* RENAME: Cyrus takes a partition too (cyradm). */
+static void
+args_rename(struct lex *l, struct imap_command *cmd)
+{
+    args_name_arg(l, cmd);
+    if (lex_accept(l, ' ')) {
+        cmd->arg2 = lex_astring(l);
+        cmd->has_arg2 = true;
+    }
+}
+
+/* A name and perhaps a list, or for cyradm an atom, behind it: SELECT with
+ * parameters is not ours yet, so nothing but the name. */
+static void
+args_delete(struct lex *l, struct imap_command *cmd)
+{
+    args_name(l, cmd);
+    if (lex_accept(l, ' ')) { /* cyradm: the host */
+        cmd->arg = lex_astring(l);
+        cmd->has_arg = true;
+    }
+}
+
+/* "(USE (\Sent \Trash))" of RFC 6154, 3; "(PARTITION x)" and a bare partition
+ * of Cyrus. */
+static void
+lex_create_options(struct lex *l, struct imap_command *cmd)
+{
+    do {
+        if (lex_accept_word(l, "USE")) {
+            lex_sp(l);
+            lex_expect(l, '(', "Missing list of uses");
+            ptrdiff_t end = span_find_byte(l->left, ')', 0);
+            if (end < 0) {
+                lex_fail(l, "Missing ) after uses");
+                return;
+            }
+            cmd->use = span_sub(l->left, 0, (size_t)end);
+            cmd->has_use = true;
+            l->left = span_skip(l->left, (size_t)end + 1);
+        } else if (lex_accept_word(l, "PARTITION")) {
+            lex_sp(l);
+            cmd->arg = lex_astring(l);
+            cmd->has_arg = true;
+        } else {
+            lex_fail(l, "Unknown CREATE parameter");
+        }
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after CREATE parameters");
+}
+
+static void
+args_create(struct lex *l, struct imap_command *cmd)
+{
+    args_name(l, cmd);
+    if (!lex_accept(l, ' '))
+        return;
+    if (lex_accept(l, '(')) {
+        lex_create_options(l, cmd);
+        return;
+    }
+    cmd->arg = lex_astring(l);
+    cmd->has_arg = true;
+}
+
+static void
+args_authenticate(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    cmd->arg = lex_atom(l);
+    cmd->has_arg = true;
+    if (!lex_accept(l, ' '))
+        return;
+    cmd->has_arg2 = true; /* RFC 4959, 3: "=" is the empty one */
+    cmd->arg2 = l->left;
+    l->left = SPAN_EMPTY;
+    if (span_eq_str(cmd->arg2, "="))
+        cmd->arg2 = SPAN_EMPTY;
+    else if (cmd->arg2.n == 0)
+        lex_fail(l, "Missing initial response");
+}
+
+static void
+args_words(struct lex *l, struct imap_command *cmd)
+{
+    cmd->words = arena_array(l->a, IMAP_LIST_MAX, sizeof(struct span));
+    lex_sp(l);
+    do {
+        if (cmd->nwords >= IMAP_LIST_MAX) {
+            lex_fail(l, "Too many arguments");
+            return;
+        }
+        cmd->words[cmd->nwords++] = lex_atom(l);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+}
+
+/* RFC 2971, 3.1 and 3.3: at most 30 pairs. */
+static void
+args_id(struct lex *l, struct imap_command *cmd)
+{
+    bool nil;
+
+    lex_sp(l);
+    if (lex_accept_word(l, "NIL"))
+        return;
+    lex_expect(l, '(', "Missing list");
+    if (lex_accept(l, ')'))
+        return;
+    cmd->words = arena_array(l->a, 60, sizeof(struct span));
+    do {
+        if (cmd->nwords + 2 > 60) {
+            lex_fail(l, "Too many fields");
+            return;
+        }
+        cmd->words[cmd->nwords++] = lex_string(l);
+        lex_sp(l);
+        cmd->words[cmd->nwords++] = lex_nstring(l, &nil);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after fields");
+}
+
+static void
+args_status(struct lex *l, struct imap_command *cmd)
+{
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } items[] = {{"MESSAGES", STATUS_MESSAGES},
+                 {"RECENT", STATUS_RECENT},
+                 {"UIDNEXT", STATUS_UIDNEXT},
+                 {"UIDVALIDITY", STATUS_UIDVALIDITY},
+                 {"UNSEEN", STATUS_UNSEEN}};
+
+    args_name(l, cmd);
+    lex_sp(l);
+    lex_expect(l, '(', "Missing list of status items");
+    do {
+        struct span word = lex_atom(l);
+        size_t i = 0;
+        while (i < ARRAY_LEN(items) && !span_eq_nocase_str(word, items[i].name))
+            i++;
+        if (i == ARRAY_LEN(items))
+            lex_fail(l, "Unknown status item");
+        else
+            cmd->status |= items[i].bit;
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after status items");
+}
+
+static const struct {
+    const char *name;
+    unsigned selection; /* 0: not allowed there */
+    unsigned ret;
+} list_options[] = {
+    {"SUBSCRIBED", LIST_SELECT_SUBSCRIBED, LIST_RETURN_SUBSCRIBED},
+    {"SPECIAL-USE", LIST_SELECT_SPECIAL_USE, LIST_RETURN_SPECIAL_USE},
+    {"REMOTE", LIST_SELECT_REMOTE, 0},
+    {"RECURSIVEMATCH", LIST_SELECT_RECURSIVE, 0},
+    {"CHILDREN", 0, LIST_RETURN_CHILDREN},
+};
+
+/* Behind the "(". */
+static void
+lex_list_options(struct lex *l, bool selection, struct imap_list *list)
+{
+    list->extended = true;
+    if (lex_accept(l, ')'))
+        return;
+    do {
+        struct span word = lex_atom(l);
+        unsigned bit = 0;
+        for (size_t i = 0; i < ARRAY_LEN(list_options); i++)
+            if (span_eq_nocase_str(word, list_options[i].name))
+                bit =
+                    selection ? list_options[i].selection : list_options[i].ret;
+        if (bit == 0)
+            lex_fail(l, "Unknown LIST option");
+        list->options |= bit;
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after LIST options");
+}
+
+static void
+lex_pattern(struct lex *l, struct imap_list *list)
+{
+    if (list->npatterns >= IMAP_ITEMS_MAX) {
+        lex_fail(l, "Too many patterns");
+        return;
+    }
+    list->patterns[list->npatterns++] = lex_list_mailbox(l);
+}
+
+/* LIST of RFC 3501 with the syntax of RFC 5258, 6, as RFC 6154 uses it. */
+static void
+args_list(struct lex *l, struct imap_command *cmd)
+{
+    struct imap_list *list = &cmd->list;
+
+    list->patterns = arena_array(l->a, IMAP_ITEMS_MAX, sizeof(struct span));
+    lex_sp(l);
+    if (lex_accept(l, '(')) {
+        lex_list_options(l, true, list);
+        lex_sp(l);
+    }
+    list->reference = lex_astring(l);
+    lex_sp(l);
+    if (lex_accept(l, '(')) {
+        list->extended = true;
+        do
+            lex_pattern(l, list);
+        while (!lex_bad(l) && lex_accept(l, ' '));
+        lex_expect(l, ')', "Missing ) after patterns");
+    } else {
+        lex_pattern(l, list);
+    }
+    if (lex_accept(l, ' ')) {
+        if (!lex_accept_word(l, "RETURN"))
+            lex_fail(l, "Unexpected extra arguments");
+        lex_sp(l);
+        lex_expect(l, '(', "Missing list of return options");
+        lex_list_options(l, false, list);
+    }
+    /* RFC 5258, 3: RECURSIVEMATCH modifies another one. */
+    if ((list->options & LIST_SELECT_RECURSIVE) != 0 &&
+        (list->options & LIST_SELECT_SUBSCRIBED) == 0)
+        lex_fail(l, "RECURSIVEMATCH needs SUBSCRIBED");
+}
+
+static void
+args_lsub(struct lex *l, struct imap_command *cmd)
+{
+    cmd->list.patterns = arena_array(l->a, 1, sizeof(struct span));
+    lex_sp(l);
+    cmd->list.reference = lex_astring(l);
+    lex_sp(l);
+    lex_pattern(l, &cmd->list);
+}
+
+static void
+args_append_head(struct lex *l, struct imap_command *cmd)
+{
+    struct mime_date date;
+
+    args_name(l, cmd);
+    lex_sp(l);
+    if (lex_peek(l) == '(') {
+        lex_flags(l, false, &cmd->flags);
+        lex_sp(l);
+    }
+    if (lex_peek(l) == '"') {
+        struct span s = lex_string(l);
+        /* The day may be " 7" (date-day-fixed). */
+        if (!lex_bad(l) && !mime_imap_datetime_parse(s, &date)) {
+            lex_fail(l, "Invalid date-time");
+            return;
+        }
+        lex_sp(l);
+        if (!lex_bad(l)) {
+            cmd->has_date = true;
+            cmd->date_s = date.utc_s;
+            cmd->date_zone_min = date.zone_min;
+        }
+    }
+}
+
+/* The announcement of the message stands at the end, CRLF included. */
+static void
+lex_message(struct lex *l, struct imap_command *cmd)
+{
+    struct literal lit;
+    struct span before;
+
+    ptrdiff_t lf = span_find_byte(l->left, '\n', 0);
+    if (lf < 1 ||
+        line_literal(span_sub(l->left, 0, (size_t)lf - 1), UINT64_MAX - 1, &lit,
+                     &before) == LITERAL_NONE ||
+        before.n != 0) {
+        lex_fail(l, "Missing message literal");
+        return;
+    }
+    cmd->literal_bytes = lit.n;
+    l->left = span_skip(l->left, (size_t)lf + 1);
+}
+
+static void
+args_append(struct lex *l, struct imap_command *cmd)
+{
+    args_append_head(l, cmd);
+    lex_message(l, cmd);
+}
+
+static void
+args_set(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    cmd->set = lex_seqset(l);
+}
+
+static void
+args_copy(struct lex *l, struct imap_command *cmd)
+{
+    args_set(l, cmd);
+    args_name(l, cmd);
+}
+
+static void
+args_expunge(struct lex *l, struct imap_command *cmd)
+{
+    if (cmd->uid)
+        args_set(l, cmd);
+}
+
+static void
+args_fetch(struct lex *l, struct imap_command *cmd)
+{
+    args_set(l, cmd);
+    lex_sp(l);
+    lex_fetch_items(l, cmd);
+}
+
+static void
+args_store(struct lex *l, struct imap_command *cmd)
+{
+    args_set(l, cmd);
+    lex_sp(l);
+    cmd->store_mode = lex_accept(l, '+') ? '+' : lex_accept(l, '-') ? '-' : '=';
+    if (lex_accept_word(l, "FLAGS.SILENT"))
+        cmd->silent = true;
+    else if (!lex_accept_word(l, "FLAGS"))
+        lex_fail(l, "Unknown STORE item");
+    lex_sp(l);
+    lex_flags(l, true, &cmd->flags);
+}
+
+static void
+args_search(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    lex_search(l, cmd);
+}
+
+static void
+args_setacl(struct lex *l, struct imap_command *cmd)
+{
+    args_name_arg(l, cmd);
+    lex_sp(l);
+    cmd->arg2 = lex_astring(l);
+    cmd->has_arg2 = true;
+}
+
+static void
+args_setquota(struct lex *l, struct imap_command *cmd)
+{
+    cmd->limits = arena_array(l->a, 16, sizeof(cmd->limits[0]));
+    args_name(l, cmd);
+    lex_sp(l);
+    lex_expect(l, '(', "Missing list of limits");
+    if (lex_accept(l, ')'))
+        return;
+    do {
+        if (cmd->nlimits >= 16) {
+            lex_fail(l, "Too many limits");
+            return;
+        }
+        struct imap_quota_limit *limit = &cmd->limits[cmd->nlimits++];
+        limit->resource = lex_atom(l);
+        lex_sp(l);
+        limit->limit = lex_number64(l);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after limits");
+}
+
+static const struct {
+    const char *name;
+    void (*args)(struct lex *l, struct imap_command *cmd);
+    bool uid_ok; /* "UID name" exists */
+} commands[] = {
+    [CMD_APPEND] = {"APPEND", args_append, false},
+    [CMD_AUTHENTICATE] = {"AUTHENTICATE", args_authenticate, false},
+    [CMD_CAPABILITY] = {"CAPABILITY", args_none, false},
+    [CMD_CHECK] = {"CHECK", args_none, false},
+    [CMD_CLOSE] = {"CLOSE", args_none, false},
+    [CMD_COPY] = {"COPY", args_copy, true},
+    [CMD_CREATE] = {"CREATE", args_create, false},
+    [CMD_DELETE] = {"DELETE", args_delete, false},
+    [CMD_DELETEACL] = {"DELETEACL", args_name_arg, false},
+    [CMD_ENABLE] = {"ENABLE", args_words, false},
+    [CMD_EXAMINE] = {"EXAMINE", args_name, false},
+    [CMD_EXPUNGE] = {"EXPUNGE", args_expunge, true},
+    [CMD_FETCH] = {"FETCH", args_fetch, true},
+    [CMD_GETACL] = {"GETACL", args_name, false},
+    [CMD_GETQUOTA] = {"GETQUOTA", args_name, false},
+    [CMD_GETQUOTAROOT] = {"GETQUOTAROOT", args_name, false},
+    [CMD_ID] = {"ID", args_id, false},
+    [CMD_IDLE] = {"IDLE", args_none, false},
+    [CMD_LIST] = {"LIST", args_list, false},
+    [CMD_LISTRIGHTS] = {"LISTRIGHTS", args_name_arg, false},
+    [CMD_LOGIN] = {"LOGIN", args_name_arg, false},
+    [CMD_LOGOUT] = {"LOGOUT", args_none, false},
+    [CMD_LSUB] = {"LSUB", args_lsub, false},
+    [CMD_MOVE] = {"MOVE", args_copy, true},
+    [CMD_MYRIGHTS] = {"MYRIGHTS", args_name, false},
+    [CMD_NAMESPACE] = {"NAMESPACE", args_none, false},
+    [CMD_NOOP] = {"NOOP", args_none, false},
+    [CMD_RENAME] = {"RENAME", args_rename, false},
+    [CMD_SEARCH] = {"SEARCH", args_search, true},
+    [CMD_SELECT] = {"SELECT", args_name, false},
+    [CMD_SETACL] = {"SETACL", args_setacl, false},
+    [CMD_SETQUOTA] = {"SETQUOTA", args_setquota, false},
+    [CMD_STARTTLS] = {"STARTTLS", args_none, false},
+    [CMD_STATUS] = {"STATUS", args_status, false},
+    [CMD_STORE] = {"STORE", args_store, true},
+    [CMD_SUBSCRIBE] = {"SUBSCRIBE", args_name, false},
+    [CMD_UNSELECT] = {"UNSELECT", args_none, false},
+    [CMD_UNSUBSCRIBE] = {"UNSUBSCRIBE", args_name, false},
+};
+
+const char *
+imap_cmd_name(enum imap_cmd cmd)
+{
+    return commands[cmd].name;
+}
+
+/* tag = 1*<any ASTRING-CHAR except "+"> */
+static bool
+lex_tag(struct lex *l, struct imap_command *ret)
+{
+    struct span tag = lex_astring_chars(l);
+    if (lex_bad(l) || tag.n > IMAP_TAG_MAX ||
+        span_find_byte(tag, '+', 0) >= 0) {
+        lex_fail(l, "Invalid tag");
+        return false;
+    }
+    ret->tag = tag;
+    return true;
+}
+
+/* The command word(s); false if there is none of that name. */
+static bool
+lex_command(struct lex *l, struct imap_command *ret)
+{
+    struct span word = lex_atom(l);
+    ret->uid = span_eq_nocase_str(word, "UID");
+    if (ret->uid) {
+        lex_sp(l);
+        word = lex_atom(l);
+    }
+    for (size_t i = 0; i < CMD_COUNT; i++)
+        if (span_eq_nocase_str(word, commands[i].name) &&
+            (!ret->uid || commands[i].uid_ok)) {
+            ret->cmd = (enum imap_cmd)i;
+            return true;
+        }
+    return false;
+}
+
+enum imap_parsed
+imap_parse(struct span text, struct arena *a, struct imap_command *ret,
+           const char **ret_why)
+{
+    struct lex l = {.left = text, .a = a};
+
+    *ret = (struct imap_command){0};
+    *ret_why = NULL;
+    if (lex_tag(&l, ret)) {
+        lex_expect(&l, ' ', "Missing command");
+        if (!lex_command(&l, ret) && !lex_bad(&l))
+            return IMAP_PARSE_UNKNOWN;
+        if (!lex_bad(&l))
+            commands[ret->cmd].args(&l, ret);
+        if (!lex_bad(&l))
+            lex_end(&l);
+    }
+    *ret_why = l.why;
+    return lex_bad(&l) ? IMAP_PARSE_BAD : IMAP_PARSED;
+}
+
+bool
+imap_parse_append_head(struct span text, struct arena *a,
+                       struct imap_command *ret)
+{
+    struct lex l = {.left = text, .a = a};
+
+    *ret = (struct imap_command){0};
+    if (!lex_tag(&l, ret))
+        return false;
+    lex_sp(&l);
+    if (!lex_command(&l, ret) || lex_bad(&l) || ret->cmd != CMD_APPEND)
+        return false;
+    args_append_head(&l, ret);
+    if (!lex_bad(&l))
+        lex_message(&l, ret);
+    if (!lex_bad(&l))
+        lex_end(&l);
+    return !lex_bad(&l);
+}

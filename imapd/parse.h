@@ -1,0 +1,227 @@
+/*
+ * imapd/parse.h - the text of one command (imapd/reader.h) becomes a struct.
+ * No I/O, no state: sequence sets stay text, since "*" is the session's.
+ */
+#ifndef POLLUX_IMAPD_PARSE_H
+#define POLLUX_IMAPD_PARSE_H
+
+#include <inttypes.h>
+
+#include "base/arena.h"
+#include "base/uidset.h"
+
+enum imap_cmd {
+    CMD_APPEND,
+    CMD_AUTHENTICATE,
+    CMD_CAPABILITY,
+    CMD_CHECK,
+    CMD_CLOSE,
+    CMD_COPY,
+    CMD_CREATE,
+    CMD_DELETE,
+    CMD_DELETEACL,
+    CMD_ENABLE,
+    CMD_EXAMINE,
+    CMD_EXPUNGE,
+    CMD_FETCH,
+    CMD_GETACL,
+    CMD_GETQUOTA,
+    CMD_GETQUOTAROOT,
+    CMD_ID,
+    CMD_IDLE,
+    CMD_LIST,
+    CMD_LISTRIGHTS,
+    CMD_LOGIN,
+    CMD_LOGOUT,
+    CMD_LSUB,
+    CMD_MOVE,
+    CMD_MYRIGHTS,
+    CMD_NAMESPACE,
+    CMD_NOOP,
+    CMD_RENAME,
+    CMD_SEARCH,
+    CMD_SELECT,
+    CMD_SETACL,
+    CMD_SETQUOTA,
+    CMD_STARTTLS,
+    CMD_STATUS,
+    CMD_STORE,
+    CMD_SUBSCRIBE,
+    CMD_UNSELECT,
+    CMD_UNSUBSCRIBE,
+    CMD_COUNT,
+};
+
+/* Flags as a client names them: system flags as bits, the rest as keywords. */
+struct imap_flags {
+    uint32_t flags; /* FLAG_* of store/types.h */
+    struct span *keywords;
+    size_t nkeywords;
+};
+
+enum imap_fetch_what {
+    FETCH_UID,
+    FETCH_FLAGS,
+    FETCH_INTERNALDATE,
+    FETCH_RFC822_SIZE,
+    FETCH_ENVELOPE,
+    FETCH_BODY,
+    FETCH_BODYSTRUCTURE,
+    FETCH_SECTION, /* BODY[...], RFC822, RFC822.HEADER, RFC822.TEXT */
+};
+
+struct imap_fetch_item {
+    enum imap_fetch_what what;
+    bool peek;           /* FETCH_SECTION: \Seen stays as it is */
+    struct span label;   /* how the answer names it: "BODY[1.MIME]<0>" */
+    struct span section; /* for mime_section_find() */
+    bool has_fields;     /* HEADER.FIELDS or HEADER.FIELDS.NOT */
+    bool fields_not;
+    struct span *fields;
+    size_t nfields;
+    bool has_partial;
+    uint32_t partial_off;
+    uint32_t partial_bytes;
+};
+
+enum imap_search_kind {
+    SEARCH_ALL,
+    SEARCH_AND,     /* kids */
+    SEARCH_OR,      /* two kids */
+    SEARCH_NOT,     /* one kid */
+    SEARCH_FLAG,    /* flag, want */
+    SEARCH_KEYWORD, /* text, want */
+    SEARCH_RECENT,  /* want */
+    SEARCH_NEW,     /* RECENT UNSEEN */
+    SEARCH_BEFORE,  /* day; as the next five */
+    SEARCH_ON,
+    SEARCH_SINCE,
+    SEARCH_SENTBEFORE,
+    SEARCH_SENTON,
+    SEARCH_SENTSINCE,
+    SEARCH_LARGER, /* number */
+    SEARCH_SMALLER,
+    SEARCH_HEADER, /* name, text */
+    SEARCH_BODY,   /* text */
+    SEARCH_TEXT,
+    SEARCH_UIDS, /* text: a sequence set */
+    SEARCH_SEQS,
+};
+
+struct mime_needle;
+
+struct imap_search {
+    enum imap_search_kind kind;
+    struct imap_search *kids; /* first of a list by next */
+    struct imap_search *next;
+    uint32_t flag;
+    bool want;
+    int32_t day; /* since 1970 */
+    uint64_t number;
+    struct span name;
+    struct span text;
+    /* For who runs it. */
+    struct uidset set;
+    struct mime_needle *needle;
+};
+
+enum {
+    STATUS_MESSAGES = 1U << 0,
+    STATUS_RECENT = 1U << 1,
+    STATUS_UIDNEXT = 1U << 2,
+    STATUS_UIDVALIDITY = 1U << 3,
+    STATUS_UNSEEN = 1U << 4,
+};
+
+enum { /* LIST-EXTENDED as far as RFC 6154 needs it */
+       LIST_SELECT_SUBSCRIBED = 1U << 0,
+       LIST_SELECT_SPECIAL_USE = 1U << 1,
+       LIST_SELECT_REMOTE = 1U << 2,
+       LIST_SELECT_RECURSIVE = 1U << 3,
+       LIST_RETURN_SUBSCRIBED = 1U << 4,
+       LIST_RETURN_CHILDREN = 1U << 5,
+       LIST_RETURN_SPECIAL_USE = 1U << 6,
+};
+
+struct imap_list {
+    unsigned options;
+    bool extended; /* selection, return options, or several patterns */
+    struct span reference;
+    struct span *patterns;
+    size_t npatterns;
+};
+
+struct imap_quota_limit {
+    struct span resource;
+    uint64_t limit;
+};
+
+/* One command; everything lives in the arena or in the text. */
+struct imap_command {
+    struct span tag;
+    enum imap_cmd cmd;
+    bool uid;         /* UID FETCH, UID STORE ... */
+    struct span set;  /* sequence set, its syntax checked */
+    struct span name; /* mailbox, or quota root, or LOGIN's user */
+    struct span arg;  /* the second: RENAME's new name, password, partition,
+                         AUTHENTICATE's mechanism, an identifier */
+    bool has_arg;
+    struct span arg2; /* AUTHENTICATE: initial response; SETACL: rights */
+    bool has_arg2;
+    struct span use; /* CREATE: "\\Sent \\Trash" as given; empty: none */
+    bool has_use;
+    struct imap_flags flags; /* APPEND, STORE */
+    char store_mode;         /* '=', '+', '-' */
+    bool silent;
+    bool has_date; /* APPEND */
+    int64_t date_s;
+    int32_t date_zone_min;
+    uint64_t literal_bytes; /* APPEND: of the message */
+    struct imap_fetch_item *items;
+    size_t nitems;
+    struct imap_search *search;
+    struct span charset; /* SEARCH; empty: none given */
+    unsigned status;     /* STATUS_* */
+    struct imap_list list;
+    struct span *words; /* ENABLE; ID: names and values in turn */
+    size_t nwords;
+    struct imap_quota_limit *limits; /* SETQUOTA */
+    size_t nlimits;
+};
+
+enum imap_parsed {
+    IMAP_PARSED,
+    IMAP_PARSE_BAD,     /* *RET_WHY says what is wrong; tag may be set */
+    IMAP_PARSE_UNKNOWN, /* no such command; tag is set */
+};
+
+/*
+ * Parse TEXT.  RET->tag is set whenever there is one, else empty.  *RET_WHY is
+ * static text, for the client.  Nothing is read beyond what the grammar of
+ * RFC 3501, 9 (and of the extensions announced) takes; one blank is one blank.
+ */
+enum imap_parsed
+imap_parse(struct span text, struct arena *a, struct imap_command *ret,
+           const char **ret_why);
+
+/*
+ * TEXT ends in the announcement of a literal.  Is that the message of an
+ * APPEND?  Then *RET has tag, name, flags and date.
+ */
+bool
+imap_parse_append_head(struct span text, struct arena *a,
+                       struct imap_command *ret);
+
+/* Name of the command, "UID FETCH" is "FETCH". */
+const char *
+imap_cmd_name(enum imap_cmd cmd);
+
+/* Limits of what a command may hold. */
+#define IMAP_TAG_MAX 64U
+#define IMAP_ITEMS_MAX 256U
+#define IMAP_LIST_MAX 1000U
+#define IMAP_SEARCH_MAX 2000U
+#define IMAP_SEARCH_DEPTH 60U
+#define IMAP_RANGES_MAX 20000U
+
+#endif

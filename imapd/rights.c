@@ -1,0 +1,230 @@
+/*
+ * imapd/rights.c - the commands of ACL (RFC 4314) and QUOTA (RFC 2087).
+ */
+#include "imapd/session_private.h"
+
+static enum run
+committed(struct imap_session *s)
+{
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    return reply(s, "OK Completed");
+}
+
+/* ---- ACL --------------------------------------------------------------- */
+
+enum run
+cmd_getacl(struct imap_session *s)
+{
+    struct mailbox mb;
+    size_t pos = 0;
+    struct span ident;
+    uint32_t rights;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+
+    if (!find_mailbox(s, snap, s->cmd->name, ACL_ADMIN, &mb))
+        return RUN_DONE;
+    buf_add_str(&s->out, "* ACL ");
+    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
+    while (acl_next(mb.acl, &pos, &ident, &rights)) {
+        buf_add_byte(&s->out, ' ');
+        write_astring(&s->out, ident);
+        buf_add_byte(&s->out, ' ');
+        acl_format_rights(rights, &s->out);
+    }
+    buf_add_str(&s->out, "\r\n");
+    return reply(s, "OK Completed");
+}
+
+/* SETACL and DELETEACL, which is SETACL with no rights. */
+enum run
+cmd_setacl(struct imap_session *s)
+{
+    const struct imap_command *cmd = s->cmd;
+    struct mailbox mb;
+    struct error err = {0};
+    AUTO(buf_free) struct buf acl = BUF_MAX(ACL_BYTES_MAX);
+    uint32_t rights = 0;
+    char mode = '=';
+    struct span letters = cmd->cmd == CMD_SETACL ? cmd->arg2 : SPAN_EMPTY;
+
+    if (refuse_on_replica(s))
+        return RUN_DONE;
+    if (letters.n > 0 && (letters.p[0] == '+' || letters.p[0] == '-')) {
+        mode = (char)letters.p[0];
+        letters = span_skip(letters, 1);
+    }
+    if (acl_parse_rights(letters, &rights, &err) != ERR_OK)
+        return reply(s, "BAD Unknown right"); /* RFC 4314, 3.1 */
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    if (!find_mailbox(s, snap, cmd->name, ACL_ADMIN, &mb))
+        return RUN_DONE;
+    enum errcode rc = acl_change(mb.acl, arena_str(&s->arena, cmd->arg), mode,
+                                 rights, &acl, &err);
+    if (rc == ERR_SYNTAX)
+        return reply(s, "NO [CANNOT] Invalid identifier");
+    if (rc != ERR_OK)
+        return reply_error(s, &err);
+    struct store_txn *txn = txn_new();
+    txn_set_acl(txn, mb.id, buf_cstr(&acl), mb.acl);
+    return submit(s, txn, committed);
+}
+
+enum run
+cmd_listrights(struct imap_session *s)
+{
+    static const char letters[] = "lrswipkxtean";
+    const uint32_t implicit =
+        ACL_LOOKUP | ACL_CREATE | ACL_DELETEMBOX | ACL_ADMIN;
+    struct mailbox mb;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+
+    if (!find_mailbox(s, snap, s->cmd->name, ACL_ADMIN, &mb))
+        return RUN_DONE;
+    const char *owner = name_owner(mb.name, &s->arena);
+    /* What an owner always has is not to be given or taken. */
+    uint32_t always =
+        owner != NULL && span_eq_str(s->cmd->arg, owner) ? implicit : 0;
+    buf_add_str(&s->out, "* LISTRIGHTS ");
+    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
+    buf_add_byte(&s->out, ' ');
+    write_astring(&s->out, s->cmd->arg);
+    buf_add_str(&s->out, always == 0 ? " \"\"" : " lkxa");
+    for (size_t i = 0; letters[i] != '\0'; i++)
+        if (always == 0 || strchr("lkxa", letters[i]) == NULL)
+            buf_addf(&s->out, " %c", letters[i]);
+    buf_add_str(&s->out, "\r\n");
+    return reply(s, "OK Completed");
+}
+
+enum run
+cmd_myrights(struct imap_session *s)
+{
+    struct mailbox mb;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+
+    if (!find_mailbox(s, snap, s->cmd->name, 0, &mb))
+        return RUN_DONE;
+    buf_add_str(&s->out, "* MYRIGHTS ");
+    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
+    buf_add_byte(&s->out, ' ');
+    acl_format_rights(rights_of(s, &mb), &s->out);
+    buf_add_str(&s->out, "\r\n");
+    return reply(s, "OK Completed");
+}
+
+/* ---- QUOTA ------------------------------------------------------------- */
+
+static void
+write_resource(struct buf *out, const char **before, const char *name,
+               uint64_t used, uint64_t limit, uint64_t unit)
+{
+    if (limit == QUOTA_UNLIMITED)
+        return;
+    buf_addf(out, "%s%s %" PRIu64 " %" PRIu64, *before, name,
+             (used + unit - 1) / unit, limit / unit);
+    *before = " ";
+}
+
+static enum errcode
+write_quota(struct imap_session *s, struct store_snap *snap, const char *root,
+            struct error *err)
+{
+    struct quota q;
+    const char *before = "";
+
+    enum errcode rc = snap_quota(snap, root, &s->arena, &q, err);
+    if (rc != ERR_OK)
+        return rc;
+    buf_add_str(&s->out, "* QUOTA ");
+    write_astring_str(&s->out, external_name(s, root, &s->arena));
+    buf_add_str(&s->out, " (");
+    write_resource(&s->out, &before, "STORAGE", q.used_bytes, q.storage_bytes,
+                   1024);
+    write_resource(&s->out, &before, "MESSAGE", q.used_messages, q.messages, 1);
+    buf_add_str(&s->out, ")\r\n");
+    return ERR_OK;
+}
+
+enum run
+cmd_getquota(struct imap_session *s)
+{
+    struct mailbox mb;
+    struct error err = {0};
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+
+    if (!find_mailbox(s, snap, s->cmd->name, s->is_admin ? 0 : ACL_READ, &mb))
+        return RUN_DONE;
+    enum errcode rc = write_quota(s, snap, mb.name, &err);
+    if (rc == ERR_NOTFOUND)
+        return reply(s, "NO [NONEXISTENT] Quota root does not exist");
+    if (rc != ERR_OK)
+        return reply_error(s, &err);
+    return reply(s, "OK Completed");
+}
+
+enum run
+cmd_getquotaroot(struct imap_session *s)
+{
+    struct mailbox mb;
+    struct error err = {0};
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+
+    if (!find_mailbox(s, snap, s->cmd->name, s->is_admin ? 0 : ACL_READ, &mb))
+        return RUN_DONE;
+    buf_add_str(&s->out, "* QUOTAROOT ");
+    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
+    if (*mb.quota_root != '\0') {
+        buf_add_byte(&s->out, ' ');
+        write_astring_str(&s->out, external_name(s, mb.quota_root, &s->arena));
+    }
+    buf_add_str(&s->out, "\r\n");
+    if (*mb.quota_root != '\0' &&
+        write_quota(s, snap, mb.quota_root, &err) != ERR_OK)
+        return reply_error(s, &err);
+    return reply(s, "OK Completed");
+}
+
+static enum run
+quota_set(struct imap_session *s)
+{
+    struct mailbox mb;
+    struct error err = {0};
+
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    /* RFC 2087, 4.1: an untagged QUOTA tells what it is now. */
+    if (!find_mailbox(s, snap, s->cmd->name, 0, &mb))
+        return RUN_DONE;
+    if (write_quota(s, snap, mb.name, &err) != ERR_OK)
+        return reply_error(s, &err);
+    return reply(s, "OK Completed");
+}
+
+enum run
+cmd_setquota(struct imap_session *s)
+{
+    uint64_t storage = QUOTA_UNLIMITED, messages = QUOTA_UNLIMITED;
+
+    if (refuse_on_replica(s))
+        return RUN_DONE;
+    if (!s->is_admin)
+        return reply(s, "NO [NOPERM] Permission denied");
+    for (size_t i = 0; i < s->cmd->nlimits; i++) {
+        const struct imap_quota_limit *limit = &s->cmd->limits[i];
+        if (span_eq_nocase_str(limit->resource, "STORAGE") &&
+            limit->limit < QUOTA_UNLIMITED / 1024)
+            storage = limit->limit * 1024;
+        else if (span_eq_nocase_str(limit->resource, "MESSAGE"))
+            messages = limit->limit;
+        else
+            return reply(s, "NO [CANNOT] Unknown resource or limit");
+    }
+    const char *root = internal_name(s, s->cmd->name);
+    if (root == NULL)
+        return RUN_DONE;
+    struct store_txn *txn = txn_new();
+    txn_quota(txn, root, storage, messages, false);
+    return submit(s, txn, quota_set);
+}

@@ -1,0 +1,512 @@
+/*
+ * imapd/select.c - the selected mailbox: opening, keeping level, IDLE, closing.
+ *
+ * The client's picture is `map` (what it counts), `gone` (expunged, not told
+ * yet) and `modseq` (up to where it knows).  Keeping level asks the store for
+ * what changed since `modseq` and tells it; an EXPUNGE is told only where
+ * sequence numbers may change.  Should the picture not add up afterwards (a
+ * tombstone that was purged before we saw it), all UIDs are read again.
+ */
+#include "imapd/session_private.h"
+
+#include <stdlib.h>
+
+void
+unselect(struct imap_session *s)
+{
+    store_unwatch(&s->watch);
+    if (s->sel == NULL)
+        return;
+    seqmap_free(&s->sel->map);
+    uidset_free(&s->sel->gone);
+    uidset_free(&s->sel->recent);
+    uidset_free(&s->sel->own);
+    free(s->sel);
+    s->sel = NULL;
+    if (s->state == STATE_SELECTED)
+        s->state = STATE_AUTH;
+}
+
+/* ---- keeping level ----------------------------------------------------- */
+
+/* What changed, as snap_changed() tells it. */
+struct changes {
+    struct uidset uids;
+};
+
+static bool
+on_changed(void *ctx, modseq_t modseq, uint32_t uid)
+{
+    struct changes *c = ctx;
+
+    (void)modseq;
+    uidset_add(&c->uids, uid, uid);
+    return true;
+}
+
+static void
+write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
+{
+    struct selected *sel = s->sel;
+
+    buf_addf(&s->out, "* %" PRIu32 " FETCH (FLAGS ",
+             seqmap_seq(&sel->map, msg->uid));
+    write_flags(&s->out, msg->flags, msg->keywords, msg->nkeywords,
+                uidset_has(&sel->recent, msg->uid));
+    if (uid)
+        buf_addf(&s->out, " UID %" PRIu32, msg->uid);
+    buf_add_str(&s->out, ")\r\n");
+    if (s->out.n > 16384)
+        flush(s);
+}
+
+/* EXPUNGE of all that is gone: numbers count down as they are told. */
+static void
+write_expunges(struct imap_session *s)
+{
+    struct selected *sel = s->sel;
+    struct uidset told = UIDSET_INIT;
+    uint32_t shift = 0;
+
+    seqmap_intersect(&sel->map, &sel->gone, &told);
+    for (uint32_t uid = uidset_next(&told, 1); uid != 0;
+         uid = uid == UINT32_MAX ? 0 : uidset_next(&told, uid + 1)) {
+        buf_addf(&s->out, "* %" PRIu32 " EXPUNGE\r\n",
+                 seqmap_seq(&sel->map, uid) - shift);
+        shift++;
+        if (s->out.n > 16384)
+            flush(s);
+    }
+    seqmap_remove(&sel->map, &told);
+    for (size_t i = 0; i < told.n; i++)
+        uidset_remove(&sel->recent, told.r[i].first, told.r[i].last);
+    uidset_free(&told);
+    uidset_free(&sel->gone);
+}
+
+static void
+write_sizes(struct imap_session *s)
+{
+    buf_addf(&s->out, "* %" PRIu32 " EXISTS\r\n* %" PRIu64 " RECENT\r\n",
+             seqmap_count(&s->sel->map), uidset_count(&s->sel->recent));
+}
+
+static void
+add_message(struct selected *sel, uint32_t uid, uint32_t recent_uid)
+{
+    seqmap_append(&sel->map, uid);
+    if (uid > recent_uid)
+        uidset_add(&sel->recent, uid, uid);
+}
+
+/* All UIDs again; those that are in the map and not there are gone. */
+static enum errcode
+rescan(struct imap_session *s, struct store_snap *snap, struct error *err)
+{
+    struct selected *sel = s->sel;
+    struct uidset there = UIDSET_INIT;
+    struct message msg;
+    struct msg_iter *it = snap_messages(snap, sel->id, 1, false);
+
+    while (msg_iter_next(it, &msg))
+        uidset_add(&there, msg.uid, msg.uid);
+    enum errcode rc = msg_iter_close(&it, err);
+    for (uint32_t uid = seqmap_next(&sel->map, 1); rc == ERR_OK && uid != 0;
+         uid = uid == UINT32_MAX ? 0 : seqmap_next(&sel->map, uid + 1))
+        if (!uidset_has(&there, uid))
+            uidset_add(&sel->gone, uid, uid);
+    uidset_free(&there);
+    return rc;
+}
+
+/* The keywords in FLAGS and PERMANENTFLAGS (RFC 3501, 7.2.6 and 7.1). */
+static enum errcode
+write_flag_lists(struct imap_session *s, struct store_snap *snap, bool always,
+                 struct arena *a, struct error *err)
+{
+    const struct span *words = NULL;
+    size_t n = 0;
+    const uint32_t all = FLAGS_SETTABLE;
+    struct selected *sel = s->sel;
+
+    enum errcode rc = snap_keywords(snap, sel->id, a, &words, &n, err);
+    if (rc != ERR_OK || (n == sel->nkeywords && !always))
+        return rc;
+    sel->nkeywords = n;
+    buf_add_str(&s->out, "* FLAGS ");
+    write_flags(&s->out, all, words, n, false);
+    buf_add_str(&s->out, "\r\n* OK [PERMANENTFLAGS ");
+    if (sel->readonly) {
+        buf_add_str(&s->out, "()");
+    } else {
+        uint32_t can =
+            ((sel->rights & ACL_WRITE) != 0
+                 ? FLAG_ANSWERED | FLAG_FLAGGED | FLAG_DRAFT
+                 : 0U) |
+            ((sel->rights & ACL_DELETEMSG) != 0 ? (uint32_t)FLAG_DELETED : 0U) |
+            ((sel->rights & ACL_SEEN) != 0 ? (uint32_t)FLAG_SEEN : 0U);
+        bool write = (sel->rights & ACL_WRITE) != 0;
+        write_flags(&s->out, can, words, write ? n : 0, false);
+        if (write) { /* new keywords are welcome */
+            s->out.n--;
+            buf_add_str(&s->out, can == 0 && n == 0 ? "\\*)" : " \\*)");
+        }
+    }
+    buf_add_str(&s->out, "] Ok\r\n");
+    return ERR_OK;
+}
+
+/* One UID that changed: new, gone, or other flags (true: to be told). */
+static enum errcode
+take_change(struct imap_session *s, struct store_snap *snap, uint32_t uid,
+            struct arena *a, struct message *ret, bool *ret_tell,
+            struct error *err)
+{
+    struct selected *sel = s->sel;
+
+    *ret_tell = false;
+    enum errcode rc = snap_message(snap, sel->id, uid, a, ret, err);
+    if (rc == ERR_NOTFOUND || (rc == ERR_OK && (ret->flags & FLAG_EXPUNGED))) {
+        if (seqmap_seq(&sel->map, uid) != 0)
+            uidset_add(&sel->gone, uid, uid);
+        return ERR_OK;
+    }
+    if (rc != ERR_OK)
+        return rc;
+    bool own = uidset_has(&sel->own, uid) && ret->modseq <= sel->own_modseq;
+    *ret_tell = !own && seqmap_seq(&sel->map, uid) != 0;
+    return ERR_OK;
+}
+
+/* What is new at the end of the mailbox. */
+static enum errcode
+take_new(struct imap_session *s, struct store_snap *snap,
+         const struct mailbox *mb, struct error *err)
+{
+    struct selected *sel = s->sel;
+    struct message msg;
+
+    if (mb->uidnext <= sel->uidnext)
+        return ERR_OK;
+    struct msg_iter *it = snap_messages(snap, sel->id, sel->uidnext, false);
+    while (msg_iter_next(it, &msg))
+        if (msg.uid > seqmap_last_uid(&sel->map))
+            add_message(sel, msg.uid, mb->recent_uid);
+    enum errcode rc = msg_iter_close(&it, err);
+    if (rc == ERR_OK)
+        sel->uidnext = mb->uidnext;
+    return rc;
+}
+
+/*
+ * \Recent is for the first session that is told (RFC 3501, 2.3.2): the mark
+ * moves behind our back, nobody waits for it.
+ */
+static void
+recent_done(void *ctx, struct store_txn *txn)
+{
+    (void)ctx;
+    txn_free(&txn);
+}
+
+static void
+claim_recent(struct imap_session *s, const struct mailbox *mb)
+{
+    if (s->sel->readonly || mb->uidnext <= 1 ||
+        mb->recent_uid >= mb->uidnext - 1 ||
+        store_role(s->store) != ROLE_MASTER)
+        return;
+    struct store_txn *txn = txn_new();
+    txn_set_recent(txn, mb->id, mb->uidnext - 1);
+    store_submit(s->store, txn, recent_done, NULL);
+}
+
+static enum errcode
+sync_view(struct imap_session *s, struct store_snap *snap,
+          const struct mailbox *mb, enum sync how, bool uids, struct error *err)
+{
+    struct selected *sel = s->sel;
+    AUTO(uidset_free) struct uidset tell = UIDSET_INIT;
+    struct changes changes = {.uids = UIDSET_INIT};
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    uint32_t old_next = sel->uidnext, before = seqmap_count(&sel->map);
+    struct message msg;
+    bool is_news;
+
+    enum errcode rc =
+        snap_changed(snap, sel->id, sel->modseq, on_changed, &changes, err);
+    for (uint32_t uid = uidset_next(&changes.uids, 1);
+         rc == ERR_OK && uid != 0 && uid < old_next;
+         uid = uidset_next(&changes.uids, uid + 1)) {
+        rc = take_change(s, snap, uid, &a, &msg, &is_news, err);
+        if (rc == ERR_OK && is_news)
+            uidset_add(&tell, uid, uid);
+        arena_reset(&a);
+    }
+    uidset_free(&changes.uids);
+    if (rc == ERR_OK)
+        rc = take_new(s, snap, mb, err);
+    if (rc == ERR_OK &&
+        seqmap_count(&sel->map) - uidset_count(&sel->gone) != mb->exists)
+        rc = rescan(s, snap, err);
+    if (rc == ERR_OK)
+        rc = write_flag_lists(s, snap, false, &a, err);
+    if (rc != ERR_OK)
+        return rc;
+    sel->modseq = mb->highestmodseq;
+    uint32_t grown = seqmap_count(&sel->map) - before;
+    if (how == SYNC_ALL && sel->gone.n > 0)
+        write_expunges(s);
+    if (grown > 0)
+        write_sizes(s);
+    for (uint32_t uid = uidset_next(&tell, 1); rc == ERR_OK && uid != 0;
+         uid = uidset_next(&tell, uid + 1)) {
+        rc = snap_message(snap, sel->id, uid, &a, &msg, err);
+        if (rc == ERR_OK && seqmap_seq(&sel->map, uid) != 0)
+            write_fetch_flags(s, &msg, uids);
+        arena_reset(&a);
+    }
+    if (rc == ERR_OK && grown > 0)
+        claim_recent(s, mb);
+    return rc;
+}
+
+void
+sync_selected(struct imap_session *s, enum sync how, bool uids)
+{
+    struct selected *sel = s->sel;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct mailbox mb;
+    struct error err = {0};
+
+    if (how == SYNC_NONE || s->closing)
+        return;
+    struct store_snap *snap = store_snapshot(s->store);
+    enum errcode rc = snap_mailbox(snap, sel->id, &a, &mb, &err);
+    if (rc == ERR_NOTFOUND || (rc == ERR_OK && mb.is_deleted && !s->is_admin)) {
+        store_release(&snap);
+        say_bye(s, "Selected mailbox was deleted");
+        return;
+    }
+    if (rc == ERR_OK && mb.highestmodseq > sel->modseq)
+        rc = sync_view(s, snap, &mb, how, uids, &err);
+    else if (rc == ERR_OK && how == SYNC_ALL && sel->gone.n > 0)
+        write_expunges(s);
+    store_release(&snap);
+    uidset_free(&sel->own);
+    if (rc != ERR_OK) {
+        reply_error(s, &err);
+        say_bye(s, "[SERVERBUG] Selected mailbox cannot be read");
+    }
+}
+
+/* ---- SELECT, EXAMINE --------------------------------------------------- */
+
+static bool
+may_change(uint32_t rights)
+{
+    return (rights & (ACL_SEEN | ACL_WRITE | ACL_INSERT | ACL_DELETEMSG |
+                      ACL_EXPUNGE)) != 0;
+}
+
+/* The map, \Recent, and the first message without \Seen. */
+static enum errcode
+read_messages(struct imap_session *s, struct store_snap *snap,
+              const struct mailbox *mb, uint32_t *ret_unseen, struct error *err)
+{
+    struct message msg;
+    struct msg_iter *it = snap_messages(snap, mb->id, 1, false);
+
+    while (msg_iter_next(it, &msg)) {
+        add_message(s->sel, msg.uid, mb->recent_uid);
+        if (*ret_unseen == 0 && (msg.flags & FLAG_SEEN) == 0)
+            *ret_unseen = seqmap_count(&s->sel->map);
+    }
+    return msg_iter_close(&it, err);
+}
+
+static enum errcode
+open_selected(struct imap_session *s, struct store_snap *snap,
+              const struct mailbox *mb, struct error *err)
+{
+    struct selected *sel = xcalloc(1, sizeof(*sel));
+    uint32_t unseen = 0;
+
+    sel->id = mb->id;
+    sel->rights = rights_of(s, mb);
+    sel->readonly = s->cmd->cmd == CMD_EXAMINE || !may_change(sel->rights) ||
+                    store_role(s->store) != ROLE_MASTER;
+    sel->uidvalidity = mb->uidvalidity;
+    sel->uidnext = mb->uidnext;
+    sel->modseq = mb->highestmodseq;
+    s->sel = sel;
+    enum errcode rc = read_messages(s, snap, mb, &unseen, err);
+    if (rc == ERR_OK)
+        rc = write_flag_lists(s, snap, true, &s->arena, err);
+    if (rc != ERR_OK)
+        return rc;
+    write_sizes(s);
+    if (unseen != 0)
+        buf_addf(&s->out, "* OK [UNSEEN %" PRIu32 "] Ok\r\n", unseen);
+    buf_addf(&s->out,
+             "* OK [UIDVALIDITY %" PRIu32 "] Ok\r\n"
+             "* OK [UIDNEXT %" PRIu32 "] Ok\r\n",
+             mb->uidvalidity, mb->uidnext);
+    claim_recent(s, mb);
+    return ERR_OK;
+}
+
+enum run
+cmd_select(struct imap_session *s)
+{
+    struct mailbox mb;
+    struct error err = {0};
+
+    unselect(s); /* RFC 3501, 6.3.1: also if this SELECT fails */
+    struct store_snap *snap = store_snapshot(s->store);
+    if (!find_mailbox(s, snap, s->cmd->name, ACL_READ, &mb)) {
+        store_release(&snap);
+        return RUN_DONE;
+    }
+    enum errcode rc = open_selected(s, snap, &mb, &err);
+    store_release(&snap);
+    if (rc != ERR_OK) {
+        unselect(s);
+        return reply_error(s, &err);
+    }
+    s->state = STATE_SELECTED;
+    return reply(s, "OK [%s] Completed",
+                 s->sel->readonly ? "READ-ONLY" : "READ-WRITE");
+}
+
+bool
+resolve_set(struct imap_session *s, struct span set, bool uid,
+            struct uidset *ret)
+{
+    struct selected *sel = s->sel;
+    AUTO(uidset_free) struct uidset named = UIDSET_INIT;
+    uint32_t star = uid ? seqmap_last_uid(&sel->map) : seqmap_count(&sel->map);
+
+    /* The syntax was checked; "*" of an empty mailbox names nothing. */
+    bool ok = uidset_parse(set, star, IMAP_RANGES_MAX, &named);
+    ENSURE(ok);
+    if (uid) {
+        seqmap_intersect(&sel->map, &named, ret);
+        return true;
+    }
+    if (seqmap_resolve(&sel->map, &named, ret))
+        return true;
+    reply(s, "BAD Invalid message sequence number");
+    return false;
+}
+
+/* ---- CLOSE, UNSELECT --------------------------------------------------- */
+
+static enum run
+closed(struct imap_session *s)
+{
+    /* RFC 3501, 6.4.2: no EXPUNGE is told.  What could not be expunged (a full
+     * disk) is still there, which the client may know. */
+    struct error err = *txn_error(s->txn);
+
+    unselect(s);
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, &err);
+    return reply(s, "OK Completed");
+}
+
+enum run
+cmd_close(struct imap_session *s)
+{
+    struct selected *sel = s->sel;
+    struct uidset all = UIDSET_INIT;
+
+    if (s->cmd->cmd == CMD_UNSELECT || sel->readonly ||
+        (sel->rights & ACL_EXPUNGE) == 0 || seqmap_count(&sel->map) == 0 ||
+        store_role(s->store) != ROLE_MASTER) {
+        unselect(s);
+        return reply(s, "OK Completed");
+    }
+    /* Only what the client knew of. */
+    uidset_add(&all, 1, seqmap_last_uid(&sel->map));
+    struct store_txn *txn = txn_new();
+    txn_expunge(txn, sel->id, &all, true);
+    uidset_free(&all);
+    return submit(s, txn, closed);
+}
+
+/* ---- IDLE -------------------------------------------------------------- */
+
+static void
+wake_posted(void *arg)
+{
+    struct imap_session *s = arg;
+
+    atomic_store(&s->wake_posted, false);
+    s->io->release(s->io_ctx);
+    if (!s->dead && s->mode == INPUT_IDLE)
+        session_run(s);
+    else
+        session_free_if_over(s);
+}
+
+/* In the writer's thread: the mailbox has changed. */
+static void
+on_watch(void *ctx)
+{
+    struct imap_session *s = ctx;
+
+    if (atomic_exchange(&s->wake_posted, true))
+        return;
+    s->io->hold(s->io_ctx);
+    s->io->post(s->io_ctx, wake_posted, s);
+}
+
+static enum run
+idle_step(struct imap_session *s)
+{
+    if (s->watch != NULL)
+        watch_rearm(s->watch);
+    if (s->sel != NULL)
+        sync_selected(s, SYNC_ALL, false);
+    if (is_full(s))
+        return RUN_FULL;
+    flush(s);
+    buf_free(&s->out);
+    return RUN_WAIT;
+}
+
+static enum run
+idle_done(struct imap_session *s)
+{
+    store_unwatch(&s->watch);
+    s->io->set_timeout(s->io_ctx, s->opt->idle_timeout_ms);
+    return reply(s, "OK Completed");
+}
+
+static enum run
+idle_bad(struct imap_session *s)
+{
+    idle_done(s);
+    return reply(s, "BAD Expected DONE");
+}
+
+void
+idle_line(struct imap_session *s, struct span line)
+{
+    s->mode = INPUT_COMMAND;
+    s->run = span_eq_nocase_str(line, "DONE") ? idle_done : idle_bad;
+    session_run(s);
+}
+
+enum run
+cmd_idle(struct imap_session *s)
+{
+    buf_add_str(&s->out, "+ idling\r\n");
+    s->mode = INPUT_IDLE;
+    s->run = idle_step;
+    s->io->set_timeout(s->io_ctx, s->opt->idle_cmd_timeout_ms);
+    if (s->sel != NULL)
+        s->watch = store_watch(s->store, s->sel->id, on_watch, s);
+    return idle_step(s);
+}

@@ -1,0 +1,835 @@
+/*
+ * imapd/session.c - the way of a command: bytes, text, table, steps, reply.
+ *
+ *   input -> reader -> parse -> table -> step, step, ... -> sync -> tagged
+ * reply ^        |
+ *                                 +--------+ next turn, drained, committed
+ *
+ * One command at a time.  A step that cannot go on says why (enum run) and is
+ * called again; while a command is under way input is paused, so pipelined
+ * commands wait in order.  A session whose connection is gone lives on until
+ * all that it has under way came back (`inflight`).
+ */
+#include "imapd/session_private.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define OUT_FLUSH_BYTES 16384U
+#define SASL_LINE_BYTES (SASL_STEP_BYTES / 3U * 4U + 1024U)
+
+/* ---- output ------------------------------------------------------------ */
+
+void
+flush(struct imap_session *s)
+{
+    if (s->out.n > 0 && !s->dead)
+        s->io->write(s->io_ctx, buf_span(&s->out));
+    buf_clear(&s->out);
+}
+
+bool
+is_full(struct imap_session *s)
+{
+    if (s->out.n >= OUT_FLUSH_BYTES)
+        flush(s);
+    return !s->dead && s->io->is_full(s->io_ctx);
+}
+
+enum run
+reply(struct imap_session *s, const char *fmt, ...)
+{
+    char text[600];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    s->reply = arena_str(&s->arena, span_str(text));
+    return RUN_DONE;
+}
+
+static const char *
+error_reply(enum errcode code)
+{
+    switch (code) {
+    case ERR_AGAIN:
+    case ERR_TIMEOUT:
+    case ERR_BUSY:
+        return "NO [INUSE] Try again later";
+    case ERR_LIMIT:
+        return "NO [LIMIT] A limit of this server was reached";
+    case ERR_READONLY:
+        return "NO [UNAVAILABLE] This server is a read-only replica";
+    case ERR_FENCED:
+        return "NO [UNAVAILABLE] This server takes no changes now";
+    case ERR_NOSPACE:
+        return "NO [UNAVAILABLE] No space left on the server";
+    case ERR_CLOSED:
+        return "NO [UNAVAILABLE] The server is stopping";
+    case ERR_CORRUPT:
+    case ERR_VERSION:
+        return "NO [CORRUPTION] Stored data is damaged";
+    case ERR_DENIED:
+    case ERR_AUTH:
+        return "NO [NOPERM] Permission denied";
+    case ERR_NOTFOUND:
+        return "NO [NONEXISTENT] Mailbox does not exist";
+    case ERR_EXISTS:
+        return "NO [ALREADYEXISTS] Mailbox already exists";
+    case ERR_CONFLICT:
+        return "NO [INUSE] Changed by somebody else meanwhile";
+    case ERR_QUOTA:
+        return "NO [OVERQUOTA] Over quota";
+    case ERR_BADNAME:
+        return "NO [CANNOT] Invalid mailbox name";
+    case ERR_UNSUPPORTED:
+        return "NO [CANNOT] Not supported here";
+    case ERR_OK:
+    case ERR_PROTO:
+    case ERR_SYNTAX:
+    case ERR_GAP:
+    case ERR_IO:
+    case ERR_HISTORY:
+        break;
+    }
+    return "NO [SERVERBUG] Internal error";
+}
+
+/* Errors that the admin must see. */
+static bool
+is_ours(enum errcode code)
+{
+    return code == ERR_IO || code == ERR_CORRUPT || code == ERR_NOSPACE ||
+           code == ERR_VERSION || code == ERR_HISTORY || code == ERR_GAP ||
+           code == ERR_SYNTAX || code == ERR_PROTO;
+}
+
+enum run
+reply_error(struct imap_session *s, const struct error *err)
+{
+    if (is_ours(err->code))
+        log_error(&s->log, "imap.command_failed",
+                  "command=%s user=\"%s\" code=%s why=\"%s\"",
+                  s->cmd == NULL ? "" : imap_cmd_name(s->cmd->cmd),
+                  s->user == NULL ? "" : s->user, errcode_name(err->code),
+                  err->text);
+    return reply(s, "%s", error_reply(err->code));
+}
+
+enum run
+reply_error_try(struct imap_session *s, const struct error *err)
+{
+    if (err->code == ERR_NOTFOUND)
+        return reply(s, "NO [TRYCREATE] Mailbox does not exist");
+    return reply_error(s, err);
+}
+
+void
+say_bye(struct imap_session *s, const char *text)
+{
+    if (s->closing || s->dead)
+        return;
+    s->closing = true;
+    s->state = STATE_LOGOUT;
+    buf_add_str(&s->out, "* BYE ");
+    write_text(&s->out, text);
+    buf_add_str(&s->out, "\r\n");
+    flush(s);
+    s->io->close(s->io_ctx);
+}
+
+/* ---- what is under way ------------------------------------------------- */
+
+void
+async_begin(struct imap_session *s)
+{
+    s->inflight++;
+    s->io->hold(s->io_ctx);
+}
+
+static void
+append_and_job_free(struct imap_session *s)
+{
+    if (s->job_end != NULL)
+        s->job_end(s);
+    s->job_end = NULL;
+    s->job = NULL;
+    append_drop(s);
+    txn_free(&s->txn);
+}
+
+static void
+session_free(struct imap_session *s)
+{
+    const struct imap_io *io = s->io;
+    void *io_ctx = s->io_ctx;
+
+    append_and_job_free(s);
+    unselect(s);
+    saslsrv_free(&s->sasl);
+    imap_reader_free(&s->reader);
+    buf_free(&s->out);
+    arena_free(&s->arena);
+    free(s->user);
+    free(s->local_name);
+    free(s->peer_name);
+    free(s->external_id);
+    free(s->goodbye);
+    free(s);
+    io->ended(io_ctx);
+}
+
+void
+session_free_if_over(struct imap_session *s)
+{
+    if (s->dead && s->inflight == 0 && !atomic_load(&s->wake_posted))
+        session_free(s);
+}
+
+bool
+async_end(struct imap_session *s)
+{
+    bool dead = s->dead;
+
+    ENSURE(s->inflight > 0);
+    s->io->release(s->io_ctx);
+    s->inflight--;
+    session_free_if_over(s);
+    return !dead;
+}
+
+void
+imap_session_gone(struct imap_session *s)
+{
+    s->dead = true;
+    /* After this wake_posted is not set any more. */
+    store_unwatch(&s->watch);
+    session_free_if_over(s);
+}
+
+static bool
+wants_input(const struct imap_session *s)
+{
+    return s->closing || s->cmd == NULL ||
+           (!s->waiting && (s->mode == INPUT_SASL || s->mode == INPUT_IDLE));
+}
+
+static void
+update_input(struct imap_session *s)
+{
+    if (s->dead)
+        return;
+    if (wants_input(s))
+        s->io->resume(s->io_ctx);
+    else
+        s->io->pause(s->io_ctx);
+}
+
+/* ---- steps of a command ------------------------------------------------ */
+
+#define ANY (STATE_NOT_AUTH | STATE_AUTH | STATE_SELECTED)
+#define LOGGED_IN (STATE_AUTH | STATE_SELECTED)
+
+static enum run
+cmd_capability(struct imap_session *s)
+{
+    buf_addf(&s->out, "* CAPABILITY %s\r\n", capabilities(s, &s->arena));
+    return reply(s, "OK Completed");
+}
+
+static enum run
+cmd_logout(struct imap_session *s)
+{
+    buf_add_str(&s->out, "* BYE LOGOUT received\r\n");
+    s->state = STATE_LOGOUT;
+    return reply(s, "OK Completed");
+}
+
+/* RFC 2971: values of the client are not logged, they may be anything. */
+static enum run
+cmd_id(struct imap_session *s)
+{
+    buf_add_str(&s->out,
+                "* ID (\"name\" \"Pollux\" \"version\" \"" POLLUX_VERSION
+                "\")\r\n");
+    return reply(s, "OK Completed");
+}
+
+/* RFC 5161: we have nothing yet that needs enabling. */
+static enum run
+cmd_enable(struct imap_session *s)
+{
+    buf_add_str(&s->out, "* ENABLED\r\n");
+    return reply(s, "OK Completed");
+}
+
+enum run
+cmd_noop(struct imap_session *s)
+{
+    return reply(s, "OK Completed");
+}
+
+/* What may be told at the end of which command (RFC 3501, 5.5 and 7.4.1): no
+ * EXPUNGE while the client's sequence numbers are in use. */
+static const struct {
+    enum run (*start)(struct imap_session *s);
+    unsigned states;
+    enum sync sync;    /* as the command without UID */
+    const char *needs; /* capability that brought it; "": RFC 3501 */
+} table[] = {
+    [CMD_APPEND] = {cmd_append, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_AUTHENTICATE] = {cmd_authenticate, STATE_NOT_AUTH, SYNC_NONE, ""},
+    [CMD_CAPABILITY] = {cmd_capability, ANY, SYNC_ALL, ""},
+    [CMD_CHECK] = {cmd_noop, STATE_SELECTED, SYNC_ALL, ""},
+    [CMD_CLOSE] = {cmd_close, STATE_SELECTED, SYNC_NONE, ""},
+    [CMD_COPY] = {cmd_copy, STATE_SELECTED, SYNC_ALL, ""},
+    [CMD_CREATE] = {cmd_create, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_DELETE] = {cmd_delete, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_DELETEACL] = {cmd_setacl, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_ENABLE] = {cmd_enable, STATE_AUTH, SYNC_NONE, "ENABLE"},
+    [CMD_EXAMINE] = {cmd_select, LOGGED_IN, SYNC_NONE, ""},
+    [CMD_EXPUNGE] = {cmd_expunge, STATE_SELECTED, SYNC_ALL, ""},
+    [CMD_FETCH] = {cmd_fetch, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
+    [CMD_GETACL] = {cmd_getacl, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_GETQUOTA] = {cmd_getquota, LOGGED_IN, SYNC_ALL, "QUOTA"},
+    [CMD_GETQUOTAROOT] = {cmd_getquotaroot, LOGGED_IN, SYNC_ALL, "QUOTA"},
+    [CMD_ID] = {cmd_id, ANY, SYNC_ALL, "ID"},
+    [CMD_IDLE] = {cmd_idle, LOGGED_IN, SYNC_ALL, "IDLE"},
+    [CMD_LIST] = {cmd_list, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_LISTRIGHTS] = {cmd_listrights, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_LOGIN] = {cmd_login, STATE_NOT_AUTH, SYNC_NONE, ""},
+    [CMD_LOGOUT] = {cmd_logout, ANY, SYNC_NONE, ""},
+    [CMD_LSUB] = {cmd_list, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_MOVE] = {cmd_copy, STATE_SELECTED, SYNC_ALL, "MOVE"},
+    [CMD_MYRIGHTS] = {cmd_myrights, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_NAMESPACE] = {cmd_namespace, LOGGED_IN, SYNC_ALL, "NAMESPACE"},
+    [CMD_NOOP] = {cmd_noop, ANY, SYNC_ALL, ""},
+    [CMD_RENAME] = {cmd_rename, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_SEARCH] = {cmd_search, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
+    [CMD_SELECT] = {cmd_select, LOGGED_IN, SYNC_NONE, ""},
+    [CMD_SETACL] = {cmd_setacl, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_SETQUOTA] = {cmd_setquota, LOGGED_IN, SYNC_ALL, "QUOTA"},
+    [CMD_STARTTLS] = {cmd_starttls, STATE_NOT_AUTH, SYNC_NONE, ""},
+    [CMD_STATUS] = {cmd_status, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_STORE] = {cmd_store, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
+    [CMD_SUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_UNSELECT] = {cmd_close, STATE_SELECTED, SYNC_NONE, "UNSELECT"},
+    [CMD_UNSUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
+};
+
+const char *
+capabilities(struct imap_session *s, struct arena *a)
+{
+    AUTO(buf_free) struct buf b = BUF_INIT;
+
+    buf_add_str(&b, "IMAP4rev1 LITERAL+ ID ENABLE");
+    if (s->state != STATE_NOT_AUTH) {
+        buf_add_str(&b, " ACL RIGHTS=kxten QUOTA NAMESPACE UIDPLUS UNSELECT "
+                        "CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE IDLE");
+        return arena_str(a, buf_span(&b));
+    }
+    buf_add_str(&b, " SASL-IR");
+    if (s->opt->starttls && s->opt->tls != NULL && s->tls_bits == 0)
+        buf_add_str(&b, " STARTTLS");
+    struct saslsrv *sasl = session_sasl(s);
+    if (sasl != NULL) {
+        AUTO(buf_free) struct buf mechs = BUF_INIT;
+        saslsrv_mechs(sasl, &mechs);
+        struct span left = buf_span(&mechs);
+        while (left.n > 0) {
+            ptrdiff_t sp = span_find_byte(left, ' ', 0);
+            struct span mech = sp < 0 ? left : span_sub(left, 0, (size_t)sp);
+            left = span_skip(left, mech.n + 1);
+            if (mech.n > 0)
+                buf_addf(&b, " AUTH=%.*s", SPAN_FMT(mech));
+        }
+    }
+    if (s->tls_bits == 0 && !s->opt->allow_plain)
+        buf_add_str(&b, " LOGINDISABLED");
+    return arena_str(a, buf_span(&b));
+}
+
+static void
+write_tagged(struct imap_session *s, struct span tag, const char *text)
+{
+    buf_add(&s->out, tag);
+    buf_add_byte(&s->out, ' ');
+    buf_add_str(&s->out, text);
+    buf_add_str(&s->out, "\r\n");
+}
+
+/* Between two commands nothing is kept that the next one does not need. */
+static void
+command_clear(struct imap_session *s)
+{
+    append_and_job_free(s);
+    s->cmd = NULL;
+    s->run = NULL;
+    s->reply = NULL;
+    s->mode = INPUT_COMMAND;
+    s->full = false;
+    imap_reader_reset(&s->reader);
+    arena_free(&s->arena);
+    buf_free(&s->out);
+}
+
+static void
+command_over(struct imap_session *s)
+{
+    struct imap_command *cmd = s->cmd;
+    enum sync sync = table[cmd->cmd].sync;
+
+    if (s->job_end != NULL)
+        s->job_end(s);
+    s->job_end = NULL;
+    if (s->sel != NULL)
+        sync_selected(s, cmd->uid && sync != SYNC_NONE ? SYNC_ALL : sync,
+                      cmd->uid);
+    if (s->reply != NULL && !s->closing)
+        write_tagged(s, cmd->tag, s->reply);
+    flush(s);
+    command_clear(s);
+    if (s->state == STATE_LOGOUT && !s->closing) {
+        s->closing = true;
+        if (!s->dead)
+            s->io->close(s->io_ctx);
+    } else if (s->goodbye != NULL) {
+        say_bye(s, s->goodbye);
+    }
+    update_input(s);
+}
+
+static void
+continue_posted(void *arg)
+{
+    struct imap_session *s = arg;
+
+    if (async_end(s))
+        session_run(s);
+}
+
+void
+session_run(struct imap_session *s)
+{
+    ENSURE(!s->running);
+    if (s->cmd == NULL || s->run == NULL || s->closing)
+        return;
+    s->running = true;
+    s->full = false;
+    enum run run = s->run(s);
+    s->running = false;
+    flush(s);
+    switch (run) {
+    case RUN_DONE:
+        command_over(s);
+        return;
+    case RUN_YIELD:
+        async_begin(s);
+        s->io->post(s->io_ctx, continue_posted, s);
+        break;
+    case RUN_FULL:
+        /* It may have been taken meanwhile. */
+        s->full = s->io->is_full(s->io_ctx);
+        if (!s->full) {
+            async_begin(s);
+            s->io->post(s->io_ctx, continue_posted, s);
+        }
+        break;
+    case RUN_WAIT:
+        break;
+    }
+    update_input(s);
+}
+
+void
+imap_session_drained(struct imap_session *s)
+{
+    if (s->full)
+        session_run(s);
+}
+
+/* A commit has come back; on the session's thread. */
+static void
+commit_posted(void *arg)
+{
+    struct imap_session *s = arg;
+
+    s->waiting = false;
+    if (async_end(s))
+        session_run(s);
+}
+
+/* In the writer's thread. */
+static void
+on_commit(void *ctx, struct store_txn *txn)
+{
+    struct imap_session *s = ctx;
+
+    s->txn = txn;
+    s->io->post(s->io_ctx, commit_posted, s);
+}
+
+enum run
+submit(struct imap_session *s, struct store_txn *txn,
+       enum run (*after)(struct imap_session *s))
+{
+    ENSURE(!s->waiting);
+    txn_free(&s->txn);
+    s->run = after;
+    s->waiting = true;
+    async_begin(s);
+    store_submit(s->store, txn, on_commit, s);
+    return RUN_WAIT;
+}
+
+enum run
+run_work(struct imap_session *s, void (*do_it)(void *session),
+         enum run (*after)(struct imap_session *s))
+{
+    ENSURE(!s->waiting);
+    s->run = after;
+    s->waiting = true;
+    async_begin(s);
+    s->io->work(s->io_ctx, do_it, commit_posted, s);
+    return RUN_WAIT;
+}
+
+/* ---- names and rights -------------------------------------------------- */
+
+bool
+refuse_on_replica(struct imap_session *s)
+{
+    if (store_role(s->store) == ROLE_MASTER)
+        return false;
+    reply(s, "%s", error_reply(ERR_READONLY));
+    return true;
+}
+
+const char *
+internal_name(struct imap_session *s, struct span external)
+{
+    struct error err = {0};
+    const char *name = NULL;
+
+    if (name_to_internal(&s->opt->ns, s->user, s->is_admin, external, &s->arena,
+                         &name, &err) == ERR_OK)
+        return name;
+    reply_error(s, &err);
+    return NULL;
+}
+
+const char *
+external_name(struct imap_session *s, const char *internal, struct arena *a)
+{
+    return name_to_external(&s->opt->ns, s->user, s->is_admin, internal, a);
+}
+
+uint32_t
+rights_of(struct imap_session *s, const struct mailbox *mb)
+{
+    const uint32_t implicit =
+        ACL_LOOKUP | ACL_CREATE | ACL_DELETEMBOX | ACL_ADMIN;
+    uint32_t rights = acl_rights(mb->acl, s->user);
+
+    if (s->is_admin)
+        return rights | implicit;
+    const char *owner = name_owner(mb->name, &s->arena);
+    if (owner != NULL && strcmp(owner, s->user) == 0 && !mb->is_deleted)
+        rights |= implicit;
+    return rights;
+}
+
+bool
+find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
+             uint32_t need, struct mailbox *ret)
+{
+    struct error err = {0};
+    const char *internal = internal_name(s, name);
+
+    if (internal == NULL)
+        return false;
+    if (snap_mailbox_by_name(snap, internal, &s->arena, ret, &err) != ERR_OK) {
+        reply_error(s, &err);
+        return false;
+    }
+    uint32_t rights = rights_of(s, ret);
+    if ((rights & ACL_LOOKUP) == 0) {
+        error_set(&err, ERR_NOTFOUND, "not to be seen");
+        reply_error(s, &err);
+        return false;
+    }
+    if ((rights & need) != need) {
+        error_set(&err, ERR_DENIED, "rights");
+        reply_error(s, &err);
+        return false;
+    }
+    return true;
+}
+
+/* ---- input ------------------------------------------------------------- */
+
+/* A client that does not speak IMAP is not listened to for ever. */
+static void
+count_bad(struct imap_session *s)
+{
+    s->bad_commands++;
+    if (s->state == STATE_NOT_AUTH &&
+        s->bad_commands >= s->opt->bad_commands_max)
+        say_bye(s, "Too many bad commands");
+}
+
+static void
+write_bad(struct imap_session *s, struct span tag, const char *why)
+{
+    if (tag.n == 0)
+        tag = SPAN_LIT("*");
+    buf_add(&s->out, tag);
+    buf_add_str(&s->out, " BAD ");
+    write_text(&s->out, why);
+    buf_add_str(&s->out, "\r\n");
+    flush(s);
+    count_bad(s);
+}
+
+static const char *
+wrong_state(const struct imap_session *s)
+{
+    switch (s->state) {
+    case STATE_NOT_AUTH:
+        return "Please login first";
+    case STATE_AUTH:
+        return "Please select a mailbox first";
+    case STATE_SELECTED:
+    case STATE_LOGOUT:
+        break;
+    }
+    return "Not possible in this state";
+}
+
+static void
+dispatch(struct imap_session *s)
+{
+    struct imap_command *cmd = arena_alloc(&s->arena, sizeof(*cmd));
+    const char *why = NULL;
+
+    atomic_fetch_add(&s->counters->commands, 1);
+    enum imap_parsed parsed =
+        imap_parse(buf_span(&s->reader.text), &s->arena, cmd, &why);
+    if (parsed == IMAP_PARSE_UNKNOWN)
+        why = "Unrecognized command";
+    else if (parsed == IMAP_PARSED && (table[cmd->cmd].states & s->state) == 0)
+        why = wrong_state(s);
+    if (why != NULL) {
+        write_bad(s, cmd->tag, why);
+        command_clear(s);
+        return;
+    }
+    s->cmd = cmd;
+    s->run = table[cmd->cmd].start;
+    s->mode = INPUT_COMMAND;
+    session_run(s);
+}
+
+/* The text begins with the tag, if there is one. */
+static struct span
+tag_of(struct imap_session *s)
+{
+    struct imap_command *cmd = arena_alloc(&s->arena, sizeof(*cmd));
+    const char *why;
+
+    imap_parse(buf_span(&s->reader.text), &s->arena, cmd, &why);
+    return cmd->tag;
+}
+
+static void
+refuse_literal(struct imap_session *s)
+{
+    struct literal lit = s->reader.literal;
+
+    imap_reader_refuse(&s->reader);
+    /* RFC 7888, 4: what comes anyhow is read and thrown away, or we hang up. */
+    if (lit.nonsync && lit.n > s->opt->swallow_bytes_max)
+        say_bye(s, "[TOOBIG] Literal too large");
+}
+
+static void
+decide_literal(struct imap_session *s)
+{
+    struct imap_command head;
+
+    if (imap_parse_append_head(buf_span(&s->reader.text), &s->arena, &head)) {
+        bool nonsync = s->reader.literal.nonsync;
+        if (append_begin(s, &head)) {
+            imap_reader_stream(&s->reader);
+            s->mode = INPUT_APPEND;
+            if (!nonsync)
+                buf_add_str(&s->out, "+ go ahead\r\n");
+        } else {
+            write_tagged(s, head.tag, s->reply);
+            refuse_literal(s);
+        }
+    } else if (s->state != STATE_LOGOUT && imap_reader_keep(&s->reader)) {
+        if (!s->reader.literal.nonsync)
+            buf_add_str(&s->out, "+ go ahead\r\n");
+    } else {
+        write_bad(s, tag_of(s), "Literal too large");
+        refuse_literal(s);
+    }
+    s->reply = NULL;
+    flush(s);
+    arena_reset(&s->arena);
+}
+
+static size_t
+input_line(struct imap_session *s, struct span in)
+{
+    struct span line = SPAN_EMPTY;
+    size_t used = 0;
+    size_t max = s->mode == INPUT_SASL ? SASL_LINE_BYTES : 1024;
+
+    switch (line_take(in, max, &line, &used)) {
+    case PARSE_MORE:
+        return 0;
+    case PARSE_BAD:
+        say_bye(s, "Line too long");
+        return in.n;
+    case PARSE_DONE:
+        break;
+    }
+    if (s->mode == INPUT_SASL)
+        sasl_line(s, line);
+    else
+        idle_line(s, line);
+    return used;
+}
+
+static size_t
+input_command(struct imap_session *s, struct span in)
+{
+    size_t used = 0;
+
+    switch (imap_reader_take(&s->reader, in, &used)) {
+    case IMAP_READ_MORE:
+        break;
+    case IMAP_READ_COMMAND:
+        dispatch(s);
+        break;
+    case IMAP_READ_DECIDE:
+        decide_literal(s);
+        break;
+    case IMAP_READ_CHUNK:
+        append_chunk(s, s->reader.chunk);
+        break;
+    case IMAP_READ_STREAMED:
+        s->mode = INPUT_COMMAND;
+        break;
+    case IMAP_READ_TOO_LONG:
+        append_drop(s);
+        write_bad(s, tag_of(s), "Command too long");
+        arena_reset(&s->arena);
+        break;
+    case IMAP_READ_SKIPPED:
+        command_clear(s);
+        break;
+    }
+    return used;
+}
+
+size_t
+imap_session_input(struct imap_session *s, struct span in)
+{
+    size_t used = 0;
+
+    if (s->closing)
+        return in.n;
+    if (!wants_input(s))
+        return 0;
+    if (s->mode == INPUT_SASL || s->mode == INPUT_IDLE)
+        used = input_line(s, in);
+    else
+        used = input_command(s, in);
+    update_input(s);
+    return used;
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+static char *
+dup_or_null(const char *s)
+{
+    return s == NULL ? NULL : xstrdup(s);
+}
+
+static void
+set_peer(struct imap_session *s, const struct imap_peer *peer)
+{
+    free(s->local_name);
+    free(s->peer_name);
+    free(s->external_id);
+    s->local_name = dup_or_null(peer->local_name);
+    s->peer_name = dup_or_null(peer->peer_name);
+    s->external_id = dup_or_null(peer->external_id);
+    s->tls_bits = peer->tls_bits;
+    snprintf(s->log.prefix, sizeof(s->log.prefix), "peer=%s",
+             s->peer_name == NULL ? "-" : s->peer_name);
+}
+
+struct imap_session *
+imap_session_new(const struct imapd_options *options, const struct imap_io *io,
+                 void *io_ctx, struct imap_counters *counters,
+                 const struct imap_peer *peer)
+{
+    const struct imap_reader_limits limits = {
+        .line_bytes = options->line_bytes_max,
+        .command_bytes = options->command_bytes_max};
+    struct imap_session *s = xcalloc(1, sizeof(*s));
+
+    s->opt = options;
+    s->io = io;
+    s->io_ctx = io_ctx;
+    s->counters = counters;
+    s->store = *options->store;
+    s->state = STATE_NOT_AUTH;
+    imap_reader_init(&s->reader, &limits);
+    set_peer(s, peer);
+    return s;
+}
+
+void
+imap_session_start(struct imap_session *s)
+{
+    buf_addf(&s->out, "* OK [CAPABILITY %s] %s Pollux IMAP server ready\r\n",
+             capabilities(s, &s->arena), s->opt->servername);
+    flush(s);
+    buf_free(&s->out);
+    arena_free(&s->arena);
+}
+
+void
+imap_session_tls(struct imap_session *s, const struct imap_peer *peer)
+{
+    saslsrv_free(&s->sasl); /* what it offered was for a line in clear */
+    set_peer(s, peer);
+}
+
+void
+imap_session_timeout(struct imap_session *s)
+{
+    say_bye(s,
+            s->state == STATE_NOT_AUTH ? "Login timeout" : "Idle for too long");
+}
+
+void
+imap_session_goodbye(struct imap_session *s, const char *text)
+{
+    if (s->cmd == NULL || s->mode == INPUT_IDLE || s->mode == INPUT_SASL) {
+        if (!s->waiting) {
+            say_bye(s, text);
+            return;
+        }
+    }
+    free(s->goodbye);
+    s->goodbye = xstrdup(text);
+}

@@ -1,0 +1,275 @@
+/*
+ * imapd/session_private.h - a session's fields, and what the commands' files
+ * share.
+ */
+#ifndef POLLUX_IMAPD_SESSION_PRIVATE_H
+#define POLLUX_IMAPD_SESSION_PRIVATE_H
+
+#include "base/log.h"
+#include "imapd/parse.h"
+#include "imapd/reader.h"
+#include "imapd/seqmap.h"
+#include "imapd/session.h"
+#include "imapd/write.h"
+#include "net/sasl.h"
+#include "store/acl.h"
+#include "store/txn.h"
+
+/* What a command's step says. */
+enum run {
+    RUN_DONE,  /* over: the reply is set */
+    RUN_YIELD, /* enough for this turn: call again in the next */
+    RUN_FULL,  /* the client must read first: call again when it has */
+    RUN_WAIT,  /* a commit or a worker is under way, it will call */
+};
+
+enum imap_state {
+    STATE_NOT_AUTH = 1U << 0,
+    STATE_AUTH = 1U << 1,
+    STATE_SELECTED = 1U << 2,
+    STATE_LOGOUT = 1U << 3,
+};
+
+/* Who takes the client's bytes. */
+enum input_mode {
+    INPUT_COMMAND,
+    INPUT_APPEND, /* a message of APPEND streams in */
+    INPUT_SASL,   /* a line of AUTHENTICATE */
+    INPUT_IDLE,   /* DONE */
+};
+
+/* A mailbox that is selected. */
+struct selected {
+    mbid_t id;
+    bool readonly; /* EXAMINE, a replica, or no right to change anything */
+    uint32_t rights;
+    uint32_t uidvalidity;
+    struct seqmap map;
+    struct uidset gone;   /* expunged, and the client does not know yet */
+    struct uidset recent; /* \Recent in this session */
+    modseq_t modseq;      /* up to here the client knows, but for `gone` */
+    uint32_t uidnext;     /* of the view that the map is of */
+    size_t nkeywords;     /* told with FLAGS */
+    /* What our own STORE has told already: rows of these UIDs up to this
+     * MODSEQ are no news. */
+    struct uidset own;
+    modseq_t own_modseq;
+};
+
+struct append_job; /* imapd/append.c */
+
+struct imap_session {
+    const struct imapd_options *opt;
+    const struct imap_io *io;
+    void *io_ctx;
+    struct imap_counters *counters;
+    struct store *store;
+    struct log_ctx log;
+
+    enum imap_state state;
+    enum input_mode mode;
+    struct imap_reader reader;
+    struct buf out; /* goes to io->write() at the end of each step */
+
+    /* The command under way. */
+    struct arena arena;
+    struct imap_command *cmd; /* NULL: none */
+    enum run (*run)(struct imap_session *s);
+    void *job;                               /* in the arena */
+    void (*job_end)(struct imap_session *s); /* gives back what it holds */
+    char *reply;           /* tagged, without the tag; NULL: none to be sent */
+    struct store_txn *txn; /* after a commit: what came of it */
+    bool running;          /* inside session_run() */
+    bool waiting;          /* a commit or a worker will call */
+    bool full;             /* waits for the client to read */
+
+    /* Who. */
+    char *user; /* NULL: nobody yet */
+    bool is_admin;
+    char *local_name;
+    char *peer_name;
+    char *external_id;
+    unsigned tls_bits;
+    struct saslsrv *sasl;
+    unsigned bad_commands;
+
+    struct selected *sel;
+    struct store_watch *watch; /* in IDLE */
+    /* Set by the writer's thread, which has posted wake_posted(). */
+    _Atomic bool wake_posted;
+    struct append_job *append;
+
+    char *goodbye;     /* to be said when no command is under way */
+    unsigned inflight; /* posts that will come back to us */
+    bool closing;      /* BYE is said */
+    bool dead;         /* the connection is gone */
+};
+
+/* ---- session.c --------------------------------------------------------- */
+
+/* The tagged reply: "OK ...", "NO ...", "BAD ...".  Returns RUN_DONE. */
+enum run
+reply(struct imap_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* By ERR's code, with the response code of RFC 5530; the text of ERR goes to
+ * the log where it is ours to repair. */
+enum run
+reply_error(struct imap_session *s, const struct error *err);
+/* "no such mailbox" of APPEND, COPY: [TRYCREATE]. */
+enum run
+reply_error_try(struct imap_session *s, const struct error *err);
+/* Hand TXN to the writer; AFTER runs with s->txn set.  Returns RUN_WAIT. */
+enum run
+submit(struct imap_session *s, struct store_txn *txn,
+       enum run (*after)(struct imap_session *s));
+/* DO_IT(s) on a worker, then AFTER.  The session touches nothing meanwhile. */
+enum run
+run_work(struct imap_session *s, void (*do_it)(void *session),
+         enum run (*after)(struct imap_session *s));
+/* s->out to the client. */
+void
+flush(struct imap_session *s);
+/* The client must read first (after flushing what is a lot). */
+bool
+is_full(struct imap_session *s);
+/* Say BYE and end.  TEXT may begin with a response code. */
+void
+say_bye(struct imap_session *s, const char *text);
+/* The store takes no mutations here: the reply is set. */
+bool
+refuse_on_replica(struct imap_session *s);
+const char *
+capabilities(struct imap_session *s, struct arena *a);
+/* The command under way goes on (or ends). */
+void
+session_run(struct imap_session *s);
+/* To be followed by async_end() from a post. */
+void
+async_begin(struct imap_session *s);
+/* The connection is gone and nothing is under way any more: free S. */
+void
+session_free_if_over(struct imap_session *s);
+/* False: the session is gone with this. */
+bool
+async_end(struct imap_session *s);
+
+/* ---- names and rights -------------------------------------------------- */
+
+/* EXTERNAL as a mailbox of the store; sets the reply and returns NULL if it
+ * cannot be. */
+const char *
+internal_name(struct imap_session *s, struct span external);
+const char *
+external_name(struct imap_session *s, const char *internal, struct arena *a);
+/* What the user may do there; admins and owners have more than the ACL says. */
+uint32_t
+rights_of(struct imap_session *s, const struct mailbox *mb);
+/*
+ * Look up NAME and demand NEED rights; what may not even be seen does not
+ * exist.  False: the reply is set.
+ */
+MUST_CHECK bool
+find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
+             uint32_t need, struct mailbox *ret);
+
+/* ---- select.c ---------------------------------------------------------- */
+
+enum sync { SYNC_NONE, SYNC_NO_EXPUNGE, SYNC_ALL };
+
+/* Tell the client what changed in the selected mailbox.  UIDS: FETCH responses
+ * name the UID. */
+void
+sync_selected(struct imap_session *s, enum sync how, bool uids);
+void
+unselect(struct imap_session *s);
+/*
+ * The messages that the command's set names: UIDs (those not there are passed
+ * over), or sequence numbers (one beyond the end: false, the reply is set).
+ */
+MUST_CHECK bool
+resolve_set(struct imap_session *s, struct span set, bool uid,
+            struct uidset *ret);
+void
+idle_line(struct imap_session *s, struct span line);
+
+enum run
+cmd_select(struct imap_session *s);
+enum run
+cmd_close(struct imap_session *s);
+enum run
+cmd_idle(struct imap_session *s);
+enum run
+cmd_noop(struct imap_session *s);
+
+/* ---- auth.c ------------------------------------------------------------ */
+
+struct saslsrv *
+session_sasl(struct imap_session *s); /* NULL: there is none */
+void
+sasl_line(struct imap_session *s, struct span line);
+enum run
+cmd_login(struct imap_session *s);
+enum run
+cmd_authenticate(struct imap_session *s);
+enum run
+cmd_starttls(struct imap_session *s);
+
+/* ---- mailbox.c, acl.c, list.c ------------------------------------------ */
+
+enum run
+cmd_create(struct imap_session *s);
+enum run
+cmd_delete(struct imap_session *s);
+enum run
+cmd_rename(struct imap_session *s);
+enum run
+cmd_subscribe(struct imap_session *s);
+enum run
+cmd_status(struct imap_session *s);
+enum run
+cmd_namespace(struct imap_session *s);
+enum run
+cmd_getacl(struct imap_session *s);
+enum run
+cmd_setacl(struct imap_session *s);
+enum run
+cmd_listrights(struct imap_session *s);
+enum run
+cmd_myrights(struct imap_session *s);
+enum run
+cmd_getquota(struct imap_session *s);
+enum run
+cmd_getquotaroot(struct imap_session *s);
+enum run
+cmd_setquota(struct imap_session *s);
+enum run
+cmd_list(struct imap_session *s);
+
+/* ---- messages.c, fetch.c, search.c, append.c --------------------------- */
+
+enum run
+cmd_store(struct imap_session *s);
+enum run
+cmd_copy(struct imap_session *s);
+enum run
+cmd_expunge(struct imap_session *s);
+enum run
+cmd_fetch(struct imap_session *s);
+enum run
+cmd_search(struct imap_session *s);
+/* The derived record of a message, made anew where it is missing. */
+MUST_CHECK enum errcode
+load_cache(struct imap_session *s, struct store_snap *snap, mbid_t id,
+           const struct message *msg, struct buf *ret, struct error *err);
+
+/* An APPEND's message literal is announced: take it or refuse it.  True: it
+ * streams in. */
+bool
+append_begin(struct imap_session *s, const struct imap_command *head);
+void
+append_chunk(struct imap_session *s, struct span bytes);
+void
+append_drop(struct imap_session *s);
+enum run
+cmd_append(struct imap_session *s);
+
+#endif

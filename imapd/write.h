@@ -1,0 +1,26 @@
+/*
+ * imapd/write.h - pieces of responses (RFC 3501, 9), appended to a buffer.
+ */
+#ifndef POLLUX_IMAPD_WRITE_H
+#define POLLUX_IMAPD_WRITE_H
+
+#include "base/buf.h"
+#include "store/types.h"
+
+/* Quoted if it can be, else a literal; NUL bytes are left out. */
+void
+write_string(struct buf *out, struct span s);
+/* An atom if it can be, else as above: mailbox names. */
+void
+write_astring(struct buf *out, struct span s);
+void
+write_astring_str(struct buf *out, const char *s);
+/* "(\Seen $Junk \Recent)" */
+void
+write_flags(struct buf *out, uint32_t flags, const struct span *keywords,
+            size_t nkeywords, bool recent);
+/* A text behind a status: control and 8-bit bytes become '?'. */
+void
+write_text(struct buf *out, const char *text);
+
+#endif
