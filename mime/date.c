@@ -72,7 +72,8 @@ clock_valid(struct clock t)
 static struct mime_date
 date_make(struct civil c, struct clock t, int32_t zone_min)
 {
-    int64_t s = civil_day(c) * 86400 + t.hour * 3600 + t.min * 60 + MIN(t.sec, 59);
+    int64_t s =
+        civil_day(c) * 86400 + t.hour * 3600 + t.min * 60 + MIN(t.sec, 59);
     return (struct mime_date){.utc_s = s - (int64_t)zone_min * 60,
                               .zone_min = zone_min};
 }
@@ -263,6 +264,8 @@ mime_date_parse(struct span value, struct mime_date *ret)
                 d.c.month = month_of(word);
             if (d.have_time && !d.have_zone)
                 take_zone_name(&d, word);
+            if (d.have_time && d.t.hour < 12 && span_eq_nocase_str(word, "PM"))
+                d.t.hour += 12;
         } else if (is_digit(c)) {
             size_t digits = 0;
             int v = take_number(value, &at, &digits);
