@@ -30,7 +30,7 @@ buf_reserve(struct buf *b, size_t n)
         b->full = true;
         return NULL;
     }
-    if (b->n + n > b->cap) {
+    if (b->n + n > b->cap || b->p == NULL) { /* NULL + 0 is undefined */
         size_t cap = b->cap + b->cap / 2 + 64;
         if (cap < b->n + n)
             cap = b->n + n;

@@ -21,8 +21,8 @@
 #define NAMED_MAX 1024
 #define INCLUDE_DEPTH 8
 #define INCLUDE_FILES 64
-/* From so many findings on, nobody reads suggestions. */
-#define SUGGESTIONS 100
+/* Looking for what was meant takes time; nobody reads more than these. */
+#define SUGGESTIONS 25
 
 /* An override or a free-form option. */
 struct named {
@@ -39,6 +39,7 @@ struct config {
     struct named *named;
     size_t n_named;
     size_t cap_named;
+    unsigned suggestions; /* looked for so far */
 };
 
 /* A file being read. */
@@ -359,7 +360,8 @@ set_host(struct reader *r, struct span name, struct span value)
         return false;
 
     const char *shown = config_shown(&r->cfg->arena, name);
-    const char *near = nearest_option(name, NULL);
+    const char *near =
+        r->cfg->suggestions++ < SUGGESTIONS ? nearest_option(name, NULL) : NULL;
     if (near != NULL)
         FOUND(r, CONFIG_WARNING,
               "%s is taken as that of a host; did you mean %s?", shown, near);
@@ -379,7 +381,8 @@ unknown_option(struct reader *r, struct span name)
     ptrdiff_t at = span_find_byte(name, '_', 1);
     size_t edits = SIZE_MAX, edits_behind = SIZE_MAX;
 
-    if (r->cfg->findings.n < SUGGESTIONS) {
+    if (r->cfg->suggestions < SUGGESTIONS) {
+        r->cfg->suggestions++;
         near = nearest_option(name, &edits);
         if (at > 0)
             near_behind =

@@ -124,10 +124,10 @@ config_parse_int(struct span s, int64_t *ret)
 
 /*
  * Edits (insert, delete, replace, swap of neighbours) from A to B: three rows
- * of the usual table.
+ * of the usual table.  Given up above LIMIT: any number above it.
  */
 static size_t
-distance(struct span a, struct span b)
+distance(struct span a, struct span b, size_t limit)
 {
     uint8_t rows[3][NEAREST_MAX + 1];
     uint8_t *before = rows[0], *above = rows[1], *row = rows[2];
@@ -135,7 +135,7 @@ distance(struct span a, struct span b)
     for (size_t j = 0; j <= b.n; j++)
         above[j] = (uint8_t)j;
     for (size_t i = 1; i <= a.n; i++) {
-        row[0] = (uint8_t)i;
+        uint8_t least = row[0] = (uint8_t)i;
         for (size_t j = 1; j <= b.n; j++) {
             bool same = ascii_lower(a.p[i - 1]) == ascii_lower(b.p[j - 1]);
             uint8_t best = (uint8_t)(above[j - 1] + (same ? 0 : 1));
@@ -146,7 +146,11 @@ distance(struct span a, struct span b)
                 ascii_lower(a.p[i - 2]) == ascii_lower(b.p[j - 1]))
                 best = (uint8_t)MIN(best, before[j - 2] + 1);
             row[j] = best;
+            least = MIN(least, best);
         }
+        /* A swap reaches two rows back, and costs one. */
+        if (least > limit + 1)
+            return least;
         uint8_t *oldest = before;
         before = above;
         above = row;
@@ -171,7 +175,7 @@ config_nearest(struct span wanted, const char *(*at)(const void *ctx, size_t i),
 
         if (apart > limit || have.n > NEAREST_MAX)
             continue;
-        size_t d = distance(wanted, have);
+        size_t d = distance(wanted, have, limit);
         if (d < limit || (d == limit && best == NULL)) {
             best = at(ctx, i);
             limit = d;

@@ -349,7 +349,7 @@ parse_typed(struct arena *arena, const struct config_option *o,
         parse_list(arena, o, text, ret);
         return true;
     }
-    ENSURE(!"a type of the table");
+    ENSURE(false); /* no other type is in the table */
     return false;
 }
 

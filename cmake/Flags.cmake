@@ -12,6 +12,11 @@ if(POLLUX_SANITIZE)
     target_link_options(pollux_flags INTERFACE -fsanitize=${POLLUX_SANITIZE})
 endif()
 
+# Without this libFuzzer sees the branches of its target only, not of ours.
+if(POLLUX_FUZZ)
+    target_compile_options(pollux_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
     target_compile_options(pollux_flags INTERFACE
         -fstack-protector-strong -fstack-clash-protection -fcf-protection

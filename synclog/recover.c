@@ -90,8 +90,10 @@ begin_history(struct env *env, const struct synclog_config *cfg,
         rc = env_fallocate(f, 0, seg.bytes, err);
     if (rc == ERR_OK)
         rc = segment_publish(env, cfg->dir, f, tmp, &seg.head, &safe, err);
-    if (rc != ERR_OK)
-        return error_prefix(err, "make the first segment of the log");
+    if (rc != ERR_OK) {
+        error_prefix(err, "make the first segment of the log");
+        return rc;
+    }
     rec->file = f;
     f = NULL;
     seglist_add(&rec->list, &seg);
@@ -152,8 +154,10 @@ keep_torn(struct env *env, const struct synclog_config *cfg,
         rc = env_fsync(f, err);
     if (rc == ERR_OK)
         rc = env_syncdir(env, cfg->dir, err);
-    if (rc != ERR_OK)
-        return error_prefix(err, "keep the torn tail of the log");
+    if (rc != ERR_OK) {
+        error_prefix(err, "keep the torn tail of the log");
+        return rc;
+    }
     return ERR_OK;
 }
 
@@ -179,13 +183,11 @@ repair(struct env *env, const struct synclog_config *cfg, struct recovered *rec,
     if (rc != ERR_OK)
         return rc;
     if (seg->bytes < cfg->segment_bytes) {
-        struct error full = {0};
-        rc = env_fallocate(rec->file, 0, cfg->segment_bytes, &full);
-        if (rc == ERR_OK) {
+        rc = env_fallocate(rec->file, 0, cfg->segment_bytes, err);
+        if (rc == ERR_OK)
             seg->bytes = cfg->segment_bytes;
-        } else if (rc != ERR_NOSPACE) {
-            return error_set(err, rc, "%s", full.text);
-        }
+        else if (rc != ERR_NOSPACE)
+            return rc;
         /* A full disk: what is there can be read; writing waits for room. */
     }
     rc = env_fsync(rec->file, err);

@@ -150,8 +150,10 @@ segment_read_head(struct envfile *f, uint64_t number, struct seginfo *ret,
     if (rc != ERR_OK)
         return rc;
     rc = segment_head_decode(span_of(block, n), &seg.head, err);
-    if (rc != ERR_OK)
-        return error_prefix(err, "segment %s, offset 0", env_path(f));
+    if (rc != ERR_OK) {
+        error_prefix(err, "segment %s, offset 0", env_path(f));
+        return rc;
+    }
     if (seg.head.number != number)
         return error_set(err, ERR_CORRUPT,
                          "segment %s says that it is number %" PRIx64,

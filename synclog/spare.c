@@ -174,7 +174,8 @@ spare_take(struct spare *s, uint64_t bytes, struct envfile **ret,
         s->state = SPARE_FAILED;
         pthread_cond_broadcast(&s->changed);
         pthread_mutex_unlock(&s->lock);
-        return error_prefix(err, "make the next segment");
+        error_prefix(err, "make the next segment");
+        return rc;
     }
     *ret = f;
     *ret_path = s->path;

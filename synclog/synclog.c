@@ -60,6 +60,15 @@ die(struct synclog *log, const struct error *why, struct error *err)
     return ERR_IO;
 }
 
+/* Hand WHY to the caller; nothing has died of it. */
+static enum errcode
+refuse(const struct error *why, struct error *err)
+{
+    if (err != NULL)
+        *err = *why;
+    return why->code;
+}
+
 /* ------------------------------------------------------------------- mark */
 
 /* The first record that can be read.  state_lock held. */
@@ -185,8 +194,10 @@ synclog_open(struct env *env, const struct synclog_config *cfg,
         rc = error_set(err, ERR_LIMIT, "the path %s is too long", log->dir);
     if (rc == ERR_OK)
         rc = open_dir(log, ret_found, err);
-    if (rc != ERR_OK)
-        return error_prefix(err, "open the log");
+    if (rc != ERR_OK) {
+        error_prefix(err, "open the log");
+        return rc;
+    }
     *ret = log;
     log = NULL;
     return ERR_OK;
@@ -289,7 +300,7 @@ publish_next(struct synclog *log, struct envfile *file, const char *tmp,
         return ERR_OK;
     if (rc != ERR_NOSPACE || !safe)
         return die(log, &why, err);
-    return error_set(err, rc, "%s", why.text);
+    return refuse(&why, err);
 }
 
 /* Take a new segment with room for NEED bytes behind its header. */
@@ -305,7 +316,7 @@ rotate(struct synclog *log, uint64_t need, struct error *err)
         return rc;
     rc = spare_take(log->spare, SEGMENT_HEADER_BYTES + need, &file, &tmp, &why);
     if (rc == ERR_NOSPACE)
-        return error_set(err, rc, "%s", why.text);
+        return refuse(&why, err);
     if (rc != ERR_OK)
         return die(log, &why, err);
 
@@ -650,8 +661,10 @@ synclog_trim(struct synclog *log, lsn_t keep_from, unsigned *ret_removed,
     pthread_mutex_unlock(&log->trim_lock);
     if (removed > 0)
         publish(log);
-    if (rc != ERR_OK)
-        return error_prefix(err, "trim the log");
+    if (rc != ERR_OK) {
+        error_prefix(err, "trim the log");
+        return rc;
+    }
     *ret_removed = removed;
     return ERR_OK;
 }

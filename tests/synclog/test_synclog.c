@@ -5,6 +5,7 @@
  */
 #include "tests/synclog/logtest.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -550,6 +551,42 @@ test_temporary_files_are_removed(void **state)
     assert_int_equal(span_find(buf_span(&names), SPAN_LIT("tmp-")), -1);
 }
 
+/* The helper meets the full disk, and tells nobody; it is the writer who is
+ * refused, and who goes on once there is room. */
+static void
+test_full_disk_with_helper_refuses_and_heals(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct env_fault *fault = env_fault_new(env_system());
+    struct synclog *log = NULL;
+    struct synclog_recovery found;
+    struct error err = {0};
+    cfg.no_helper = false;
+    env_fault_add(fault, &(struct env_fault_rule){.kinds = FAULT_FALLOCATE,
+                                                  .path_part = "tmp-next",
+                                                  .nth = 1,
+                                                  .from_then_on = true,
+                                                  .action = FAULT_FAIL,
+                                                  .sys_errno = ENOSPC});
+    assert_int_equal(
+        synclog_open(env_fault_env(fault), &cfg, &log, &found, &err), ERR_OK);
+    logtest_append(log, 1, 1, 20000);
+    logtest_sync(log);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(logtest_try_append(log, 1, 1, 20000, &err),
+                         ERR_NOSPACE);
+    assert_int_equal(err.sys_errno, ENOSPC);
+    env_fault_clear(fault);
+    for (unsigned i = 0; i < 5; i++) {
+        logtest_append(log, 1, 1, 20000);
+        logtest_sync(log);
+    }
+    assert_int_equal(synclog_durable(log, NULL).lsn, 6);
+    synclog_close(&log);
+    env_fault_free(&fault);
+}
+
 int
 main(void)
 {
@@ -568,6 +605,7 @@ main(void)
         ON_DISK(test_frames_of_an_older_epoch_are_another_history),
         ON_DISK(test_readers_in_threads_beside_writer_helper_and_trimming),
         ON_DISK(test_temporary_files_are_removed),
+        ON_DISK(test_full_disk_with_helper_refuses_and_heals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
