@@ -51,7 +51,7 @@ struct conn_handler {
     void (*on_drain)(struct conn *c, void *ctx);
     /* A time limit has passed.  Default: conn_close(). */
     void (*on_timeout)(struct conn *c, void *ctx);
-    /* The TLS handshake that conn_start_tls() began is done. */
+    /* The TLS handshake that conn_start_tls() or conn_new() began is done. */
     void (*on_tls)(struct conn *c, void *ctx);
     /* A connection that we make is made (with TLS, if that was asked for). */
     void (*on_connect)(struct conn *c, void *ctx);

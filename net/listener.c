@@ -219,15 +219,44 @@ ticket_back(void *ctx)
     free(t);
 }
 
+/* Implicit TLS: the service meets the client after the handshake, when it can
+ * ask conn_tls_info() before it greets. */
+static void
+hands_shaken(struct conn *c, void *ctx)
+{
+    struct ticket *t = ctx;
+
+    t->shared->service.on_conn(c, t->shared->service.ctx);
+}
+
+static void
+hands_not_shaken(struct conn *c, const struct error *why, void *ctx)
+{
+    struct ticket *t = ctx;
+    char name[CONN_NAME_BYTES];
+
+    conn_peer_name(c, name);
+    if (why->code != ERR_OK)
+        log_info(NULL, "net.tls_failed", "service=%s peer=%s why=\"%s\"",
+                 t->shared->service.name, name, why->text);
+}
+
 static void
 welcome(void *ctx)
 {
+    static const struct conn_handler until_tls = {
+        .on_tls = hands_shaken,
+        .on_close = hands_not_shaken,
+    };
     struct ticket *t = ctx;
     const struct listener_service *s = &t->shared->service;
     struct conn *c = conn_new_accepted(t->r, t->fd, &s->conn, s->tls, &t->peer,
                                        ticket_back, t);
 
-    s->on_conn(c, s->ctx);
+    if (s->tls != NULL)
+        conn_set_handler(c, &until_tls, t);
+    else
+        s->on_conn(c, s->ctx);
 }
 
 struct door {
@@ -545,7 +574,8 @@ copy_part(char *to, size_t room, struct span from)
 {
     if (from.n >= room || span_find_byte(from, 0, 0) >= 0)
         return false;
-    memcpy(to, from.p, from.n);
+    if (from.n > 0)
+        memcpy(to, from.p, from.n);
     to[from.n] = '\0';
     return true;
 }

@@ -56,9 +56,10 @@ struct listener_service {
     struct tls_context *tls; /* TLS from the first byte; NULL: none */
     unsigned max_conns;      /* of this listener (maxchild); 0: no limit */
     /*
-     * A client is there, on its reactor's thread.  To be answered by
-     * conn_set_handler() before it returns; what is written goes out at the end
-     * of the turn, or after the TLS handshake.
+     * A client is there, on its reactor's thread; where TLS is implicit, its
+     * handshake is done (one that fails is logged here and never comes).  To be
+     * answered by conn_set_handler() before it returns; what is written goes
+     * out at the end of the turn.
      */
     void (*on_conn)(struct conn *c, void *ctx);
     void *ctx;

@@ -18,6 +18,7 @@
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 struct tls_context {
@@ -178,6 +179,31 @@ load_trust(SSL_CTX *ctx, const struct tls_options *o, bool server,
         return file_error(err, "CA directory", o->ca_dir);
     if (!server && o->ca_file == NULL && o->ca_dir == NULL)
         SSL_CTX_set_default_verify_paths(ctx);
+    if (o->crl_file != NULL) {
+        X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+        X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+        if (lookup == NULL ||
+            X509_load_crl_file(lookup, o->crl_file, X509_FILETYPE_PEM) < 1)
+            return file_error(err, "CRL file", o->crl_file);
+        X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+    }
+    return ERR_OK;
+}
+
+static enum errcode
+load_dhparam(SSL_CTX *ctx, const struct tls_options *o, struct error *err)
+{
+    if (o->dhparam_file == NULL) {
+        SSL_CTX_set_dh_auto(ctx, 1);
+        return ERR_OK;
+    }
+    BIO *in = BIO_new_file(o->dhparam_file, "r");
+    EVP_PKEY *dh = in != NULL ? PEM_read_bio_Parameters(in, NULL) : NULL;
+    BIO_free(in);
+    if (dh == NULL || SSL_CTX_set0_tmp_dh_pkey(ctx, dh) != 1) {
+        EVP_PKEY_free(dh);
+        return file_error(err, "DH parameters", o->dhparam_file);
+    }
     return ERR_OK;
 }
 
@@ -237,6 +263,12 @@ context_new(const struct tls_options *o, bool server, struct tls_context **ret,
         SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
     /* Resumption is by tickets: nothing to keep, nothing to prune. */
     SSL_CTX_set_session_cache_mode(tls->ctx, SSL_SESS_CACHE_OFF);
+    if (o->no_resumption) {
+        SSL_CTX_set_options(tls->ctx, SSL_OP_NO_TICKET);
+        SSL_CTX_set_num_tickets(tls->ctx, 0);
+    } else if (o->session_s != 0) {
+        SSL_CTX_set_timeout(tls->ctx, (long)o->session_s);
+    }
     SSL_CTX_set_session_id_context(tls->ctx, session_id,
                                    sizeof(session_id) - 1);
     SSL_CTX_set_verify(tls->ctx, verify_mode(o->verify, server), NULL);
@@ -246,6 +278,8 @@ context_new(const struct tls_options *o, bool server, struct tls_context **ret,
         rc = load_identity(tls->ctx, o, err);
     if (rc == ERR_OK)
         rc = load_trust(tls->ctx, o, server, err);
+    if (rc == ERR_OK && server)
+        rc = load_dhparam(tls->ctx, o, err);
     if (rc != ERR_OK) {
         tls_context_free(&tls);
         error_prefix(err, "TLS");

@@ -30,10 +30,14 @@ struct tls_options {
     const char *ca_file;   /* whom we believe; both NULL: client takes */
     const char *ca_dir;    /*   those of the system, server nobody */
     const char *ciphers;   /* OpenSSL's list for TLS 1.2; NULL: its default */
-    const char *groups;    /* curves, "X25519:P-256"; NULL or "auto": default */
+    const char *crl_file;  /* revoked certificates; NULL: not looked for */
+    const char *dhparam_file; /* server; NULL: the library's own choice */
+    const char *groups; /* curves, "X25519:P-256"; NULL or "auto": default */
     bool no_tls12;
     bool no_tls13;
-    bool server_prefers; /* server's order of ciphers counts */
+    bool server_prefers;     /* server's order of ciphers counts */
+    bool no_resumption;      /* server gives out no tickets */
+    unsigned long session_s; /* how long one is good; 0: the default */
     enum tls_verify verify;
 };
 
@@ -51,9 +55,10 @@ tls_client_context(const struct tls_options *options, struct tls_context **ret,
 
 /*
  * From imapd.conf, "SERVICE_" overrides first: tls_server_cert, tls_server_key,
- * tls_client_ca_file, tls_client_ca_dir, tls_client_certs, tls_versions,
- * tls_ciphers, tls_eccurve, tls_prefer_server_ciphers.  *RET is NULL, with
- * ERR_OK, where no certificate is configured: there is no TLS then.
+ * tls_client_ca_file, tls_client_ca_dir, tls_client_certs, tls_require_cert,
+ * tls_crl_file, tls_versions, tls_ciphers, tls_eccurve (if set),
+ * tls_server_dhparam, tls_prefer_server_ciphers, tls_session_timeout.  *RET is
+ * NULL, with ERR_OK, where no certificate is configured: there is no TLS then.
  * Errors: as above.
  */
 MUST_CHECK enum errcode

@@ -64,10 +64,20 @@ tls_server_from_config(const struct config *cfg, const char *service,
         file_option(config_service_string(cfg, service, "tls_client_ca_file"));
     o.ca_dir =
         file_option(config_service_string(cfg, service, "tls_client_ca_dir"));
-    o.groups = config_service_string(cfg, service, "tls_eccurve");
-    o.server_prefers = config_switch(cfg, "tls_prefer_server_ciphers");
+    o.crl_file =
+        file_option(config_service_string(cfg, service, "tls_crl_file"));
+    o.dhparam_file =
+        file_option(config_service_string(cfg, service, "tls_server_dhparam"));
+    /* Cyrus's default, one old curve, is not forced on anybody. */
+    if (config_is_set(cfg, "tls_eccurve"))
+        o.groups = config_service_string(cfg, service, "tls_eccurve");
+    o.server_prefers =
+        config_service_switch(cfg, service, "tls_prefer_server_ciphers");
+    o.session_s = (unsigned long)config_duration_s(cfg, "tls_session_timeout");
+    o.no_resumption = o.session_s == 0;
     common_options(cfg, service, &o);
-    if (certs != NULL && strcmp(certs, "require") == 0)
+    if ((certs != NULL && strcmp(certs, "require") == 0) ||
+        config_service_switch(cfg, service, "tls_require_cert"))
         o.verify = TLS_VERIFY_REQUIRED;
     else if (certs != NULL && strcmp(certs, "off") == 0)
         o.verify = TLS_VERIFY_OFF;
