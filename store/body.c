@@ -400,6 +400,16 @@ body_part(const struct body *b, uint32_t part, enum body_encoding *ret_encoding,
 /* ------------------------------------------------------------------------ */
 /* Where a part lies. */
 
+bool
+body_loc_fits(const struct body_loc *loc)
+{
+    return loc->size <= MESSAGE_BYTES_MAX &&
+           loc->parts == body_parts_of(loc->size) && loc->part < loc->parts &&
+           loc->raw_bytes == body_part_raw_bytes(loc->size, loc->part) &&
+           loc->stored_bytes <= loc->raw_bytes &&
+           (loc->encoding == BODY_ZSTD || loc->stored_bytes == loc->raw_bytes);
+}
+
 void
 body_loc_encode(const struct body_loc *loc, struct buf *out)
 {
@@ -425,15 +435,15 @@ body_loc_decode(struct span in, struct body_loc *ret, struct error *err)
     struct body_loc loc = {
         .home = home == BODY_IN_PACK ? BODY_IN_PACK : BODY_IN_LOG,
         .encoding = encoding == BODY_ZSTD ? BODY_ZSTD : BODY_RAW,
-        .file = rd_varint(&r),
-        .offset = rd_varint(&r),
-        .stored_bytes = rd_varint32(&r),
-        .raw_bytes = rd_varint32(&r),
-        .part = rd_varint32(&r),
-        .size = rd_varint(&r),
-        .hash = rd_u64le(&r),
     };
 
+    loc.file = rd_varint(&r);
+    loc.offset = rd_varint(&r);
+    loc.stored_bytes = rd_varint32(&r);
+    loc.raw_bytes = rd_varint32(&r);
+    loc.part = rd_varint32(&r);
+    loc.size = rd_varint(&r);
+    loc.hash = rd_u64le(&r);
     if (!r.bad && version > LOC_VERSION)
         return error_set(err, ERR_VERSION, "place of a body: version %u",
                          version);
@@ -441,10 +451,7 @@ body_loc_decode(struct span in, struct body_loc *ret, struct error *err)
         encoding != loc.encoding || loc.size > MESSAGE_BYTES_MAX)
         return error_set(err, ERR_CORRUPT, "place of a body: malformed");
     loc.parts = body_parts_of(loc.size);
-    if (loc.part >= loc.parts ||
-        loc.raw_bytes != body_part_raw_bytes(loc.size, loc.part) ||
-        loc.stored_bytes > loc.raw_bytes ||
-        (encoding == BODY_RAW && loc.stored_bytes != loc.raw_bytes))
+    if (!body_loc_fits(&loc))
         return error_set(err, ERR_CORRUPT,
                          "place of a body: part %" PRIu32 " of %" PRIu64
                          " bytes has %" PRIu32,

@@ -69,6 +69,9 @@ struct body_loc {
     uint64_t size; /* of the whole message */
 };
 
+/* Do part, parts, sizes and encoding fit each other? */
+bool
+body_loc_fits(const struct body_loc *loc);
 /*
  * Version 1: u8 version, u8 home, u8 encoding, varints file, offset,
  * stored_bytes, raw_bytes, part, size, then u64le hash.  `parts` follows from

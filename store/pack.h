@@ -77,7 +77,8 @@ packs_close(struct packs **packs);
  * Append a part's stored bytes; fills in home, file and offset of *LOC.  Counts
  * only after packs_sync() succeeded.  ERR_NOSPACE, ERR_IO: after any failure
  * all that was appended since the last good packs_sync() is lost, and what
- * comes next goes to a new pack.
+ * comes next, once packs_sync() has been called and has told it, goes to a new
+ * pack.
  */
 MUST_CHECK enum errcode
 packs_append(struct packs *packs, const struct guid *guid, struct body_loc *loc,
@@ -93,10 +94,10 @@ packs_pread(struct packs *packs, uint64_t number, uint64_t offset, void *to,
 MUST_CHECK enum errcode
 packs_remove(struct packs *packs, uint64_t number, struct error *err);
 /*
- * Check pack NUMBER from end to end and call EACH (may be NULL) for every
- * frame.  *RET_TORN_BYTES: what is behind the last whole frame.  ERR_CORRUPT
- * (the first block, or bytes that are not a frame where one should be),
- * ERR_VERSION, ERR_NOTFOUND, ERR_IO.
+ * Walk pack NUMBER and call EACH (may be NULL) for every frame that is whole.
+ * *RET_TORN_BYTES: what is behind the last of them; whether it was ever good
+ * only the rows know that name it.  ERR_CORRUPT (the first block), ERR_VERSION,
+ * ERR_NOTFOUND, ERR_IO.
  */
 MUST_CHECK enum errcode
 packs_verify(struct packs *packs, uint64_t number,

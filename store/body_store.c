@@ -1,0 +1,21 @@
+/*
+ * store/body_store.c - the bodies of an open store: body_read.c with its log.
+ */
+#include "store/body_private.h"
+
+#include "store/store.h"
+
+enum errcode
+store_body_read(struct store *store, const struct guid *guid, uint64_t offset,
+                uint64_t n, struct buf *out, struct error *err)
+{
+    return bodies_read(store_bodies(store), store_log(store), guid, offset, n,
+                       out, err);
+}
+
+enum errcode
+store_body_stat(struct store *store, const struct guid *guid,
+                uint64_t *ret_size, struct error *err)
+{
+    return bodies_stat(store_bodies(store), NULL, guid, ret_size, err);
+}
