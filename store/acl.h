@@ -27,8 +27,8 @@ enum { /* bit i is the letter at i of "lrswipkxtecdan" less the obsolete ones*/
 /* Letters to bits; obsolete c is kx, d is te.  ERR_SYNTAX names the letter. */
 MUST_CHECK enum errcode
 acl_parse_rights(struct span letters, uint32_t *ret, struct error *err);
-/* "lrswipkxtean", with the obsolete c and d added where RFC 4314, 2.1.1 says.
- */
+/* In the order of "lrswipkxtecdan", the obsolete c and d where RFC 4314, 2.1.1
+ * asks for them. */
 void
 acl_format_rights(uint32_t rights, struct buf *out);
 /* What USER may do: own entries, "anyone", less "-user" and "-anyone" ones.

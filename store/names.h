@@ -31,7 +31,11 @@ name_to_internal(const struct namespace *ns, const char *user, bool is_admin,
 const char *
 name_to_external(const struct namespace *ns, const char *user, bool is_admin,
                  const char *internal, struct arena *a);
-/* Is INTERNAL a name that a mailbox may have? */
+/*
+ * Is INTERNAL a name that a mailbox may have?  ERR_BADNAME.  At most
+ * MAILBOX_NAME_MAX bytes below "DELETED.", less for others, so that each can be
+ * deleted with delay.
+ */
 MUST_CHECK enum errcode
 name_check(const char *internal, struct error *err);
 /* Owner of user.X... or DELETED.user.X..., in external form (dots real);
@@ -42,7 +46,7 @@ name_owner(const char *internal, struct arena *a);
 MUST_CHECK enum errcode
 name_inbox(const char *user, struct arena *a, const char **ret,
            struct error *err);
-/* NULL for a top level. */
+/* NULL for a top level, and for the INBOX of a user. */
 const char *
 name_parent(const char *internal, struct arena *a);
 bool
