@@ -30,7 +30,6 @@
 typedef int (*sasl_callback_fn)(void);
 
 static const struct config *library_config;
-static pthread_mutex_t plugin_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the library ---- */
 
@@ -352,36 +351,6 @@ take_names(struct saslsrv *s, struct error *err)
     return ERR_OK;
 }
 
-/* Does a check by MECH ("": a plain login) stay clear of password plugins? */
-static bool
-only_saslauthd(const char *mech)
-{
-    const char *how = config_free_form(library_config, "sasl_pwcheck_method");
-    const char *move = config_free_form(library_config, "sasl_auto_transition");
-
-    return how != NULL && span_eq_str(span_trim(span_str(how)), "saslauthd") &&
-           move == NULL &&
-           (mech[0] == '\0' || strcmp(mech, "PLAIN") == 0 ||
-            strcmp(mech, "LOGIN") == 0);
-}
-
-static bool
-plugins_enter(const char *mech)
-{
-    bool locked = !only_saslauthd(mech);
-
-    if (locked)
-        pthread_mutex_lock(&plugin_lock);
-    return locked;
-}
-
-static void
-plugins_leave(bool locked)
-{
-    if (locked)
-        pthread_mutex_unlock(&plugin_lock);
-}
-
 static void
 step_failed(struct saslsrv_step *step, int rc)
 {
@@ -457,7 +426,6 @@ saslsrv_do(struct saslsrv_step *step)
     }
     const char *in = (const char *)step->input.p;
     unsigned in_n = (unsigned)step->input.n;
-    bool locked = plugins_enter(s->mech);
     if (step->mech[0] != '\0')
         rc = sasl_server_start(s->conn, s->mech,
                                !step->has_initial ? NULL
@@ -467,7 +435,6 @@ saslsrv_do(struct saslsrv_step *step)
     else
         rc =
             sasl_server_step(s->conn, in != NULL ? in : "", in_n, &out, &out_n);
-    plugins_leave(locked);
     /* After a failure OUT may point to what the mechanism has freed. */
     if (out != NULL && (rc == SASL_OK || rc == SASL_CONTINUE))
         buf_add(&step->output, span_of(out, out_n));
@@ -545,10 +512,8 @@ saslsrv_check_password(struct saslsrv *s, struct span user,
 
     /* The library takes a length and then looks for a NUL. */
     char *name = span_dup(user), *secret = span_dup(password);
-    bool locked = plugins_enter("");
     int rc = sasl_checkpass(s->conn, name, (unsigned)user.n, secret,
                             (unsigned)password.n);
-    plugins_leave(locked);
     enum errcode code = ERR_OK;
     if (rc != SASL_OK)
         code = error_set(err, code_of(rc), "LOGIN of %s: %s", name,
