@@ -7,7 +7,7 @@
  * All calls are made on the thread of the connection's reactor, and no callback
  * is ever called from inside such a call: they come from the loop.
  *
- * An idle connection holds no buffers (about 500 bytes without TLS).
+ * An idle connection holds no buffers (less than 700 bytes without TLS).
  */
 #ifndef POLLUX_NET_CONN_H
 #define POLLUX_NET_CONN_H
