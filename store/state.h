@@ -45,6 +45,15 @@ struct owner {
 #define HEAD_BUCKETS 256U
 
 struct undo;
+struct newref; /* a message of this group, by GUID */
+
+/* What a savepoint keeps beside rows. */
+struct state_vars {
+    uint32_t validity;
+    size_t nepochs;
+    bool list_changed; /* the mailbox list, in this group */
+    bool has_bodies;   /* LOCAL_BODIES is there */
+};
 
 struct state {
     struct kv *kv;
@@ -53,16 +62,17 @@ struct state {
     struct arena scratch; /* lives for an operation or a record */
     struct head *heads[HEAD_BUCKETS];
     struct head *all_heads;
-    struct quota_head *quotas;
-    struct owner *owners;
+    struct quota_head *quotas[HEAD_BUCKETS];
+    struct owner *owners[HEAD_BUCKETS];
+    struct newref *newrefs[HEAD_BUCKETS];
     uint64_t root; /* digest as of the last state_settle() */
-    uint32_t validity;
+    struct state_vars v;
+    struct state_vars saved;
     struct epoch_entry *epochs;
-    size_t nepochs;
-    bool list_changed; /* the mailbox list, in this group */
-    bool has_bodies;   /* LOCAL_BODIES is there */
-    bool undoing;      /* a savepoint is set */
+    size_t epochs_cap;
+    bool undoing; /* a savepoint is set */
     struct undo *undo;
+    struct buf value_scratch;
     unsigned mutants;
 };
 
@@ -110,6 +120,11 @@ state_quota_root(struct state *st, const char *name, const char **ret,
 MUST_CHECK enum errcode
 state_message(struct state *st, mbid_t id, uint32_t uid, struct arena *a,
               struct message *ret, struct error *err);
+/* Does any message have this body?  That, and not the local table of bodies,
+ * says whether a replica has it too. */
+MUST_CHECK enum errcode
+state_has_ref(struct state *st, const struct guid *guid, bool *ret,
+              struct error *err);
 /* Keys that begin with PREFIX, sorted, in A: for rare walks. */
 MUST_CHECK enum errcode
 state_keys(struct state *st, struct span prefix, struct arena *a,
@@ -163,13 +178,19 @@ state_new_quota(struct state *st, const char *root, struct quota_head **ret,
                 struct error *err);
 /* A message's row, its index rows and its mailbox's counters and digest: OLD
  * (NULL: there was none) becomes NEW (NULL: it goes). */
-void
+MUST_CHECK enum errcode
 state_change_message(struct state *st, struct head *head,
-                     const struct message *old, const struct message *new_row);
-void
-state_add_epoch(struct state *st, const struct epoch_entry *entry);
-void
-state_raise_validity(struct state *st, uint32_t validity);
+                     const struct message *old, const struct message *new_row,
+                     struct error *err);
+/* Take all of HEAD's live messages out of, or (SIGN 1) into its quota root. */
+MUST_CHECK enum errcode
+state_charge_quota(struct state *st, struct head *head, int sign,
+                   struct error *err);
+MUST_CHECK enum errcode
+state_add_epoch(struct state *st, const struct epoch_entry *entry,
+                struct error *err);
+MUST_CHECK enum errcode
+state_raise_validity(struct state *st, uint32_t validity, struct error *err);
 
 /* A frame is complete: heads, quotas and digests become rows; *RET_ROOT is the
  * digest of all. */
