@@ -207,7 +207,7 @@ apply_body(const struct apply *ap)
 
 /* -------------------------------------------------------------- messages */
 
-static void
+static enum errcode
 put_dedup(const struct apply *ap, const struct rec_append *rec)
 {
     struct key k;
@@ -218,7 +218,7 @@ put_dedup(const struct apply *ap, const struct rec_append *rec)
     buf_add_varint(&value, rec->msg.uid);
     struct span key =
         key_text(&k, TAB_DEDUP, span_of(rec->dedup, sizeof(rec->dedup)));
-    state_put(ap->st, key, buf_span(&value));
+    return state_put_row(ap->st, "", key, buf_span(&value), ap->err);
 }
 
 static enum errcode
@@ -264,7 +264,9 @@ apply_append(const struct apply *ap)
         put_body(ap, &rec.msg.guid, &loc);
     }
     if (rec.has_dedup)
-        put_dedup(ap, &rec);
+        rc = put_dedup(ap, &rec);
+    if (rc != ERR_OK)
+        return rc;
     return state_change_message(st, h, NULL, &rec.msg, ap->err);
 }
 

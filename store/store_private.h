@@ -2,9 +2,10 @@
  * store/store_private.h - the inside of an open store, for the files of this
  * folder.
  *
- * Locks, in the order in which they are taken: `lock` (queue, role, what the
- * writer is doing), `watch_lock`, `pos_lock`.  The writer holds none of them
- * while it works on a group; `busy` says that it does.
+ * Locks, in the order in which they are taken: `checkpoint_lock`, `lock`
+ * (queue, role, what the writer is doing), `watch_lock`, `pos_lock`.  The
+ * writer holds none of them while it works on a group; `busy` says that it
+ * does.
  */
 #ifndef POLLUX_STORE_STORE_PRIVATE_H
 #define POLLUX_STORE_STORE_PRIVATE_H
@@ -12,8 +13,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "store/resolve.h"
 #include "store/state.h"
-#include "store/txn.h"
 
 /* ---- what body.c and seed.c use --------------------------------------- */
 
@@ -40,5 +41,134 @@ store_adopt(struct store *store, const struct store_pos *pos,
  */
 MUST_CHECK enum errcode
 store_build_derived(struct kv *kv, uint64_t *ret_root, struct error *err);
+
+/* ---- watch.c ---------------------------------------------------------- */
+
+#define WATCH_BUCKETS 256U
+
+struct watches {
+    pthread_mutex_t lock;
+    struct store_watch *bucket[WATCH_BUCKETS];
+};
+
+/* Tell whoever watches mailbox ID (0: the list). */
+void
+watches_fire(struct watches *ws, mbid_t id);
+
+/* ---- frames.c --------------------------------------------------------- */
+
+/* SHA-1 over the parts of bodies that come in several records. */
+struct part_hash;
+
+struct part_hashes {
+    pthread_mutex_t lock;
+    struct part_hash *first;
+    unsigned n;
+};
+
+/* Is every body in FRAMES what its GUID says?  ERR_CORRUPT. */
+MUST_CHECK enum errcode
+frames_check_bodies(struct part_hashes *hashes, struct span frames,
+                    struct error *err);
+void
+part_hashes_free(struct part_hashes *hashes);
+
+/* ---- writer.c --------------------------------------------------------- */
+
+#define DIGEST_RING 4096U
+
+struct job_list {
+    struct job *first, **last;
+};
+
+void
+jobs_init(struct job_list *list);
+void
+jobs_add(struct job_list *list, struct job *job);
+struct job *
+jobs_take(struct job_list *list);
+
+struct store {
+    struct env *env;
+    struct store_config cfg; /* its strings are ours */
+    struct store_hooks hooks;
+    char *log_dir;
+    char *tmp_dir;
+    struct kv *kv;
+    struct synclog *log;
+    struct bodies *bodies;
+    struct watches watches;
+    struct part_hashes part_hashes;
+
+    pthread_mutex_t checkpoint_lock; /* a checkpoint, or the log's exchange */
+    pthread_mutex_t lock;
+    pthread_cond_t work; /* something for the writer */
+    pthread_cond_t idle; /* the writer has put a group down */
+    struct job_list queue;
+    bool busy;         /* the writer works without the lock */
+    unsigned controls; /* who waits for it to be idle */
+    bool closing;
+    enum role role;
+    epoch_t epoch;
+    bool fence; /* as last seen */
+    uint64_t hold_until_ns;
+    atomic_bool dead; /* a fatal error: nothing more is written */
+    struct error dead_err;
+    pthread_t writer;
+    pthread_t checkpointer;
+    pthread_cond_t checkpoint_wake;
+    atomic_size_t queue_bytes;
+
+    /* The writer's own, while busy. */
+    struct state st;
+    struct group group;
+    struct job_list acks;     /* answered when the group is visible */
+    struct store_pos reached; /* by the group under way */
+    struct buf frames;
+    bool unfinished; /* durable in the log, not yet in the state */
+    uint64_t unfinished_retry_ns;
+    uint64_t last_group_ns;
+    uint64_t last_poll_ns;
+    bool beat; /* a heartbeat has proved the last group */
+    struct {
+        lsn_t lsn;
+        uint64_t digest;
+    } fresh[64]; /* frames of the group under way */
+    size_t nfresh;
+
+    pthread_mutex_t pos_lock;
+    struct store_pos pos;
+    struct {
+        lsn_t lsn;
+        uint64_t digest;
+    } ring[DIGEST_RING];
+    size_t ring_next;
+    uint64_t log_bytes; /* written since the store was opened */
+    uint64_t flushed_bytes;
+    lsn_t flushed_lsn;
+};
+
+/* One turn of the writer; true if it did something. */
+bool
+writer_turn(struct store *store);
+void *
+writer_main(void *store);
+/* Recovery: apply what the log has and the state has not. */
+MUST_CHECK enum errcode
+writer_replay(struct store *store, uint64_t *ret_records, struct error *err);
+/* Stop for good. */
+void
+store_die(struct store *store, const struct error *err);
+/* Refuse everything that waits. */
+void
+writer_refuse_all(struct store *store, enum errcode code, const char *why);
+
+/* ---- checkpoint.c ----------------------------------------------------- */
+
+void *
+checkpoint_main(void *store);
+/* Flush and let go of log segments that nobody needs. */
+MUST_CHECK enum errcode
+store_checkpoint(struct store *store, struct error *err);
 
 #endif

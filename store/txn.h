@@ -95,8 +95,13 @@ txn_flags(struct store_txn *txn, const struct txn_flags *op);
 size_t
 txn_expunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
             bool only_deleted);
+/* Tombstones of the set go for good; an empty set: the mailbox with all that is
+ * in it.  ERR_NOTFOUND. */
+size_t
+txn_purge(struct store_txn *txn, mbid_t id, const struct uidset *uids);
 /* All or nothing.  MOVE expunges the sources in the same transaction.
- * ERR_NOTFOUND (a mailbox), ERR_QUOTA. */
+ * ERR_NOTFOUND (a mailbox), ERR_QUOTA, ERR_LIMIT (more messages than one commit
+ * group takes, some 30,000). */
 size_t
 txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
          mbid_t to, bool move, bool check_quota);

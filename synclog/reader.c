@@ -27,6 +27,8 @@ struct synclog_reader {
     lsn_t bound;        /* durable when the window was filled */
     uint64_t offset;    /* of the next frame */
     struct logstate at; /* after the last frame given out */
+    uint64_t given;     /* offset of the frames given last */
+    uint64_t given_in;  /* their segment */
 };
 
 static lsn_t
@@ -277,11 +279,21 @@ reader_next(struct synclog_reader *r, size_t max_bytes, struct span *ret_frames,
         if (rc != ERR_OK)
             return rc;
         frames = span_sub(in, 0, n);
+        r->given = r->offset - n;
+        r->given_in = r->seg.head.number;
     }
     *ret_frames = frames;
     *ret_last = r->at.last.lsn;
     *ret_time_us = r->at.time_us;
     return ERR_OK;
+}
+
+void
+reader_place(const struct synclog_reader *r, uint64_t *ret_segment,
+             uint64_t *ret_offset)
+{
+    *ret_segment = r->given_in;
+    *ret_offset = r->given;
 }
 
 uint64_t

@@ -1,0 +1,185 @@
+/*
+ * store/checkpoint.c - a thread beside the writer: it flushes the state, so
+ * that recovery has little to replay, watches the key-value store's health, and
+ * lets go of log segments.
+ *
+ * A segment may go when
+ *  - what it says is in the flushed state,
+ *  - every slot has acknowledged it as durable, unless the slot lags so far
+ *    behind that it would pin more than the configured cap: then it is told
+ *    to be reseeded, loudly, and pins nothing any more,
+ *  - no body lies in it (LOCAL_BODIES).
+ */
+#include "store/store_private.h"
+
+#include <time.h>
+
+#include "base/log.h"
+#include "synclog/slot.h"
+
+#define FLUSH_BYTES (UINT64_C(256) << 20)
+#define FLUSH_EVERY_S 300
+#define NS_PER_S UINT64_C(1000000000)
+
+static enum errcode
+flush_state(struct store *store, struct error *err)
+{
+    pthread_mutex_lock(&store->pos_lock);
+    const lsn_t lsn = store->pos.applied.lsn;
+    const uint64_t bytes = store->log_bytes;
+    pthread_mutex_unlock(&store->pos_lock);
+
+    enum errcode rc = kv_flush(store->kv, err);
+    if (rc != ERR_OK)
+        return rc;
+    pthread_mutex_lock(&store->pos_lock);
+    store->flushed_lsn = MAX(store->flushed_lsn, lsn);
+    store->flushed_bytes = bytes;
+    pthread_mutex_unlock(&store->pos_lock);
+    return ERR_OK;
+}
+
+/* Where the first body lies that is only in the log; 0: none does. */
+static enum errcode
+first_body(struct store *store, lsn_t *ret, struct error *err)
+{
+    struct key k;
+    AUTO(buf_free) struct buf value = BUF_INIT;
+
+    *ret = 0;
+    enum errcode rc = kv_get(store->kv, NULL, KV_STATE,
+                             key_local(&k, LOCAL_BODIES), &value, err);
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    struct rd r = rd_init(buf_span(&value));
+    if (rc == ERR_OK)
+        *ret = rd_u64le(&r);
+    return rc;
+}
+
+static void
+expel(struct store *store, struct synclog_slot *slot, const char *name,
+      lsn_t durable)
+{
+    if (atomic_load(&slot->state) == SLOT_RESEED)
+        return;
+    slot_set_state(slot, SLOT_RESEED,
+                   "lags behind the cap of the log: to be reseeded by state",
+                   env_wall_us(store->env));
+    log_error(NULL, "store.slot_expelled",
+              "channel=\"%s\" durable=%" PRI_LSN " cap_bytes=%" PRIu64
+              " effect=\"the channel must be reseeded\"",
+              name, durable, store->cfg.log_cap_bytes);
+}
+
+/*
+ * The least LSN that a slot still needs.  How much a slot pins is known as a
+ * share: records are taken for equally long.
+ */
+static enum errcode
+slots_need(struct store *store, lsn_t last, lsn_t *ret, struct error *err)
+{
+    AUTO(buf_free) struct buf names = BUF_INIT;
+    const lsn_t first = synclog_first(store->log);
+    const uint64_t bytes = synclog_bytes(store->log);
+
+    enum errcode rc = slot_list(store->env, store->log_dir, &names, err);
+    for (size_t at = 0; rc == ERR_OK && at < names.n;) {
+        const char *name = (const char *)names.p + at;
+        struct synclog_slot *slot = NULL;
+        at += strlen(name) + 1;
+        if (slot_attach(store->log_dir, name, true, &slot, NULL) != ERR_OK)
+            continue;
+        const lsn_t durable = atomic_load(&slot->durable_lsn);
+        const uint64_t behind = last > durable ? last - durable : 0;
+        const uint64_t all = last >= first && first > 0 ? last - first + 1 : 1;
+        const double pinned =
+            (double)bytes * (double)MIN(behind, all) / (double)all;
+        if (store->cfg.log_cap_bytes > 0 &&
+            pinned > (double)store->cfg.log_cap_bytes)
+            expel(store, slot, name, durable);
+        else if (atomic_load(&slot->state) != SLOT_RESEED)
+            *ret = MIN(*ret, durable + 1);
+        slot_detach(&slot);
+    }
+    return rc;
+}
+
+static enum errcode
+trim(struct store *store, struct error *err)
+{
+    unsigned removed;
+    lsn_t body;
+
+    pthread_mutex_lock(&store->pos_lock);
+    const lsn_t last = store->pos.applied.lsn;
+    lsn_t keep = store->flushed_lsn + 1;
+    pthread_mutex_unlock(&store->pos_lock);
+    enum errcode rc = slots_need(store, last, &keep, err);
+    if (rc == ERR_OK)
+        rc = first_body(store, &body, err);
+    if (rc == ERR_OK && body > 0)
+        keep = MIN(keep, body);
+    return rc == ERR_OK ? synclog_trim(store->log, keep, &removed, err) : rc;
+}
+
+enum errcode
+store_checkpoint(struct store *store, struct error *err)
+{
+    pthread_mutex_lock(&store->checkpoint_lock);
+    enum errcode rc = flush_state(store, err);
+    if (rc == ERR_OK)
+        rc = trim(store, err);
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return rc;
+}
+
+static bool
+flush_is_due(struct store *store, uint64_t last_ns)
+{
+    pthread_mutex_lock(&store->pos_lock);
+    const uint64_t grown = store->log_bytes - store->flushed_bytes;
+    pthread_mutex_unlock(&store->pos_lock);
+    return grown > FLUSH_BYTES ||
+           (grown > 0 &&
+            env_mono_ns(store->env) - last_ns > FLUSH_EVERY_S * NS_PER_S);
+}
+
+static void
+wait_a_second(struct store *store)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec++;
+    (void)pthread_cond_timedwait(&store->checkpoint_wake, &store->lock, &at);
+}
+
+void *
+checkpoint_main(void *arg)
+{
+    struct store *store = arg;
+    uint64_t last_ns = env_mono_ns(store->env);
+
+    pthread_mutex_lock(&store->lock);
+    while (!store->closing) {
+        wait_a_second(store);
+        if (store->closing || store->dead)
+            continue;
+        pthread_mutex_unlock(&store->lock);
+        struct error err = {0};
+        enum errcode rc = kv_health(store->kv, &err);
+        if (rc == ERR_OK && flush_is_due(store, last_ns)) {
+            rc = store_checkpoint(store, &err);
+            last_ns = env_mono_ns(store->env);
+        }
+        if (rc == ERR_IO || rc == ERR_CORRUPT)
+            store_die(store, &err);
+        else if (rc != ERR_OK)
+            log_warn(NULL, "store.checkpoint_failed",
+                     "why=\"%s\" effect=\"tried again\"", err.text);
+        pthread_mutex_lock(&store->lock);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return NULL;
+}

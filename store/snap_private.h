@@ -1,0 +1,16 @@
+/*
+ * store/snap_private.h - the inside of a snapshot.
+ */
+#ifndef POLLUX_STORE_SNAP_PRIVATE_H
+#define POLLUX_STORE_SNAP_PRIVATE_H
+
+#include "store/store_private.h"
+
+struct store_snap {
+    struct store *store;
+    struct kv *kv;
+    struct kv_snap *view;
+    struct buf value;
+};
+
+#endif

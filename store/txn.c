@@ -1,0 +1,348 @@
+/*
+ * store/txn.c - building a transaction: everything is copied, nothing checked
+ * but what would cost the writer time.
+ *
+ * A commit group is one frame and must hold a transaction whole, so bodies that
+ * are large, or many, are written ahead of it as records of their own
+ * (REC_BODY); the transaction itself then only names them.
+ */
+#include "store/txn_private.h"
+
+#include <stdlib.h>
+
+/* Bodies of more than this in one transaction go ahead. */
+#define INLINE_BYTES_MAX (2U << 20)
+
+struct store_txn *
+txn_new(void)
+{
+    return xcalloc(1, sizeof(struct store_txn));
+}
+
+static void
+free_results(struct txn_result *res)
+{
+    uidset_free(&res->from);
+    uidset_free(&res->uids);
+    uidset_free(&res->refused);
+}
+
+static void
+free_op(struct op *op)
+{
+    free_results(&op->res);
+    switch (op->kind) {
+    case OP_APPEND:
+        body_free(&op->u.append.msg.body);
+        break;
+    case OP_FLAGS:
+        uidset_free(&op->u.flags.uids);
+        break;
+    case OP_EXPUNGE:
+    case OP_PURGE:
+        uidset_free(&op->u.expunge.uids);
+        break;
+    case OP_COPY:
+        uidset_free(&op->u.copy.uids);
+        break;
+    case OP_CREATE:
+    case OP_DELETE:
+    case OP_RENAME:
+    case OP_SET_ACL:
+    case OP_SET_SPECIAL_USE:
+    case OP_SET_RECENT:
+    case OP_USER:
+    case OP_QUOTA:
+    case OP_EPOCH:
+        break;
+    }
+}
+
+void
+txn_free(struct store_txn **txnp)
+{
+    struct store_txn *txn = *txnp;
+
+    if (txn == NULL)
+        return;
+    for (size_t i = 0; i < txn->nops; i++)
+        free_op(&txn->ops[i]);
+    free(txn->ops);
+    arena_free(&txn->arena);
+    xfree(txnp);
+}
+
+struct op *
+txn_add_op(struct store_txn *txn, enum op_kind kind, mbid_t id)
+{
+    if (txn->nops == txn->cap) {
+        txn->cap = txn->cap * 2 + 2;
+        txn->ops = xrealloc(txn->ops, txn->cap * sizeof(*txn->ops));
+    }
+    struct op *op = &txn->ops[txn->nops++];
+    memset(op, 0, sizeof(*op));
+    op->kind = kind;
+    op->id = id;
+    return op;
+}
+
+static const char *
+copy(struct store_txn *txn, const char *s)
+{
+    return s == NULL ? NULL : arena_str(&txn->arena, span_str(s));
+}
+
+static void
+copy_set(struct uidset *to, const struct uidset *from)
+{
+    uidset_add_set(to, from);
+}
+
+static int
+compare_spans(const void *a, const void *b)
+{
+    return span_cmp(*(const struct span *)a, *(const struct span *)b);
+}
+
+/* Sorted, without doubles and empty ones. */
+static const struct span *
+copy_keywords(struct store_txn *txn, const struct span *keywords, size_t n,
+              size_t *ret_n)
+{
+    struct span *copies = arena_array(&txn->arena, n + 1, sizeof(*copies));
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++)
+        copies[i] = arena_copy(&txn->arena, keywords[i]);
+    qsort(copies, n, sizeof(*copies), compare_spans);
+    for (size_t i = 0; i < n; i++)
+        if (copies[i].n > 0 &&
+            (kept == 0 || !span_eq(copies[kept - 1], copies[i])))
+            copies[kept++] = copies[i];
+    *ret_n = kept;
+    return copies;
+}
+
+size_t
+txn_create(struct store_txn *txn, const struct txn_mailbox *mb)
+{
+    struct op *op = txn_add_op(txn, OP_CREATE, 0);
+
+    op->u.create = (struct txn_mailbox){
+        .name = copy(txn, mb->name),
+        .acl = copy(txn, mb->acl),
+        .default_acl = copy(txn, mb->default_acl),
+        .special_use = copy(txn, mb->special_use),
+        .partition = copy(txn, mb->partition),
+        .exist_ok = mb->exist_ok,
+    };
+    return txn->nops - 1;
+}
+
+size_t
+txn_delete(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s)
+{
+    struct op *op = txn_add_op(txn, OP_DELETE, id);
+
+    op->u.del.delayed = delayed;
+    op->u.del.now_s = now_s;
+    return txn->nops - 1;
+}
+
+size_t
+txn_rename(struct store_txn *txn, mbid_t id, const char *new_name, bool tree)
+{
+    struct op *op = txn_add_op(txn, OP_RENAME, id);
+
+    op->u.rename.name = copy(txn, new_name);
+    op->u.rename.tree = tree;
+    return txn->nops - 1;
+}
+
+size_t
+txn_set_acl(struct store_txn *txn, mbid_t id, const char *acl,
+            const char *expected)
+{
+    struct op *op = txn_add_op(txn, OP_SET_ACL, id);
+
+    op->u.set.value = copy(txn, acl);
+    op->u.set.expected = copy(txn, expected);
+    return txn->nops - 1;
+}
+
+size_t
+txn_set_special_use(struct store_txn *txn, mbid_t id, const char *uses)
+{
+    struct op *op = txn_add_op(txn, OP_SET_SPECIAL_USE, id);
+
+    op->u.set.value = uses == NULL ? "" : copy(txn, uses);
+    return txn->nops - 1;
+}
+
+size_t
+txn_set_recent(struct store_txn *txn, mbid_t id, uint32_t uid)
+{
+    txn_add_op(txn, OP_SET_RECENT, id)->u.recent_uid = uid;
+    return txn->nops - 1;
+}
+
+size_t
+txn_append(struct store_txn *txn, const struct txn_append *msg)
+{
+    struct op *op = txn_add_op(txn, OP_APPEND, msg->id);
+    struct txn_append *m = &op->u.append.msg;
+
+    *m = *msg;
+    m->body = body_ref(msg->body);
+    m->keywords =
+        copy_keywords(txn, msg->keywords, msg->nkeywords, &m->nkeywords);
+    m->cache = arena_copy(&txn->arena, msg->cache);
+    op->independent = msg->independent;
+    return txn->nops - 1;
+}
+
+size_t
+txn_flags(struct store_txn *txn, const struct txn_flags *flags)
+{
+    struct op *op = txn_add_op(txn, OP_FLAGS, flags->id);
+    struct txn_flags *f = &op->u.flags.op;
+
+    *f = *flags;
+    copy_set(&op->u.flags.uids, flags->uids);
+    f->uids = NULL;
+    f->keywords =
+        copy_keywords(txn, flags->keywords, flags->nkeywords, &f->nkeywords);
+    return txn->nops - 1;
+}
+
+size_t
+txn_expunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
+            bool only_deleted)
+{
+    struct op *op = txn_add_op(txn, OP_EXPUNGE, id);
+
+    copy_set(&op->u.expunge.uids, uids);
+    op->u.expunge.only_deleted = only_deleted;
+    return txn->nops - 1;
+}
+
+size_t
+txn_purge(struct store_txn *txn, mbid_t id, const struct uidset *uids)
+{
+    struct op *op = txn_add_op(txn, OP_PURGE, id);
+
+    copy_set(&op->u.expunge.uids, uids);
+    return txn->nops - 1;
+}
+
+size_t
+txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
+         mbid_t to, bool move, bool check_quota)
+{
+    struct op *op = txn_add_op(txn, OP_COPY, from);
+
+    copy_set(&op->u.copy.uids, uids);
+    op->u.copy.to = to;
+    op->u.copy.move = move;
+    op->u.copy.check_quota = check_quota;
+    return txn->nops - 1;
+}
+
+size_t
+txn_user(struct store_txn *txn, const char *user, uint8_t kind,
+         const char *name, const struct span *value)
+{
+    struct op *op = txn_add_op(txn, OP_USER, 0);
+
+    op->u.user.user = copy(txn, user);
+    op->u.user.kind = kind;
+    op->u.user.name = copy(txn, name);
+    op->u.user.is_set = value != NULL;
+    if (value != NULL)
+        op->u.user.value = arena_copy(&txn->arena, *value);
+    return txn->nops - 1;
+}
+
+size_t
+txn_quota(struct store_txn *txn, const char *root, uint64_t storage_bytes,
+          uint64_t messages, bool remove)
+{
+    struct op *op = txn_add_op(txn, OP_QUOTA, 0);
+
+    op->u.quota = (struct rec_quota){
+        .root = copy(txn, root),
+        .is_set = !remove,
+        .storage_bytes = storage_bytes,
+        .messages = messages,
+    };
+    return txn->nops - 1;
+}
+
+/* Several recipients of one delivery share a body: it counts once. */
+static bool
+same_as_before(const struct store_txn *txn, size_t at)
+{
+    const struct guid *guid = body_guid(txn->ops[at].u.append.msg.body);
+
+    for (size_t i = 0; i < at; i++)
+        if (txn->ops[i].kind == OP_APPEND &&
+            guid_eq(body_guid(txn->ops[i].u.append.msg.body), guid))
+            return true;
+    return false;
+}
+
+void
+txn_prepare(struct store_txn *txn)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < txn->nops; i++)
+        if (txn->ops[i].kind == OP_APPEND &&
+            (bytes > INLINE_BYTES_MAX || !same_as_before(txn, i)))
+            bytes += body_size(txn->ops[i].u.append.msg.body);
+    for (size_t i = 0; i < txn->nops; i++) {
+        struct op *op = &txn->ops[i];
+        if (op->kind == OP_APPEND)
+            op->u.append.ahead = bytes > INLINE_BYTES_MAX ||
+                                 body_part_count(op->u.append.msg.body) > 1;
+    }
+    txn->job.bytes = sizeof(*txn) + txn->nops * sizeof(*txn->ops) +
+                     txn->arena.used + (size_t)bytes;
+}
+
+void
+txn_reset(struct store_txn *txn)
+{
+    txn->code = ERR_OK;
+    txn->err = (struct error){0};
+    txn->lsn = LSN_NONE;
+    for (size_t i = 0; i < txn->nops; i++) {
+        free_results(&txn->ops[i].res);
+        txn->ops[i].res = (struct txn_result){0};
+    }
+}
+
+enum errcode
+txn_code(const struct store_txn *txn)
+{
+    return txn->code;
+}
+
+const struct error *
+txn_error(const struct store_txn *txn)
+{
+    return &txn->err;
+}
+
+lsn_t
+txn_lsn(const struct store_txn *txn)
+{
+    return txn->lsn;
+}
+
+const struct txn_result *
+txn_result(const struct store_txn *txn, size_t op)
+{
+    ENSURE(op < txn->nops);
+    return &txn->ops[op].res;
+}

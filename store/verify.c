@@ -1,0 +1,339 @@
+/*
+ * store/verify.c - counting everything anew: counters, quota usage and digests
+ * from the replicated rows alone, compared with what is kept (snap_verify), or
+ * with the derived rows written on the way (store_build_derived, seeding).
+ *
+ * One walk over the mailboxes; quota usage and users' digests gather in two
+ * tables that are compared at the end.
+ */
+#include "store/snap_private.h"
+
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define BUCKETS 1024U
+#define BATCH_BYTES (4U << 20)
+
+/* A sum by name: used quota of a root, or digest of a user. */
+struct sum {
+    const char *name;
+    uint64_t a, b;
+    struct sum *next;
+};
+
+struct audit {
+    struct kv *kv;
+    const struct kv_snap *view;
+    struct kv_batch *build; /* NULL: compare only */
+    struct sum *quotas[BUCKETS];
+    struct sum *owners[BUCKETS];
+    struct arena names;
+    struct arena scratch;
+    struct error *err;
+};
+
+static struct sum *
+sum_of(struct audit *au, struct sum **table, const char *name)
+{
+    struct sum **at = &table[XXH3_64bits(name, strlen(name)) % BUCKETS];
+    while (*at != NULL && strcmp((*at)->name, name) != 0)
+        at = &(*at)->next;
+    if (*at == NULL) {
+        *at = arena_alloc(&au->names, sizeof(**at));
+        (*at)->name = arena_str(&au->names, span_str(name));
+    }
+    return *at;
+}
+
+static enum errcode
+write_some(struct audit *au, size_t enough)
+{
+    if (au->build == NULL || kv_batch_bytes(au->build) < enough)
+        return ERR_OK;
+    enum errcode rc = kv_write(au->kv, au->build, au->err);
+    kv_batch_clear(au->build);
+    return rc;
+}
+
+/* A derived row: written, or compared with what is there. */
+static enum errcode
+derived(struct audit *au, struct span key, struct span value)
+{
+    AUTO(buf_free) struct buf have = BUF_INIT;
+
+    if (au->build != NULL) {
+        kv_batch_put(au->build, KV_STATE, key, value);
+        return write_some(au, BATCH_BYTES);
+    }
+    enum errcode rc = kv_get(au->kv, au->view, KV_STATE, key, &have, au->err);
+    if (rc == ERR_NOTFOUND ||
+        (rc == ERR_OK && !span_eq(buf_span(&have), value)))
+        return error_set(au->err, ERR_CORRUPT,
+                         "a row of table %c is missing or wrong", key.p[0]);
+    return rc;
+}
+
+static void
+count(struct mailbox *mb, const struct message *m)
+{
+    if ((m->flags & FLAG_EXPUNGED) != 0) {
+        mb->expunged++;
+        return;
+    }
+    mb->exists++;
+    mb->bytes += m->size;
+    mb->unseen += (m->flags & FLAG_SEEN) == 0;
+    mb->deleted += (m->flags & FLAG_DELETED) != 0;
+}
+
+static enum errcode
+audit_messages(struct audit *au, struct mailbox *sum)
+{
+    struct key k;
+    struct span key, value;
+    enum errcode rc = ERR_OK;
+
+    struct kv_iter *it =
+        kv_iter_open(au->kv, au->view, KV_STATE,
+                     key_of_mailbox(&k, TAB_MESSAGE, sum->id), SPAN_EMPTY);
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        struct message m = {.uid = key_get_uid(key)};
+        arena_reset(&au->scratch);
+        rc = message_decode(value, &au->scratch, &m, au->err);
+        if (rc != ERR_OK)
+            break;
+        count(sum, &m);
+        sum->digest ^= row_hash(key, value);
+        sum->highestmodseq = MAX(sum->highestmodseq, m.modseq);
+        sum->uidnext = MAX(sum->uidnext, m.uid + 1);
+        rc = derived(au, key_changed(&k, sum->id, m.modseq, m.uid), SPAN_EMPTY);
+        if (rc == ERR_OK)
+            rc = derived(au, key_guidref(&k, &m.guid, sum->id, m.uid),
+                         SPAN_EMPTY);
+    }
+    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
+    return rc == ERR_OK ? end : rc;
+}
+
+/* Fold the keys of all keywords; how many rows TAB_CHANGED has. */
+static enum errcode
+audit_rest(struct audit *au, struct mailbox *sum)
+{
+    struct key k;
+    struct span key, value;
+    uint64_t changed = 0;
+
+    struct kv_iter *it =
+        kv_iter_open(au->kv, au->view, KV_STATE,
+                     key_of_mailbox(&k, TAB_KEYWORD, sum->id), SPAN_EMPTY);
+    while (kv_iter_next(it, &key, &value))
+        sum->digest ^= row_hash(key, value);
+    enum errcode rc = kv_iter_close(&it, au->err);
+    if (rc != ERR_OK || au->build != NULL)
+        return rc;
+    it = kv_iter_open(au->kv, au->view, KV_STATE,
+                      key_of_mailbox(&k, TAB_CHANGED, sum->id), SPAN_EMPTY);
+    while (kv_iter_next(it, &key, &value))
+        changed++;
+    rc = kv_iter_close(&it, au->err);
+    if (rc == ERR_OK && changed != (uint64_t)sum->exists + sum->expunged)
+        rc = error_set(au->err, ERR_CORRUPT,
+                       "%" PRIu64 " rows of changes for %" PRIu32 " messages",
+                       changed, sum->exists + sum->expunged);
+    return rc;
+}
+
+static enum errcode
+compare(struct audit *au, const struct mailbox *mb, const struct mailbox *sum)
+{
+    const char *what = mb->exists != sum->exists       ? "exists"
+                       : mb->unseen != sum->unseen     ? "unseen"
+                       : mb->deleted != sum->deleted   ? "deleted"
+                       : mb->bytes != sum->bytes       ? "bytes"
+                       : mb->expunged != sum->expunged ? "expunged"
+                       : mb->digest != sum->digest     ? "digest"
+                       : mb->uidnext < sum->uidnext    ? "uidnext"
+                       : mb->highestmodseq < sum->highestmodseq
+                           ? "highestmodseq"
+                           : NULL;
+    if (what != NULL)
+        return error_set(au->err, ERR_CORRUPT,
+                         "mailbox %s: %s is not what its messages say",
+                         mb->name, what);
+    return ERR_OK;
+}
+
+static enum errcode
+audit_mailbox(struct audit *au, struct span key, struct span value)
+{
+    struct mailbox mb, sum = {0};
+    struct arena a = ARENA_INIT;
+    struct key k;
+    uint8_t id[8];
+
+    enum errcode rc = mailbox_decode(value, &a, &mb, au->err);
+    mb.id = sum.id = key_get_mbid(key);
+    if (rc == ERR_OK)
+        rc = audit_messages(au, &sum);
+    if (rc == ERR_OK)
+        rc = audit_rest(au, &sum);
+    if (rc == ERR_OK)
+        rc = compare(au, &mb, &sum);
+    else
+        (void)error_prefix(au->err, "mailbox %" PRIu64, sum.id);
+    for (size_t i = 0; i < sizeof(id); i++)
+        id[i] = (uint8_t)(sum.id >> (8 * i));
+    if (rc == ERR_OK)
+        rc = derived(au, key_text(&k, TAB_NAME, span_str(mb.name)),
+                     span_of(id, sizeof(id)));
+    if (rc == ERR_OK)
+        rc = derived(au, key_text(&k, TAB_UNIQUEID, span_str(mb.uniqueid.s)),
+                     span_of(id, sizeof(id)));
+    if (rc == ERR_OK) {
+        if (mb.quota_root[0] != '\0') {
+            struct sum *q = sum_of(au, au->quotas, mb.quota_root);
+            q->a += mb.bytes;
+            q->b += mb.exists;
+        }
+        sum_of(au, au->owners, row_owner_of_name(mb.name, &a))->a ^=
+            row_hash(key, value);
+    }
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+audit_quota(struct audit *au, struct span key, struct span value)
+{
+    struct quota q = {0};
+    struct arena a = ARENA_INIT;
+    const char *root = arena_str(&a, span_skip(key, 1));
+    const struct sum *used = sum_of(au, au->quotas, root);
+
+    enum errcode rc = quota_decode(value, &q, au->err);
+    if (rc == ERR_OK && (q.used_bytes != used->a || q.used_messages != used->b))
+        rc = error_set(au->err, ERR_CORRUPT,
+                       "quota root %s: %" PRIu64 " bytes and %" PRIu64
+                       " messages are kept, %" PRIu64 " and %" PRIu64
+                       " are there",
+                       root, q.used_bytes, q.used_messages, used->a, used->b);
+    sum_of(au, au->owners, row_owner_of_name(root, &a))->a ^=
+        row_hash(key, value);
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+audit_user(struct audit *au, struct span key, struct span value)
+{
+    struct arena a = ARENA_INIT;
+    struct span rest = span_skip(key, 1);
+    ptrdiff_t nul = span_find_byte(rest, 0, 0);
+
+    if (nul >= 0)
+        sum_of(au, au->owners, arena_str(&a, span_sub(rest, 0, (size_t)nul)))
+            ->a ^= row_hash(key, value);
+    arena_free(&a);
+    return nul >= 0
+               ? ERR_OK
+               : error_set(au->err, ERR_CORRUPT, "a user's row has no end");
+}
+
+static enum errcode
+audit_nobodys(struct audit *au, struct span key, struct span value)
+{
+    sum_of(au, au->owners, "")->a ^= row_hash(key, value);
+    return ERR_OK;
+}
+
+static enum errcode
+audit_table(struct audit *au, enum table table,
+            enum errcode (*each)(struct audit *au, struct span key,
+                                 struct span value))
+{
+    struct key k;
+    struct span key, value;
+    enum errcode rc = ERR_OK;
+
+    struct kv_iter *it = kv_iter_open(au->kv, au->view, KV_STATE,
+                                      key_table(&k, table), SPAN_EMPTY);
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value))
+        rc = each(au, key, value);
+    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
+    return rc == ERR_OK ? end : rc;
+}
+
+static enum errcode
+audit_owners(struct audit *au, uint64_t *ret_root)
+{
+    enum errcode rc = ERR_OK;
+    uint64_t root = 0;
+
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct sum *o = au->owners[i]; o != NULL && rc == ERR_OK;
+             o = o->next) {
+            struct key k;
+            uint8_t value[8];
+            if (o->a == 0)
+                continue;
+            for (size_t b = 0; b < sizeof(value); b++)
+                value[b] = (uint8_t)(o->a >> (8 * b));
+            root ^= owner_hash(o->name, o->a);
+            rc = derived(au, key_text(&k, TAB_DIGEST, span_str(o->name)),
+                         span_of(value, sizeof(value)));
+            if (rc != ERR_OK)
+                (void)error_prefix(au->err, "digest of user \"%s\"", o->name);
+        }
+    *ret_root = root;
+    return rc;
+}
+
+static enum errcode
+audit_all(struct audit *au, uint64_t *ret_root)
+{
+    enum errcode rc = audit_table(au, TAB_MAILBOX, audit_mailbox);
+    if (rc == ERR_OK)
+        rc = audit_table(au, TAB_QUOTA, audit_quota);
+    if (rc == ERR_OK)
+        rc = audit_table(au, TAB_USER, audit_user);
+    if (rc == ERR_OK)
+        rc = audit_table(au, TAB_EPOCH, audit_nobodys);
+    if (rc == ERR_OK)
+        rc = audit_table(au, TAB_DEDUP, audit_nobodys);
+    if (rc == ERR_OK)
+        rc = audit_table(au, TAB_VALIDITY, audit_nobodys);
+    if (rc == ERR_OK)
+        rc = audit_owners(au, ret_root);
+    if (rc == ERR_OK)
+        rc = write_some(au, 1);
+    arena_free(&au->names);
+    arena_free(&au->scratch);
+    return rc;
+}
+
+enum errcode
+snap_verify(struct store_snap *snap, struct error *err)
+{
+    struct audit au = {.kv = snap->kv, .view = snap->view, .err = err};
+    uint64_t root;
+
+    enum errcode rc = audit_all(&au, &root);
+    if (rc == ERR_OK && root != snap_pos(snap).digest)
+        rc = error_set(err, ERR_CORRUPT,
+                       "the root digest is %016" PRIx64
+                       ", counted anew it is %016" PRIx64,
+                       snap_pos(snap).digest, root);
+    return rc;
+}
+
+enum errcode
+store_build_derived(struct kv *kv, uint64_t *ret_root, struct error *err)
+{
+    struct audit au = {.kv = kv, .err = err, .build = kv_batch_new()};
+
+    enum errcode rc = audit_all(&au, ret_root);
+    kv_batch_free(&au.build);
+    return rc;
+}

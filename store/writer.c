@@ -1,0 +1,808 @@
+/*
+ * store/writer.c - the one thread that changes the state.
+ *
+ * A turn takes what waits and makes one commit group of it: records into one
+ * frame, applied to the overlay; the frame into the log, one sync; the overlay
+ * into the key-value store; then the position is published, who asked is
+ * answered and who watches is told, in this order (P1: nothing is shown or
+ * answered that is not durable).  While a group is being synced the next one
+ * gathers in the queue.
+ *
+ * On a replica the frames come as they are; several that wait are one group.
+ *
+ * What can go wrong:
+ *  - no room for the next segment: nothing was written, the group is refused
+ *    with ERR_NOSPACE and forgotten;
+ *  - the log fails: what became of the group is unknown until the log is read
+ *    again, so nothing more is ever written (store_die());
+ *  - the key-value store is full after the log took the group: the group is
+ *    durable and must become visible, so the writer keeps the batch and tries
+ *    again, refusing all new work meanwhile;
+ *  - a record does not fit the state: this and the master's state have parted;
+ *    the instance stops.
+ */
+#include "store/store_private.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "store/mutants.h"
+#include "synclog/reader.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define FENCE_POLL_MS 50
+#define HEARTBEAT_MS 200
+#define RETRY_MS 100
+
+/* ------------------------------------------------------------------ jobs */
+
+void
+jobs_init(struct job_list *list)
+{
+    list->first = NULL;
+    list->last = &list->first;
+}
+
+void
+jobs_add(struct job_list *list, struct job *job)
+{
+    job->next = NULL;
+    *list->last = job;
+    list->last = &job->next;
+}
+
+struct job *
+jobs_take(struct job_list *list)
+{
+    struct job *job = list->first;
+
+    if (job != NULL) {
+        list->first = job->next;
+        if (list->first == NULL)
+            list->last = &list->first;
+        job->next = NULL;
+    }
+    return job;
+}
+
+/* All of LIST in front of what waits. */
+static void
+put_back(struct store *store, struct job_list *list)
+{
+    if (list->first == NULL)
+        return;
+    *list->last = store->queue.first;
+    if (store->queue.first == NULL)
+        store->queue.last = list->last;
+    store->queue.first = list->first;
+    jobs_init(list);
+}
+
+static void
+answer(struct store *store, struct job *job)
+{
+    atomic_fetch_sub(&store->queue_bytes, job->bytes);
+    if (job->is_frames) {
+        struct frames_job *f = (struct frames_job *)job;
+        f->done(f->done_ctx, f->code, &f->err, store_pos(store));
+        buf_free(&f->frames);
+        free(f);
+    } else {
+        struct store_txn *txn = (struct store_txn *)job;
+        txn->done(txn->done_ctx, txn);
+    }
+}
+
+static void
+set_code(struct job *job, const struct error *err)
+{
+    if (job->is_frames) {
+        ((struct frames_job *)job)->code = err->code;
+        ((struct frames_job *)job)->err = *err;
+        return;
+    }
+    struct store_txn *txn = (struct store_txn *)job;
+    txn_reset(txn);
+    txn->code = err->code;
+    txn->err = *err;
+}
+
+static void
+refuse(struct store *store, struct job *job, const struct error *err)
+{
+    set_code(job, err);
+    answer(store, job);
+}
+
+static void
+refuse_list(struct store *store, struct job_list *list, const struct error *err)
+{
+    struct job *job;
+    while ((job = jobs_take(list)) != NULL)
+        refuse(store, job, err);
+}
+
+void
+writer_refuse_all(struct store *store, enum errcode code, const char *why)
+{
+    struct error err;
+
+    (void)error_set(&err, code, "%s", why);
+    refuse_list(store, &store->acks, &err);
+    refuse_list(store, &store->queue, &err);
+}
+
+void
+store_die(struct store *store, const struct error *err)
+{
+    pthread_mutex_lock(&store->lock);
+    const bool first = !store->dead;
+    if (first) {
+        store->dead = true;
+        store->dead_err = *err;
+    }
+    pthread_mutex_unlock(&store->lock);
+    if (first && store->hooks.on_fatal != NULL)
+        store->hooks.on_fatal(store->hooks.ctx, err);
+}
+
+/* ----------------------------------------------------------------- fence */
+
+static bool
+look_at_fence(struct store *store)
+{
+    const bool up = store->cfg.fence_path != NULL &&
+                    env_exists(store->env, store->cfg.fence_path);
+    struct synclog_mark *mark = synclog_mark(store->log);
+
+    store->last_poll_ns = env_mono_ns(store->env);
+    if (up != store->fence) {
+        store->fence = up;
+        atomic_store(&mark->fence, up ? 1 : 0);
+        mark_wake(mark);
+    }
+    return up;
+}
+
+static bool
+is_held(const struct store *store)
+{
+    return env_mono_ns(store->env) < store->hold_until_ns;
+}
+
+/* ------------------------------------------------------------ finishing */
+
+static void
+note_frame(struct store *store, lsn_t lsn, uint64_t digest)
+{
+    /* Of many frames in one group the last ones are kept. */
+    if (store->nfresh == ARRAY_LEN(store->fresh)) {
+        memmove(&store->fresh[0], &store->fresh[1],
+                sizeof(store->fresh) - sizeof(store->fresh[0]));
+        store->nfresh--;
+    }
+    store->fresh[store->nfresh].lsn = lsn;
+    store->fresh[store->nfresh].digest = digest;
+    store->nfresh++;
+}
+
+static void
+publish(struct store *store)
+{
+    struct synclog_mark *mark = synclog_mark(store->log);
+
+    pthread_mutex_lock(&store->pos_lock);
+    store->pos = store->reached;
+    for (size_t i = 0; i < store->nfresh; i++) {
+        store->ring[store->ring_next].lsn = store->fresh[i].lsn;
+        store->ring[store->ring_next].digest = store->fresh[i].digest;
+        store->ring_next = (store->ring_next + 1) % DIGEST_RING;
+    }
+    pthread_mutex_unlock(&store->pos_lock);
+    store->nfresh = 0;
+    atomic_store(&mark->applied_lsn, store->reached.applied.lsn);
+    mark_wake(mark);
+}
+
+static void
+answer_all(struct store *store)
+{
+    struct job *job;
+    while ((job = jobs_take(&store->acks)) != NULL)
+        answer(store, job);
+}
+
+static void
+fail_group(struct store *store, const struct error *err)
+{
+    struct error discard = {0};
+
+    refuse_list(store, &store->acks, err);
+    store->nfresh = 0;
+    pthread_mutex_lock(&store->pos_lock);
+    const uint64_t root = store->pos.digest;
+    pthread_mutex_unlock(&store->pos_lock);
+    if (state_discard(&store->st, root, &discard) != ERR_OK)
+        store_die(store, &discard);
+}
+
+/* The group is durable in the log: show it.  False: no room for it yet. */
+static bool
+finish_group(struct store *store)
+{
+    struct error err = {0};
+
+    enum errcode rc = kv_write(store->kv, store->st.batch, &err);
+    if (rc == ERR_NOSPACE) {
+        store->unfinished = true;
+        store->unfinished_retry_ns =
+            env_mono_ns(store->env) + RETRY_MS * NS_PER_MS;
+        return false;
+    }
+    store->unfinished = false;
+    if (rc != ERR_OK) {
+        store_die(store, &err);
+        refuse_list(store, &store->acks, &err);
+        return true;
+    }
+    publish(store);
+    answer_all(store);
+    for (struct head *h = store->st.all_heads; h != NULL; h = h->all)
+        if (h->changed)
+            watches_fire(&store->watches, h->mb.id);
+    if (store->st.v.list_changed)
+        watches_fire(&store->watches, 0);
+    state_clear(&store->st);
+    store->last_group_ns = env_mono_ns(store->env);
+    store->beat = false;
+    return true;
+}
+
+static void
+put_position(struct store *store)
+{
+    struct key k;
+    AUTO(buf_free) struct buf value = BUF_INIT;
+
+    pos_encode(&store->reached, &value);
+    kv_batch_put(store->st.batch, KV_STATE, key_local(&k, LOCAL_APPLIED),
+                 buf_span(&value));
+}
+
+static void
+count_log_bytes(struct store *store, size_t n)
+{
+    pthread_mutex_lock(&store->pos_lock);
+    store->log_bytes += n;
+    pthread_mutex_unlock(&store->pos_lock);
+}
+
+/* ---------------------------------------------------------------- master */
+
+static enum errcode
+begin_group(struct store *store, struct error *err)
+{
+    struct group *g = &store->group;
+
+    g->epoch = store->epoch;
+    g->payload.n = 0;
+    g->nrecords = 0;
+    pthread_mutex_lock(&store->pos_lock);
+    g->chain = store->pos.chain;
+    g->time_us = MAX(env_wall_us(store->env), store->pos.time_us);
+    pthread_mutex_unlock(&store->pos_lock);
+    return synclog_begin(store->log, g->payload_max, &g->place, err);
+}
+
+static bool
+epoch_has_begun(const struct store *store)
+{
+    const size_t n = store->st.v.nepochs;
+    return (store->cfg.mutants & MUTANT_IGNORE_EPOCH) != 0 ||
+           (n > 0 && store->st.epochs[n - 1].epoch == store->epoch);
+}
+
+/*
+ * Run what waits until the group is full.  What has had a turn of writing parts
+ * goes to AGAIN.  ERR_OK, or why the group has to be forgotten.
+ */
+static enum errcode
+gather(struct store *store, struct job_list *list, struct job_list *again,
+       struct error *err)
+{
+    struct group *g = &store->group;
+    const size_t enough =
+        MIN((size_t)FRAME_GROUP_BYTES, g->payload_max / 4 * 3);
+    struct job *job;
+
+    while (g->payload.n < enough && (job = jobs_take(list)) != NULL) {
+        struct store_txn *txn = (struct store_txn *)job;
+        struct error no = {0};
+        if (job->is_frames) {
+            (void)error_set(&no, ERR_READONLY, "a master takes no frames");
+            set_code(job, &no);
+            jobs_add(&store->acks, job);
+            continue;
+        }
+        if (!txn->is_begin && !epoch_has_begun(store)) {
+            (void)error_set(&no, ERR_READONLY,
+                            "epoch %" PRI_EPOCH " has not begun", store->epoch);
+            set_code(job, &no);
+            jobs_add(&store->acks, job);
+            continue;
+        }
+        switch (resolve_txn(g, txn)) {
+        case TXN_DONE:
+            jobs_add(&store->acks, job);
+            break;
+        case TXN_MORE:
+            jobs_add(again, job);
+            break;
+        case TXN_OVERFLOW:
+            if (g->nrecords > 0) { /* it comes first next time */
+                job->next = list->first;
+                if (list->first == NULL)
+                    list->last = &job->next;
+                list->first = job;
+                return ERR_OK;
+            }
+            jobs_add(&store->acks, job); /* its code is ERR_LIMIT */
+            break;
+        case TXN_BROKEN:
+            *err = txn->err;
+            jobs_add(&store->acks, job);
+            return err->code;
+        }
+    }
+    return ERR_OK;
+}
+
+/* The records into the log, and durable. */
+static enum errcode
+commit(struct store *store, struct error *err)
+{
+    struct group *g = &store->group;
+
+    enum errcode rc = synclog_append(store->log, g->epoch, g->time_us,
+                                     buf_span(&g->payload), g->nrecords, err);
+    if (rc == ERR_OK && (store->cfg.mutants & MUTANT_SHOW_BEFORE_SYNC) != 0) {
+        if (kv_write(store->kv, store->st.batch, err) != ERR_OK)
+            return err->code;
+    }
+    if (rc == ERR_OK && (store->cfg.mutants & MUTANT_ACK_BEFORE_SYNC) != 0)
+        answer_all(store);
+    if (rc == ERR_OK)
+        rc = synclog_sync(store->log, err);
+    if (rc != ERR_OK)
+        return rc;
+    store->reached.applied = synclog_durable(store->log, &store->reached.chain);
+    store->reached.digest = store->st.root;
+    store->reached.time_us = g->time_us;
+    note_frame(store, store->reached.applied.lsn, store->st.root);
+    count_log_bytes(store, g->payload.n + FRAME_HEADER_BYTES);
+    put_position(store);
+    return ERR_OK;
+}
+
+/* They wait on: as if they had never been looked at. */
+static void
+keep_waiting(struct store *store, struct job_list *list)
+{
+    struct job *job;
+    struct job_list kept;
+
+    jobs_init(&kept);
+    while ((job = jobs_take(&store->acks)) != NULL) {
+        if (!job->is_frames) {
+            struct store_txn *txn = (struct store_txn *)job;
+            txn_reset(txn);
+            txn_prepare(txn);
+        }
+        jobs_add(&kept, job);
+    }
+    while ((job = jobs_take(list)) != NULL)
+        jobs_add(&kept, job);
+    *list = kept;
+    if (kept.first == NULL)
+        jobs_init(list);
+}
+
+/* The fence is up: wait for its end if that is near, else refuse. */
+static void
+stop_at_fence(struct store *store, struct job_list *list)
+{
+    struct error err;
+
+    (void)error_set(&err, ERR_FENCED, "the fence %s is up",
+                    store->cfg.fence_path);
+    const bool held = is_held(store);
+    if (held)
+        keep_waiting(store, list);
+    fail_group(store, &err);
+    if (!held)
+        refuse_list(store, list, &err);
+}
+
+static bool
+fence_binds(const struct store *store)
+{
+    return store->fence && (store->cfg.mutants & MUTANT_IGNORE_FENCE) == 0;
+}
+
+static void
+move_all(struct job_list *from, struct job_list *to)
+{
+    struct job *job;
+    while ((job = jobs_take(from)) != NULL)
+        jobs_add(to, job);
+}
+
+static void
+master_group(struct store *store, struct job_list *list)
+{
+    struct error err = {0};
+    struct job_list again;
+    uint64_t root;
+
+    jobs_init(&again);
+    enum errcode rc = begin_group(store, &err);
+    if (rc != ERR_OK) {
+        if (rc != ERR_NOSPACE)
+            store_die(store, &err);
+        refuse_list(store, list, &err);
+        return;
+    }
+    rc = gather(store, list, &again, &err);
+    if (rc == ERR_OK)
+        rc = state_settle(&store->st, &root, &err);
+    if (rc != ERR_OK) {
+        move_all(&again, &store->acks);
+        fail_group(store, &err);
+        return;
+    }
+    (void)look_at_fence(store);
+    if (fence_binds(store)) {
+        move_all(&again, &store->acks);
+        stop_at_fence(store, list);
+        return;
+    }
+    if (store->group.nrecords == 0) {
+        state_clear(&store->st);
+        answer_all(store);
+        return;
+    }
+    rc = commit(store, &err);
+    if (rc != ERR_OK) {
+        store_die(store, &err);
+        move_all(&again, &store->acks);
+        refuse_list(store, &store->acks, &err);
+        return;
+    }
+    (void)finish_group(store);
+    /* What has written a part of its bodies goes to the end of the line. */
+    move_all(&again, list);
+}
+
+/* --------------------------------------------------------------- replica */
+
+/* Apply all frames of store->frames, which lie at PLACE. */
+static enum errcode
+apply_frames(struct store *store, const struct synclog_place *place,
+             struct error *err)
+{
+    struct span in = buf_span(&store->frames);
+    size_t at = 0;
+
+    while (at < in.n) {
+        struct frame_head h;
+        struct span payload;
+        size_t used;
+        uint64_t root;
+        if (frame_decode(span_skip(in, at), &h, &payload, &used) != PARSE_DONE)
+            return error_set(err, ERR_CORRUPT, "a frame does not decode");
+        const struct apply_place where = {
+            .segment = place->segment,
+            .payload_offset = place->payload_offset + at,
+            .time_us = h.time_us,
+        };
+        enum errcode rc = h.nrecords == 0
+                              ? ERR_OK
+                              : store_apply_frame(&store->st, &h, payload,
+                                                  &where, &root, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (h.nrecords > 0) {
+            store->reached = (struct store_pos){
+                .applied = {h.epoch, frame_last_lsn(&h)},
+                .chain = h.chain,
+                .digest = root,
+                .time_us = h.time_us,
+            };
+            note_frame(store, store->reached.applied.lsn, root);
+        }
+        at += used;
+    }
+    return ERR_OK;
+}
+
+enum errcode
+writer_replay(struct store *store, uint64_t *ret_records, struct error *err)
+{
+    AUTO(reader_close) struct synclog_reader *r = NULL;
+    const lsn_t from = store->reached.applied.lsn;
+
+    enum errcode rc = reader_open(store->env, store->log_dir,
+                                  synclog_mark(store->log), from, &r, err);
+    if (rc == ERR_GAP)
+        rc = error_set(err, ERR_CORRUPT,
+                       "the state is at %" PRI_LSN
+                       ", and the log does not go on from there (it begins "
+                       "with %" PRI_LSN ")",
+                       from, synclog_first(store->log));
+    if (rc == ERR_OK && reader_chain(r) != store->reached.chain)
+        rc = error_set(err, ERR_HISTORY,
+                       "the state at %" PRI_LSN
+                       " and the log there are of different histories",
+                       from);
+    while (rc == ERR_OK) {
+        struct span frames;
+        struct synclog_place place;
+        lsn_t last;
+        uint64_t time_us;
+        rc = reader_next(r, FRAME_GROUP_BYTES, &frames, &last, &time_us, err);
+        if (rc != ERR_OK || frames.n == 0)
+            break;
+        reader_place(r, &place.segment, &place.payload_offset);
+        place.payload_offset += FRAME_HEADER_BYTES;
+        buf_clear(&store->frames);
+        buf_add(&store->frames, frames);
+        rc = apply_frames(store, &place, err);
+        if (rc != ERR_OK)
+            break;
+        put_position(store);
+        rc = kv_write(store->kv, store->st.batch, err);
+        state_clear(&store->st);
+    }
+    *ret_records = store->reached.applied.lsn - from;
+    publish(store);
+    return rc;
+}
+
+/* Frames that were refused as they came, one reason for all of them. */
+static void
+fail_frames(struct store *store, const struct error *err)
+{
+    refuse_list(store, &store->acks, err);
+}
+
+/* Write and apply the frames of store->acks.  False: try them one by one. */
+static bool
+frames_group(struct store *store, bool alone)
+{
+    struct error err = {0};
+    struct synclog_place place;
+
+    buf_clear(&store->frames);
+    for (struct job *j = store->acks.first; j != NULL; j = j->next)
+        buf_add(&store->frames, buf_span(&((struct frames_job *)j)->frames));
+    (void)look_at_fence(store);
+    if (fence_binds(store)) {
+        (void)error_set(&err, ERR_FENCED, "the fence %s is up",
+                        store->cfg.fence_path);
+        fail_frames(store, &err);
+        return true;
+    }
+    if (store->frames.n == 0) {
+        answer_all(store);
+        return true;
+    }
+    enum errcode rc = synclog_begin(store->log, store->frames.n, &place, &err);
+    if (rc == ERR_OK)
+        rc = synclog_append_frames(store->log, buf_span(&store->frames), &err);
+    if (rc != ERR_OK && rc != ERR_IO && rc != ERR_NOSPACE && !alone)
+        return false; /* nothing was written */
+    if (rc != ERR_OK) {
+        if (rc == ERR_IO)
+            store_die(store, &err);
+        fail_frames(store, &err);
+        return true;
+    }
+    rc = synclog_sync(store->log, &err);
+    if (rc == ERR_OK)
+        rc = apply_frames(store, &place, &err);
+    if (rc != ERR_OK) {
+        store_die(store, &err);
+        fail_frames(store, &err);
+        return true;
+    }
+    count_log_bytes(store, store->frames.n);
+    put_position(store);
+    (void)finish_group(store);
+    return true;
+}
+
+static void
+replica_group(struct store *store, struct job_list *list)
+{
+    size_t bytes = 0;
+    struct job *job;
+
+    while (bytes < FRAME_GROUP_BYTES && !store->unfinished && !store->dead &&
+           (job = jobs_take(list)) != NULL) {
+        struct frames_job *f = (struct frames_job *)job;
+        struct error err;
+        if (!job->is_frames) {
+            (void)error_set(&err, ERR_READONLY, "this instance is a replica");
+            refuse(store, job, &err);
+        } else if (f->code != ERR_OK) {
+            answer(store, job); /* a body that is not its GUID */
+        } else {
+            bytes += f->frames.n;
+            jobs_add(&store->acks, job);
+        }
+    }
+    if (store->acks.first == NULL || frames_group(store, false))
+        return;
+    struct job_list one_by_one = store->acks;
+    jobs_init(&store->acks);
+    while (!store->unfinished && (job = jobs_take(&one_by_one)) != NULL) {
+        jobs_add(&store->acks, job);
+        if (store->dead)
+            refuse_list(store, &store->acks, &store->dead_err);
+        else
+            (void)frames_group(store, true);
+    }
+    /* Only what stands behind an unfinished one is left. */
+    while ((job = jobs_take(&one_by_one)) != NULL) {
+        job->next = list->first;
+        if (list->first == NULL)
+            list->last = &job->next;
+        list->first = job;
+    }
+}
+
+static void
+fenced_group(struct store *store, struct job_list *list)
+{
+    struct job *job;
+    struct error err;
+
+    while ((job = jobs_take(list)) != NULL) {
+        if (job->is_frames)
+            (void)error_set(&err, ERR_READONLY,
+                            "this instance is fenced and no replica");
+        else
+            (void)error_set(&err, ERR_FENCED, "this instance is fenced");
+        refuse(store, job, &err);
+    }
+}
+
+/* ----------------------------------------------------------------- turns */
+
+/* What a group may be made of; the lock is not held, `busy` is. */
+static void
+run(struct store *store, struct job_list *list)
+{
+    struct error err;
+
+    if (store->unfinished && !store->dead) {
+        if (env_mono_ns(store->env) < store->unfinished_retry_ns ||
+            !finish_group(store)) {
+            (void)error_set(&err, ERR_NOSPACE,
+                            "the state's disk is full, trying on");
+            refuse_list(store, list, &err);
+            return;
+        }
+    }
+    if (store->dead) {
+        refuse_list(store, &store->acks, &store->dead_err);
+        refuse_list(store, list, &store->dead_err);
+        return;
+    }
+    if (list->first == NULL)
+        return;
+    switch (store->role) {
+    case ROLE_MASTER:
+        if (look_at_fence(store) && fence_binds(store) &&
+            store->acks.first == NULL) {
+            if (is_held(store))
+                return;
+            (void)error_set(&err, ERR_FENCED, "the fence %s is up",
+                            store->cfg.fence_path);
+            refuse_list(store, list, &err);
+            return;
+        }
+        master_group(store, list);
+        return;
+    case ROLE_REPLICA:
+        replica_group(store, list);
+        return;
+    case ROLE_FENCED:
+        fenced_group(store, list);
+        return;
+    }
+}
+
+static void
+idle_work(struct store *store)
+{
+    const uint64_t now = env_mono_ns(store->env);
+    struct error err = {0};
+
+    if (now - store->last_poll_ns >= FENCE_POLL_MS * NS_PER_MS)
+        (void)look_at_fence(store);
+    if (!store->beat && !store->dead && !store->unfinished &&
+        now - store->last_group_ns >= HEARTBEAT_MS * NS_PER_MS) {
+        store->beat = true;
+        if (synclog_heartbeat(store->log, &err) == ERR_IO)
+            store_die(store, &err);
+    }
+}
+
+bool
+writer_turn(struct store *store)
+{
+    struct job_list list;
+    const bool had_unfinished = store->unfinished;
+
+    jobs_init(&list);
+    pthread_mutex_lock(&store->lock);
+    if (store->queue.first != NULL) {
+        list.first = store->queue.first;
+        list.last = store->queue.last;
+        jobs_init(&store->queue);
+    }
+    store->busy = true;
+    pthread_mutex_unlock(&store->lock);
+
+    const bool had_work = list.first != NULL;
+    run(store, &list);
+    idle_work(store);
+
+    pthread_mutex_lock(&store->lock);
+    const bool left = list.first != NULL;
+    put_back(store, &list);
+    store->busy = false;
+    pthread_cond_broadcast(&store->idle);
+    pthread_mutex_unlock(&store->lock);
+    return (had_work && !(left && store->fence)) ||
+           (had_unfinished && !store->unfinished);
+}
+
+static void
+wait_ms(struct store *store, uint64_t ms)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    uint64_t ns = (uint64_t)at.tv_nsec + ms * NS_PER_MS;
+    at.tv_sec += (time_t)(ns / 1000000000U);
+    at.tv_nsec = (long)(ns % 1000000000U);
+    (void)pthread_cond_timedwait(&store->work, &store->lock, &at);
+}
+
+void *
+writer_main(void *arg)
+{
+    struct store *store = arg;
+    bool did = false;
+
+    pthread_mutex_lock(&store->lock);
+    for (;;) {
+        while (store->controls > 0)
+            pthread_cond_wait(&store->idle, &store->lock);
+        if (store->closing)
+            break;
+        /* Nothing to do, or nothing that can be done now. */
+        if (!did || store->queue.first == NULL)
+            if (store->queue.first == NULL || store->fence || store->unfinished)
+                wait_ms(store, FENCE_POLL_MS);
+        if (store->closing || store->controls > 0)
+            continue;
+        pthread_mutex_unlock(&store->lock);
+        did = writer_turn(store);
+        pthread_mutex_lock(&store->lock);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return NULL;
+}
