@@ -273,6 +273,8 @@ fake_open(struct fake_world *w)
         .bad_commands_max = 3,
         .check_password = fake_check,
     };
+    for (size_t i = 0; i < FAKE_CLIENTS; i++)
+        w->clients[i].world = w;
 }
 
 static inline void

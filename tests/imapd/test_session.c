@@ -452,7 +452,7 @@ test_append_and_select(void **state)
     (void)state;
     struct fake_client *c = login(0, "fred");
 
-    talk(c, "a APPEND INBOX (\\Seen $Work) " DATE "{11}", "+ go ahead\r\n");
+    talk(c, "a APPEND INBOX (\\Seen $Work) " DATE "{31}", "+ go ahead\r\n");
     talk(c, "Subject: x\r", "");
     fake_hang_up(c);
     c = login(0, "fred");
@@ -477,7 +477,7 @@ test_append_and_select(void **state)
          "g OK [READ-WRITE] Completed\r\n");
     talk(c, "h FETCH 3 (UID FLAGS INTERNALDATE RFC822.SIZE)",
          "* 3 FETCH (UID 3 FLAGS (\\Recent \\Seen $Work) INTERNALDATE \" "
-         "1-Feb-2020 10:00:00 +0100\" RFC822.SIZE 142)\r\nh OK Completed\r\n");
+         "1-Feb-2020 10:00:00 +0100\" RFC822.SIZE 120)\r\nh OK Completed\r\n");
     /* \Recent is for the first one. */
     struct fake_client *d = login(1, "fred");
     quiet(d, "i SELECT INBOX");
@@ -500,21 +500,20 @@ test_fetch_items(void **state)
          "\"example.org\")) ((\"Ann\" NIL \"ann\" \"example.org\")) ((NIL NIL "
          "\"bob\" \"example.org\")) NIL NIL NIL NIL))\r\na OK Completed\r\n");
     talk(c, "b FETCH 1 BODY[HEADER.FIELDS (subject Date)]",
-         "* 1 FETCH (BODY[HEADER.FIELDS (subject Date)] {59}\r\n"
+         "* 1 FETCH (BODY[HEADER.FIELDS (subject Date)] {57}\r\n"
          "Subject: first\r\nDate: Wed, 17 Jul 1996 02:23:25 -0700\r\n\r\n"
          ")\r\nb OK Completed\r\n");
     talk(
-        c, "c FETCH 1 (BODY[TEXT] BODY[]<130.4> BODY[TEXT]<99.5>)",
-        "* 1 FETCH (BODY[TEXT] {13}\r\nHello world\r\n BODY[]<130> {4}\r\nello "
+        c, "c FETCH 1 (BODY[TEXT] BODY[]<108.4> BODY[TEXT]<99.5>)",
+        "* 1 FETCH (BODY[TEXT] {13}\r\nHello world\r\n BODY[]<108> {4}\r\nello "
         "BODY[TEXT]<99> {0}\r\n)\r\nc OK Completed\r\n");
     talk(c, "d FETCH 2 (BODY[1] BODY[2.MIME] BODY[3])",
          "* 2 FETCH (BODY[1] {8}\r\npart one BODY[2.MIME] {27}\r\n"
          "Content-Type: text/html\r\n\r\n BODY[3] NIL)\r\nd OK Completed\r\n");
     talk(c, "e FETCH 2 BODY",
-         "* 2 FETCH (BODY ((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL "
-         "NIL \"7bit\" 8 0)(\"text\" \"html\" (\"charset\" \"us-ascii\") NIL "
-         "NIL "
-         "\"7bit\" 10 0) \"mixed\"))\r\ne OK Completed\r\n");
+         "* 2 FETCH (BODY ((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL "
+         "NIL \"7BIT\" 8 0)(\"TEXT\" \"HTML\" NIL NIL NIL \"7BIT\" 10 0) "
+         "\"MIXED\"))\r\ne OK Completed\r\n");
     talk(c, "f UID FETCH 1:9 FLAGS",
          "* 1 FETCH (UID 1 FLAGS (\\Recent \\Seen))\r\n"
          "* 2 FETCH (UID 2 FLAGS (\\Recent \\Seen))\r\nf OK Completed\r\n");
@@ -523,7 +522,7 @@ test_fetch_items(void **state)
          "g OK Completed\r\n");
     talk(c, "h FETCH 1 FAST",
          "* 1 FETCH (FLAGS (\\Recent \\Seen) INTERNALDATE \" 1-Feb-2020 "
-         "10:00:00 +0100\" RFC822.SIZE 142)\r\nh OK Completed\r\n");
+         "10:00:00 +0100\" RFC822.SIZE 120)\r\nh OK Completed\r\n");
 }
 
 static void
@@ -655,7 +654,7 @@ test_search(void **state)
         {"HEADER MIME-Version \"\"", " 2"},
         {"HEADER Date 1996", " 1"},
         {"LARGER 150", " 2"},
-        {"SMALLER 142", " 3"},
+        {"SMALLER 120", " 3"},
         {"ON 1-Feb-2020", " 1 3"},
         {"SINCE 2-Feb-2020", " 2"},
         {"BEFORE 2-Feb-2020", " 1 3"},
@@ -707,7 +706,7 @@ test_what_others_do_is_told_where_it_may_be(void **state)
     /* No EXPUNGE at the end of FETCH, STORE, SEARCH; what is gone for others
      * can still be read. */
     talk(b, "b FETCH 1 (UID RFC822.SIZE)",
-         "* 1 FETCH (UID 1 RFC822.SIZE 142)\r\n* 4 EXISTS\r\n* 1 RECENT\r\n"
+         "* 1 FETCH (UID 1 RFC822.SIZE 120)\r\n* 4 EXISTS\r\n* 0 RECENT\r\n"
          "b OK Completed\r\n");
     talk(b, "c SEARCH ALL", "* SEARCH 2 3 4\r\nc OK Completed\r\n");
     talk(b, "d STORE 2 +FLAGS (\\Draft)",
@@ -718,7 +717,6 @@ test_what_others_do_is_told_where_it_may_be(void **state)
          "f OK Completed\r\n");
     /* The other one hears of it too, once. */
     talk(a, "d NOOP",
-         "* 3 EXISTS\r\n* 0 RECENT\r\n"
          "* 1 FETCH (FLAGS (\\Recent \\Draft \\Seen))\r\nd OK Completed\r\n");
     talk(a, "e NOOP", "e OK Completed\r\n");
 }
