@@ -1,0 +1,474 @@
+/*
+ * store/seed.c - giving the state of a store to an empty one, and taking it.
+ *
+ * A crash at any step leaves the taker either empty and seeding or done:
+ *
+ *   seed_open        LOCAL_SEEDING is written and flushed before anything else
+ *   seed_put_part    bytes go to a pack; rows of the guid table wait in memory
+ *   seed_sync        the pack is synced, then these rows are written, flushed
+ *   seed_begin_rows  what an attempt before has left of rows is deleted; rows
+ *                    of the guid table stay, so no body travels twice
+ *   seed_put_row     rows as they come; the applied position is still 0:0, so
+ *                    nobody takes them for a state
+ *   seed_finish      derived rows are built, counters and digest compared, all
+ *                    is flushed; then store_adopt() writes the position, takes
+ *                    LOCAL_SEEDING away and begins the log, in one batch
+ *
+ * A body whose last part does not give its GUID is forgotten: its rows are
+ * never written, and its bytes in the pack belong to nobody.
+ *
+ * Rows are written past the writer thread, which has nothing to do in a store
+ * without history that is not a master.
+ */
+#include "store/seed.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+
+#include "store/body_private.h"
+#include "store/snap_private.h"
+#include "store/store_private.h"
+
+/* Written at once, so that memory does not grow with the state. */
+#define BATCH_BYTES ((size_t)1 << 20)
+/* Rows of bodies that wait for a sync; then it comes by itself. */
+#define PENDING_BYTES ((size_t)8 << 20)
+#define ROW_VALUE_MAX ((size_t)1 << 20)
+
+struct seed {
+    struct store *store;
+    struct kv *kv;
+    struct packs *packs;
+    struct kv_batch *rows;    /* of the snapshot */
+    struct kv_batch *pending; /* of the guid table; their bytes not synced */
+
+    /* The body whose parts are coming. */
+    bool is_coming;
+    struct guid guid;
+    uint64_t size;
+    uint32_t next_part;
+    EVP_MD_CTX *sha;
+    struct kv_batch *coming; /* rows of its parts so far */
+    uint8_t *raw;            /* BODY_PART_BYTES */
+};
+
+/* ------------------------------------------------------------------------ */
+/* Giving. */
+
+/* GUID and place out of a row of the guid table. */
+static enum errcode
+read_body_row(struct span key, struct span value, struct guid *ret_guid,
+              struct body_loc *ret, struct error *err)
+{
+    struct rd r = rd_init(span_skip(key, 1));
+    struct span guid = rd_span(&r, GUID_BYTES);
+    uint64_t part = rd_be(&r, 2);
+    enum errcode rc = body_loc_decode(value, ret, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    if (!rd_done(&r) || part != ret->part)
+        return error_set(err, ERR_CORRUPT, "malformed row of a body");
+    memcpy(ret_guid->b, guid.p, GUID_BYTES);
+    return ERR_OK;
+}
+
+enum errcode
+seed_each_guid(struct store_snap *snap, const struct guid *after,
+               bool (*call)(void *ctx, const struct guid *guid, uint64_t size),
+               void *ctx, struct error *err)
+{
+    struct key table;
+    struct key from = {0};
+    struct guid guid = {{0}};
+    struct guid last = {{0}};
+    struct body_loc loc;
+    struct span key;
+    struct span value;
+    uint32_t parts = 0; /* of `last`, so far */
+    enum errcode rc = ERR_OK;
+
+    if (after != NULL)
+        (void)key_body(&from, after, UINT16_MAX);
+    struct kv_iter *it =
+        kv_iter_open(snap->kv, snap->view, KV_STATE,
+                     key_table(&table, TAB_BODY), key_span(&from));
+    /* Only a body with all its parts is one. */
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        rc = read_body_row(key, value, &guid, &loc, err);
+        if (rc != ERR_OK)
+            break;
+        parts = parts > 0 && guid_eq(&guid, &last) ? parts + 1 : 1;
+        last = guid;
+        if (parts == loc.parts && !call(ctx, &guid, loc.size))
+            break;
+    }
+    enum errcode closed = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
+    return rc == ERR_OK ? closed : rc;
+}
+
+enum errcode
+seed_read_part(struct store *store, struct store_snap *snap,
+               const struct guid *guid, uint32_t part, struct body_loc *ret_loc,
+               struct buf *ret, struct error *err)
+{
+    return bodies_read_stored(store_bodies(store), store_log(store), snap->view,
+                              guid, part, ret_loc, ret, err);
+}
+
+/* ------------------------------------------------------------------------ */
+/* Taking bodies. */
+
+static void
+forget_coming(struct seed *s)
+{
+    kv_batch_clear(s->coming);
+    EVP_MD_CTX_free(s->sha);
+    s->sha = NULL;
+    s->is_coming = false;
+}
+
+/* Write B and clear it. */
+static enum errcode
+write_out(struct seed *s, struct kv_batch *b, struct error *err)
+{
+    enum errcode rc = kv_write(s->kv, b, err);
+
+    kv_batch_clear(b);
+    return rc;
+}
+
+static void
+say_seeding(struct seed *s, uint32_t seeding)
+{
+    struct synclog *log = store_log(s->store);
+
+    if (log == NULL)
+        return;
+    atomic_store(&synclog_mark(log)->seeding, seeding);
+    mark_wake(synclog_mark(log));
+}
+
+enum errcode
+seed_open(struct store *store, struct seed **ret, struct error *err)
+{
+    struct key k;
+
+    if (!store_is_empty(store))
+        return error_set(err, ERR_CONFLICT,
+                         "there is history here already: not seeded over");
+    struct seed *s = xcalloc(1, sizeof(*s));
+    s->store = store;
+    s->kv = store_kv(store);
+    s->packs = bodies_packs(store_bodies(store));
+    s->rows = kv_batch_new();
+    s->pending = kv_batch_new();
+    s->coming = kv_batch_new();
+    s->raw = xmalloc(BODY_PART_BYTES);
+
+    kv_batch_put(s->rows, KV_STATE, key_local(&k, LOCAL_SEEDING), SPAN_EMPTY);
+    enum errcode rc = write_out(s, s->rows, err);
+    if (rc == ERR_OK)
+        rc = kv_flush(s->kv, err);
+    if (rc != ERR_OK) {
+        seed_close(&s);
+        return error_prefix(err, "seeding");
+    }
+    say_seeding(s, 1);
+    *ret = s;
+    return ERR_OK;
+}
+
+void
+seed_close(struct seed **ps)
+{
+    struct seed *s = *ps;
+
+    *ps = NULL;
+    if (s == NULL)
+        return;
+    forget_coming(s);
+    kv_batch_free(&s->rows);
+    kv_batch_free(&s->pending);
+    kv_batch_free(&s->coming);
+    free(s->raw);
+    free(s);
+}
+
+bool
+seed_has(struct seed *s, const struct guid *guid)
+{
+    struct key k;
+    struct span value;
+    uint64_t size;
+
+    /* All parts of a body become pending at once. */
+    if (kv_batch_get(s->pending, KV_STATE, key_body(&k, guid, 0), &value) == 1)
+        return true;
+    return bodies_stat(store_bodies(s->store), NULL, guid, &size, NULL) ==
+           ERR_OK;
+}
+
+/* The part is the one that has to come; the first one begins a body. */
+static enum errcode
+begin_part(struct seed *s, const struct guid *guid, const struct body_loc *loc,
+           struct error *err)
+{
+    if (loc->part == 0) {
+        forget_coming(s);
+        s->is_coming = true;
+        s->guid = *guid;
+        s->size = loc->size;
+        s->next_part = 0;
+        s->sha = EVP_MD_CTX_new();
+        ENSURE(s->sha != NULL &&
+               EVP_DigestInit_ex2(s->sha, EVP_sha1(), NULL) == 1);
+    }
+    if (!s->is_coming || !guid_eq(&s->guid, guid) || s->size != loc->size ||
+        s->next_part != loc->part)
+        return error_set(err, ERR_PROTO,
+                         "part %" PRIu32 " is not the one that follows",
+                         loc->part);
+    return ERR_OK;
+}
+
+static enum errcode
+take_part(struct seed *s, const struct guid *guid, struct body_loc *loc,
+          struct span stored, struct error *err)
+{
+    struct buf value = BUF_INIT;
+    struct key k;
+    enum errcode rc = begin_part(s, guid, loc, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    if (!body_unpack(loc, stored, s->raw))
+        return error_set(err, ERR_CORRUPT, "its bytes are damaged");
+    ENSURE(EVP_DigestUpdate(s->sha, s->raw, loc->raw_bytes) == 1);
+    rc = packs_append(s->packs, guid, loc, stored, err);
+    if (rc != ERR_OK) {
+        kv_batch_clear(s->pending); /* they went the same way */
+        return rc;
+    }
+    body_loc_encode(loc, &value);
+    kv_batch_put(s->coming, KV_STATE, key_body(&k, guid, loc->part),
+                 buf_span(&value));
+    buf_free(&value);
+    s->next_part++;
+    return ERR_OK;
+}
+
+/* The rows of the body, which is whole, wait for a sync. */
+static enum errcode
+end_body(struct seed *s, uint32_t parts, struct error *err)
+{
+    struct guid got;
+    struct key k;
+    struct span value;
+
+    ENSURE(EVP_DigestFinal_ex(s->sha, got.b, NULL) == 1);
+    if (!guid_eq(&got, &s->guid))
+        return error_set(err, ERR_CORRUPT, "its bytes are of another GUID");
+    for (uint32_t i = 0; i < parts; i++) {
+        struct span key = key_body(&k, &s->guid, i);
+        ENSURE(kv_batch_get(s->coming, KV_STATE, key, &value) == 1);
+        kv_batch_put(s->pending, KV_STATE, key, value);
+    }
+    forget_coming(s);
+    if (kv_batch_bytes(s->pending) > PENDING_BYTES)
+        return seed_sync(s, err);
+    return ERR_OK;
+}
+
+enum errcode
+seed_put_part(struct seed *s, const struct guid *guid,
+              const struct body_loc *loc, struct span stored, struct error *err)
+{
+    struct body_loc own = *loc;
+    char text[GUID_TEXT_BYTES];
+    enum errcode rc = ERR_OK;
+
+    if (!body_loc_fits(loc) || stored.n != loc->stored_bytes)
+        rc = error_set(err, ERR_CORRUPT, "its sizes do not fit");
+    if (rc == ERR_OK)
+        rc = take_part(s, guid, &own, stored, err);
+    if (rc == ERR_OK && own.part + 1 == own.parts)
+        rc = end_body(s, own.parts, err);
+    if (rc == ERR_OK)
+        return ERR_OK;
+    forget_coming(s);
+    return error_prefix(err, "seeding body %s", guid_text(guid, text));
+}
+
+/* A body whose first parts are in a synced pack needs no more than that: its
+ * rows come with a later sync. */
+enum errcode
+seed_sync(struct seed *s, struct error *err)
+{
+    enum errcode rc = packs_sync(s->packs, err);
+
+    if (rc != ERR_OK) {
+        kv_batch_clear(s->pending);
+        forget_coming(s);
+        return error_prefix(err, "seeding");
+    }
+    rc = write_out(s, s->pending, err);
+    if (rc == ERR_OK)
+        rc = kv_flush(s->kv, err);
+    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
+}
+
+/* ------------------------------------------------------------------------ */
+/* Taking rows. */
+
+static enum errcode
+delete_all(struct seed *s, enum kv_family f, bool (*is_kept)(uint8_t table),
+           struct error *err)
+{
+    struct kv_iter *it = kv_iter_open(s->kv, NULL, f, SPAN_EMPTY, SPAN_EMPTY);
+    struct span key;
+    struct span value;
+    enum errcode rc = ERR_OK;
+
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        if (is_kept != NULL && key.n > 0 && is_kept(key.p[0]))
+            continue;
+        kv_batch_delete(s->rows, f, key);
+        if (kv_batch_bytes(s->rows) > BATCH_BYTES)
+            rc = write_out(s, s->rows, err);
+    }
+    enum errcode closed = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
+    if (rc == ERR_OK)
+        rc = closed;
+    return rc == ERR_OK ? write_out(s, s->rows, err) : rc;
+}
+
+static bool
+is_local_table(uint8_t table)
+{
+    return table == TAB_BODY || table == TAB_LOCAL;
+}
+
+enum errcode
+seed_begin_rows(struct seed *s, struct error *err)
+{
+    kv_batch_clear(s->rows);
+    enum errcode rc = delete_all(s, KV_STATE, is_local_table, err);
+    if (rc == ERR_OK)
+        rc = delete_all(s, KV_CACHE, NULL, err);
+    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
+}
+
+enum errcode
+seed_put_row(struct seed *s, struct span key, struct span value,
+             struct error *err)
+{
+    if (key.n == 0 || !table_is_replicated(key.p[0]))
+        return error_set(err, ERR_CORRUPT,
+                         "seeding: a row of no replicated table");
+    if (key.n > KEY_MAX || value.n > ROW_VALUE_MAX)
+        return error_set(err, ERR_LIMIT,
+                         "seeding: row with %zu bytes of key, %zu of value",
+                         key.n, value.n);
+    kv_batch_put(s->rows, KV_STATE, key, value);
+    if (kv_batch_bytes(s->rows) < BATCH_BYTES)
+        return ERR_OK;
+    enum errcode rc = write_out(s, s->rows, err);
+    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
+}
+
+/*
+ * Has every message its body here?  Both tables are sorted by GUID, so this is
+ * one walk over each.  Tombstones count: a rejoining twin may ask for them.
+ */
+static enum errcode
+check_bodies(struct seed *s, struct error *err)
+{
+    struct key k;
+    struct key seek;
+    struct span key;
+    struct span value;
+    struct span body;
+    struct guid guid;
+    struct guid before = {{0}};
+    struct body_loc loc = {0};
+    char text[GUID_TEXT_BYTES];
+    bool is_first = true;
+    enum errcode rc = ERR_OK;
+    struct kv_iter *refs = kv_iter_open(s->kv, NULL, KV_STATE,
+                                        key_table(&k, TAB_GUIDREF), SPAN_EMPTY);
+    struct kv_iter *bodies = kv_iter_open(s->kv, NULL, KV_STATE,
+                                          key_table(&k, TAB_BODY), SPAN_EMPTY);
+
+    while (rc == ERR_OK && kv_iter_next(refs, &key, &value)) {
+        uint32_t parts = 0;
+        if (key.n < 1 + GUID_BYTES) {
+            rc = error_set(err, ERR_CORRUPT, "malformed row of a message");
+            break;
+        }
+        memcpy(guid.b, key.p + 1, GUID_BYTES);
+        if (!is_first && guid_eq(&guid, &before))
+            continue;
+        is_first = false;
+        before = guid;
+        struct span from = key_body(&seek, &guid, 0);
+        kv_iter_seek(bodies, from);
+        while (kv_iter_next(bodies, &body, &value)) {
+            struct guid of;
+            rc = read_body_row(body, value, &of, &loc, err);
+            if (rc != ERR_OK || !guid_eq(&of, &guid))
+                break;
+            if (++parts == loc.parts)
+                break;
+        }
+        if (rc == ERR_OK && (parts == 0 || parts != loc.parts))
+            rc = error_set(err, ERR_CORRUPT, "body %s did not come",
+                           guid_text(&guid, text));
+    }
+    enum errcode closed = kv_iter_close(&refs, rc == ERR_OK ? err : NULL);
+    if (rc == ERR_OK)
+        rc = closed;
+    closed = kv_iter_close(&bodies, rc == ERR_OK ? err : NULL);
+    return rc == ERR_OK ? closed : rc;
+}
+
+static enum errcode
+finish(struct seed *s, const struct store_pos *pos, struct error *err)
+{
+    uint64_t root = 0;
+    enum errcode rc = write_out(s, s->rows, err);
+
+    if (rc == ERR_OK)
+        rc = seed_sync(s, err);
+    if (rc == ERR_OK)
+        rc = store_build_derived(s->kv, &root, err);
+    if (rc == ERR_OK && root != pos->digest)
+        rc = error_set(err, ERR_CORRUPT,
+                       "digest is %016" PRIx64 ", not %016" PRIx64
+                       " as at %" PRI_EPOCH ":%" PRI_LSN,
+                       root, pos->digest, pos->applied.epoch, pos->applied.lsn);
+    if (rc == ERR_OK)
+        rc = check_bodies(s, err);
+    if (rc == ERR_OK)
+        rc = kv_flush(s->kv, err);
+    if (rc == ERR_OK)
+        rc = store_adopt(s->store, pos, err);
+    return rc;
+}
+
+enum errcode
+seed_finish(struct seed *s, const struct store_pos *pos, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    if (pos->applied.lsn == LSN_NONE || pos->applied.epoch == 0)
+        rc = error_set(err, ERR_CORRUPT, "a snapshot without history");
+    if (rc == ERR_OK && !store_is_empty(s->store))
+        rc = error_set(err, ERR_CONFLICT, "there is history here already");
+    if (rc == ERR_OK)
+        rc = finish(s, pos, err);
+    if (rc != ERR_OK)
+        return error_prefix(err, "seeding");
+    say_seeding(s, 0);
+    return ERR_OK;
+}
