@@ -594,10 +594,8 @@ write_bad(struct imap_session *s, struct span tag, const char *why)
 }
 
 static const char *
-wrong_state(const struct imap_session *s, unsigned states)
+wrong_state(const struct imap_session *s)
 {
-    if (states == STATE_NOT_AUTH)
-        return "Not possible in this state";
     switch (s->state) {
     case STATE_NOT_AUTH:
         return "Please login first";
@@ -622,7 +620,7 @@ dispatch(struct imap_session *s)
     if (parsed == IMAP_PARSE_UNKNOWN)
         why = "Unrecognized command";
     else if (parsed == IMAP_PARSED && (table[cmd->cmd].states & s->state) == 0)
-        why = wrong_state(s, table[cmd->cmd].states);
+        why = wrong_state(s);
     if (why != NULL) {
         write_bad(s, cmd->tag, why);
         command_clear(s);
@@ -707,11 +705,12 @@ input_line(struct imap_session *s, struct span in)
     return used;
 }
 
-/* One event; true if it used nothing and another one may follow. */
-static bool
-input_event(struct imap_session *s, struct span in, size_t *ret_used)
+static size_t
+input_command(struct imap_session *s, struct span in)
 {
-    switch (imap_reader_take(&s->reader, in, ret_used)) {
+    size_t used = 0;
+
+    switch (imap_reader_take(&s->reader, in, &used)) {
     case IMAP_READ_MORE:
         break;
     case IMAP_READ_COMMAND:
@@ -725,17 +724,17 @@ input_event(struct imap_session *s, struct span in, size_t *ret_used)
         break;
     case IMAP_READ_STREAMED:
         s->mode = INPUT_COMMAND;
-        return *ret_used == 0;
+        break;
     case IMAP_READ_TOO_LONG:
         append_drop(s);
         write_bad(s, tag_of(s), "Command too long");
         arena_reset(&s->arena);
-        return *ret_used == 0 && !s->closing;
+        break;
     case IMAP_READ_SKIPPED:
         command_clear(s);
         break;
     }
-    return false;
+    return used;
 }
 
 size_t
@@ -750,8 +749,7 @@ imap_session_input(struct imap_session *s, struct span in)
     if (s->mode == INPUT_SASL || s->mode == INPUT_IDLE)
         used = input_line(s, in);
     else
-        while (input_event(s, in, &used))
-            ;
+        used = input_command(s, in);
     update_input(s);
     return used;
 }
