@@ -1,0 +1,130 @@
+/*
+ * bench/idle.c - what an idle IMAP connection costs: the server's memory (PSS)
+ * with N connections that are logged in and have INBOX selected, less its
+ * memory before, divided by N.  Kernel memory of the sockets is not in it.
+ *
+ * A few connections come and go first, so that what is allocated once is there.
+ *
+ *   idle -h HOST -p PORT -s SERVER_PID [-n CONNECTIONS] [-u USERS] [-P PREFIX]
+ *        [-w PASSWORD] [-i]
+ *   -i  also enter IDLE
+ */
+#include <sys/resource.h>
+
+#include "bench/talk.h"
+
+#define WARM 16U
+
+struct who {
+    const char *host, *port, *prefix, *password;
+    uint32_t users;
+    bool in_idle;
+};
+
+/* "Pss:" of the process, in KiB. */
+static uint64_t
+pss_kib(uint32_t pid)
+{
+    char *path = xasprintf("/proc/%u/smaps_rollup", pid);
+    char line[256];
+    uint64_t kib = 0;
+
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        die("%s: %s", path, strerror(errno));
+    while (fgets(line, sizeof(line), f) != NULL) {
+        struct span s = span_str(line);
+        if (span_starts(s, SPAN_LIT("Pss:"))) {
+            s = span_trim(span_skip(s, 4));
+            ptrdiff_t blank = span_find_byte(s, ' ', 0);
+            if (blank > 0 && parse_u64(span_sub(s, 0, (size_t)blank), &kib))
+                break;
+        }
+    }
+    fclose(f);
+    free(path);
+    if (kib == 0)
+        die("no Pss of process %u", pid);
+    return kib;
+}
+
+static void
+open_some(struct talk *conns, uint32_t n, const struct who *w)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        char user[64];
+        snprintf(user, sizeof(user), "%s%04u", w->prefix, i % w->users);
+        talk_open(&conns[i], w->host, w->port, user, w->password);
+        if (!w->in_idle)
+            continue;
+        talk_send(&conns[i], "i IDLE\r\n");
+        while (talk_line(&conns[i])[0] != '+')
+            continue;
+    }
+}
+
+static void
+close_some(struct talk *conns, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        close(conns[i].fd);
+}
+
+int
+main(int argc, char **argv)
+{
+    struct who w = {.prefix = "u", .password = "secret", .users = 32};
+    uint32_t pid = 0;
+    uint32_t n = 1000;
+
+    for (int c; (c = getopt(argc, argv, "h:p:s:n:u:P:w:i")) != -1;) {
+        if (c == 'h')
+            w.host = optarg;
+        else if (c == 'p')
+            w.port = optarg;
+        else if (c == 's')
+            pid = number(optarg, UINT32_MAX - 1);
+        else if (c == 'n')
+            n = number(optarg, 1000000);
+        else if (c == 'u')
+            w.users = number(optarg, 10000);
+        else if (c == 'P')
+            w.prefix = optarg;
+        else if (c == 'w')
+            w.password = optarg;
+        else if (c == 'i')
+            w.in_idle = true;
+        else
+            die("usage: idle -h HOST -p PORT -s SERVER_PID ...");
+    }
+    if (w.host == NULL || w.port == NULL || pid == 0 || n < WARM ||
+        w.users == 0)
+        die("usage: idle -h HOST -p PORT -s SERVER_PID [-n CONNECTIONS]\n"
+            "            [-u USERS] [-P PREFIX] [-w PASSWORD] [-i]");
+
+    struct rlimit fds = {.rlim_cur = n + 64, .rlim_max = n + 64};
+    struct rlimit now;
+    if (getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur < n + 64) {
+        fds.rlim_max = MAX(fds.rlim_max, now.rlim_max);
+        if (setrlimit(RLIMIT_NOFILE, &fds) != 0)
+            die("%u descriptors: %s", n + 64, strerror(errno));
+    }
+
+    struct talk *conns = xcalloc(n, sizeof(*conns));
+    open_some(conns, WARM, &w);
+    close_some(conns, WARM);
+    uint64_t before = pss_kib(pid);
+    uint64_t began = now_ns();
+    open_some(conns, n, &w);
+    double took = (double)(now_ns() - began) / 1e9;
+    uint64_t with = pss_kib(pid);
+    printf("{\"tool\":\"idle\",\"connections\":%u,\"in_idle\":%s,"
+           "\"pss_before_kib\":%llu,\"pss_with_kib\":%llu,"
+           "\"kib_each\":%.2f,\"logins_per_s\":%.1f}\n",
+           n, w.in_idle ? "true" : "false", (unsigned long long)before,
+           (unsigned long long)with,
+           ((double)with - (double)before) / (double)n, (double)n / took);
+    close_some(conns, n);
+    free(conns);
+    return 0;
+}

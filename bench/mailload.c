@@ -1,0 +1,427 @@
+/*
+ * bench/mailload.c - LMTP load: N connections, each sending the next message
+ * when the one before was answered (closed loop), or at a given rate over all.
+ *
+ * One thread and epoll, so that the client takes as little of the machine as it
+ * can.  MAIL, RCPT and DATA go out as one write (PIPELINING), the message as a
+ * second one after the 354.  Every message has its own Message-ID and so its
+ * own GUID; recipients come in turn.  With a rate the latency counts from the
+ * moment at which the message was due, so a server that stalls cannot hide it.
+ *
+ *   mailload [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES] [-u USERS]
+ *            [-P PREFIX] [-w WARMUP_S] [-t SECONDS | -n MESSAGES] [-r RATE]
+ */
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/timerfd.h>
+
+#include "bench/bench.h"
+
+#define BODIES 64
+#define HEADER_MAX 512
+
+enum state { GREETING, LHLO, IDLE, ENVELOPE, BODY };
+
+struct client {
+    int fd;
+    enum state state;
+    int replies;      /* still expected in ENVELOPE */
+    bool refused;     /* one of them was not what it should be */
+    bool wants_write; /* EPOLLOUT is on */
+    uint64_t due;
+    char in[8192];
+    size_t in_n;
+    char *out;
+    size_t out_at, out_n;
+};
+
+struct load {
+    const char *host, *port, *prefix;
+    uint32_t nclients, bytes, users, warmup_s, seconds, messages, rate;
+    int ep, timer;
+    char *bodies[BODIES];
+    struct client *clients;
+    struct client **idle;
+    size_t nidle;
+    uint64_t run_id;
+    uint64_t began, counted_from, ends;
+    uint64_t issued, answered, counted, refused, first_due;
+    struct samples latency;
+    uint64_t last_answer;
+};
+
+/* ---- sending ----------------------------------------------------------- */
+
+static void
+watch(struct load *l, struct client *c, bool wants_write)
+{
+    struct epoll_event e = {.events = EPOLLIN | (wants_write ? EPOLLOUT : 0U),
+                            .data.ptr = c};
+
+    if (wants_write == c->wants_write)
+        return;
+    c->wants_write = wants_write;
+    if (epoll_ctl(l->ep, EPOLL_CTL_MOD, c->fd, &e) != 0)
+        die("epoll: %s", strerror(errno));
+}
+
+static void
+flush(struct load *l, struct client *c)
+{
+    while (c->out_at < c->out_n) {
+        ssize_t n = write(c->fd, c->out + c->out_at, c->out_n - c->out_at);
+        if (n < 0 && errno == EAGAIN)
+            break;
+        if (n < 0)
+            die("write: %s", strerror(errno));
+        c->out_at += (size_t)n;
+    }
+    watch(l, c, c->out_at < c->out_n);
+}
+
+static void
+send_envelope(struct load *l, struct client *c, uint64_t due)
+{
+    int n = snprintf(c->out, HEADER_MAX,
+                     "MAIL FROM:<load@example.org>\r\n"
+                     "RCPT TO:<%s%04u>\r\nDATA\r\n",
+                     l->prefix, (unsigned)(l->issued % l->users));
+
+    c->state = ENVELOPE;
+    c->replies = 3;
+    c->refused = false;
+    c->due = due;
+    c->out_at = 0;
+    c->out_n = (size_t)n;
+    l->issued++;
+    flush(l, c);
+}
+
+static void
+send_message(struct load *l, struct client *c)
+{
+    int head = snprintf(
+        c->out, HEADER_MAX,
+        "From: Load <load@example.org>\r\n"
+        "To: %s%04u@example.org\r\n"
+        "Subject: load %llu\r\n"
+        "Date: Mon, 05 Jan 2026 10:00:00 +0100\r\n"
+        "Message-ID: <%llx.%llu@load.example.org>\r\n"
+        "MIME-Version: 1.0\r\n"
+        "Content-Type: text/plain; charset=us-ascii\r\n\r\n",
+        l->prefix, (unsigned)(l->issued % l->users),
+        (unsigned long long)l->issued, (unsigned long long)l->run_id,
+        (unsigned long long)(uintptr_t)(c - l->clients) * 100000000ULL +
+            l->issued);
+    size_t body = l->bytes > (size_t)head + 2 ? l->bytes - (size_t)head : 2;
+
+    memcpy(c->out + head, l->bodies[l->issued % BODIES] + l->bytes - body,
+           body);
+    if (c->out[head] == '\n')
+        c->out[head] = ' '; /* the cut went through a line's end */
+    memcpy(c->out + head + body, ".\r\n", 3);
+    c->state = BODY;
+    c->out_at = 0;
+    c->out_n = (size_t)head + body + 3;
+    flush(l, c);
+}
+
+static bool
+is_over(const struct load *l, uint64_t now)
+{
+    return l->messages > 0 ? l->issued >= l->messages : now >= l->ends;
+}
+
+/* When the next message is due, if there is a rate. */
+static uint64_t
+next_due(const struct load *l)
+{
+    return l->began + l->issued * 1000000000U / l->rate;
+}
+
+static void
+set_timer(struct load *l, uint64_t at)
+{
+    struct itimerspec t = {.it_value = {.tv_sec = (time_t)(at / 1000000000U),
+                                        .tv_nsec = (long)(at % 1000000000U)}};
+
+    if (timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &t, NULL) != 0)
+        die("timer: %s", strerror(errno));
+}
+
+/* Give work to whoever has none. */
+static void
+dispatch(struct load *l)
+{
+    uint64_t now = now_ns();
+
+    while (l->nidle > 0 && !is_over(l, now)) {
+        uint64_t due = now;
+        if (l->rate > 0) {
+            due = next_due(l);
+            if (due > now) {
+                set_timer(l, due);
+                return;
+            }
+        }
+        send_envelope(l, l->idle[--l->nidle], due);
+    }
+}
+
+/* ---- answers ----------------------------------------------------------- */
+
+static void
+on_message_answer(struct load *l, struct client *c, bool ok)
+{
+    uint64_t now = now_ns();
+
+    l->answered++;
+    if (!ok) {
+        l->refused++;
+    } else if (now >= l->counted_from && (l->messages > 0 || now < l->ends)) {
+        l->counted++;
+        l->last_answer = now;
+        samples_add(&l->latency, (int64_t)(now - c->due));
+    }
+    c->state = IDLE;
+    l->idle[l->nidle++] = c;
+}
+
+static void
+on_reply(struct load *l, struct client *c, unsigned code, const char *line)
+{
+    switch (c->state) {
+    case GREETING:
+        if (code != 220)
+            die("greeting: %s", line);
+        c->state = LHLO;
+        c->out_at = 0;
+        c->out_n = (size_t)snprintf(c->out, HEADER_MAX, "LHLO load\r\n");
+        flush(l, c);
+        return;
+    case LHLO:
+        if (code != 250)
+            die("LHLO: %s", line);
+        c->state = IDLE;
+        l->idle[l->nidle++] = c;
+        return;
+    case IDLE:
+        die("unasked: %s", line);
+    case ENVELOPE:
+        c->replies--;
+        if (code != (c->replies == 0 ? 354 : 250)) {
+            if (!c->refused && l->refused < 3)
+                fprintf(stderr, "refused: %s\n", line);
+            c->refused = true;
+        }
+        if (c->replies > 0)
+            return;
+        if (c->refused && code != 354)
+            on_message_answer(l, c, false);
+        else
+            send_message(l, c);
+        return;
+    case BODY:
+        if (code != 250 && l->refused < 3)
+            fprintf(stderr, "refused: %s\n", line);
+        on_message_answer(l, c, code == 250);
+        return;
+    }
+}
+
+static void
+on_readable(struct load *l, struct client *c)
+{
+    ssize_t n = read(c->fd, c->in + c->in_n, sizeof(c->in) - c->in_n);
+
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n <= 0)
+        die("connection lost: %s", n == 0 ? "closed" : strerror(errno));
+    c->in_n += (size_t)n;
+    size_t at = 0;
+    for (char *nl; (nl = memchr(c->in + at, '\n', c->in_n - at)) != NULL;) {
+        char *line = c->in + at;
+        uint32_t code = 0;
+        *nl = '\0';
+        at = (size_t)(nl - c->in) + 1;
+        if (nl - line < 4 || !parse_u32(span_of(line, 3), &code))
+            die("not a reply: %s", line);
+        if (line[3] != '-')
+            on_reply(l, c, code, line);
+    }
+    memmove(c->in, c->in + at, c->in_n - at);
+    c->in_n -= at;
+    if (c->in_n == sizeof(c->in))
+        die("a line of over %zu bytes", sizeof(c->in));
+}
+
+/* ---- the run ----------------------------------------------------------- */
+
+static void
+connect_all(struct load *l)
+{
+    l->ep = epoll_create1(EPOLL_CLOEXEC);
+    l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    l->clients = xcalloc(l->nclients, sizeof(*l->clients));
+    l->idle = xcalloc(l->nclients, sizeof(struct client *));
+    struct epoll_event e = {.events = EPOLLIN};
+    if (l->ep < 0 || l->timer < 0 ||
+        epoll_ctl(l->ep, EPOLL_CTL_ADD, l->timer, &e) != 0)
+        die("epoll: %s", strerror(errno));
+    for (uint32_t i = 0; i < l->nclients; i++) {
+        struct client *c = &l->clients[i];
+        c->fd = tcp_connect(l->host, l->port);
+        c->out = xmalloc(l->bytes + HEADER_MAX + 8);
+        if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
+            die("fcntl: %s", strerror(errno));
+        e.data.ptr = c;
+        if (epoll_ctl(l->ep, EPOLL_CTL_ADD, c->fd, &e) != 0)
+            die("epoll: %s", strerror(errno));
+    }
+}
+
+static void
+turn(struct load *l)
+{
+    struct epoll_event events[64];
+    int n = epoll_wait(l->ep, events, 64, 10000);
+
+    if (n == 0)
+        die("no answer for 10 s");
+    for (int i = 0; i < n; i++) {
+        struct client *c = events[i].data.ptr;
+        uint64_t fired;
+        if (c == NULL) {
+            if (read(l->timer, &fired, sizeof(fired)) < 0)
+                continue; /* set anew since */
+            continue;
+        }
+        if ((events[i].events & EPOLLOUT) != 0)
+            flush(l, c);
+        if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
+            on_readable(l, c);
+    }
+}
+
+static void
+run(struct load *l)
+{
+    while (l->nidle < l->nclients)
+        turn(l);
+    l->began = now_ns();
+    l->counted_from = l->began + (uint64_t)l->warmup_s * 1000000000U;
+    l->ends = l->counted_from + (uint64_t)l->seconds * 1000000000U;
+    while (!is_over(l, now_ns())) {
+        dispatch(l);
+        turn(l);
+    }
+    while (l->answered < l->issued)
+        turn(l);
+}
+
+static void
+report(struct load *l)
+{
+    struct rusage u;
+    uint64_t until = l->messages > 0 ? l->last_answer : l->ends;
+    double took = (double)(until - l->counted_from) / 1e9;
+
+    getrusage(RUSAGE_SELF, &u);
+    printf("{\"tool\":\"mailload\",\"connections\":%u,\"bytes\":%u,"
+           "\"rate\":%u,\"messages\":%llu,\"refused\":%llu,\"seconds\":%.3f,"
+           "\"per_s\":%.1f,\"client_cpu_s\":%.2f,",
+           l->nclients, l->bytes, l->rate, (unsigned long long)l->counted,
+           (unsigned long long)l->refused, took, (double)l->counted / took,
+           (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+               (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+    samples_json(&l->latency, "");
+    printf("}\n");
+}
+
+NORETURN static void
+usage(void)
+{
+    die("usage: mailload [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]\n"
+        "                [-u USERS] [-P PREFIX] [-w WARMUP_S]\n"
+        "                [-t SECONDS | -n MESSAGES] [-r RATE]");
+}
+
+static void
+options(struct load *l, int argc, char **argv)
+{
+    for (int c; (c = getopt(argc, argv, "h:p:c:b:u:P:w:t:n:r:")) != -1;) {
+        switch (c) {
+        case 'h':
+            l->host = optarg;
+            break;
+        case 'p':
+            l->port = optarg;
+            break;
+        case 'c':
+            l->nclients = number(optarg, 10000);
+            break;
+        case 'b':
+            l->bytes = number(optarg, 1U << 26);
+            break;
+        case 'u':
+            l->users = number(optarg, 10000);
+            break;
+        case 'P':
+            l->prefix = optarg;
+            break;
+        case 'w':
+            l->warmup_s = number(optarg, 3600);
+            break;
+        case 't':
+            l->seconds = number(optarg, 86400);
+            break;
+        case 'n':
+            l->messages = number(optarg, UINT32_MAX - 1);
+            break;
+        case 'r':
+            l->rate = number(optarg, 1000000);
+            break;
+        default:
+            usage();
+        }
+    }
+    if (optind != argc || l->port == NULL || l->nclients == 0 ||
+        l->users == 0 || l->bytes < HEADER_MAX)
+        usage();
+    if (l->messages > 0)
+        l->warmup_s = 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct load l = {.host = "127.0.0.1",
+                     .prefix = "u",
+                     .nclients = 1,
+                     .bytes = 4096,
+                     .users = 32,
+                     .warmup_s = 1,
+                     .seconds = 5};
+
+    options(&l, argc, argv);
+    l.run_id = now_ns();
+    for (int i = 0; i < BODIES; i++) {
+        l.bodies[i] = xmalloc(l.bytes + 1);
+        fill_text(l.bodies[i], l.bytes, (uint64_t)i + l.run_id);
+    }
+    connect_all(&l);
+    run(&l);
+    report(&l);
+    for (uint32_t i = 0; i < l.nclients; i++) {
+        close(l.clients[i].fd);
+        free(l.clients[i].out);
+    }
+    for (int i = 0; i < BODIES; i++)
+        free(l.bodies[i]);
+    free(l.clients);
+    free(l.idle);
+    free(l.latency.v);
+    return l.refused > 0 ? 1 : 0;
+}

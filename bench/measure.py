@@ -1,0 +1,247 @@
+"""The measurements of bench/run: measure.py BUILD_DIR [--quick] ..."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "tests", "lib"))
+from pair import Pair  # noqa: E402
+
+USERS = {"u%04d" % n: "secret" for n in range(32)}
+PARTS = ("raw", "lmtp", "lag", "idle", "seed")
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.quick = args.quick
+        self.results = {"machine": machine(), "quick": args.quick}
+        self.rows = []
+        self.pairs = []
+
+    def tool(self, name, *args, timeout=600):
+        done = subprocess.run(
+            [os.path.join(self.args.build, "bench", name),
+             *[str(a) for a in args]],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=timeout)
+        if done.returncode != 0:
+            raise SystemExit("%s %s: %s%s" % (
+                name, " ".join(str(a) for a in args), done.stdout,
+                done.stderr))
+        return json.loads(done.stdout)
+
+    def pair(self, rolling=True):
+        base = tempfile.mkdtemp(prefix="pollux-bench.", dir=self.args.dir)
+        p = Pair(os.path.join(self.args.build, "bin"), base, USERS)
+        p.set_up(rolling)
+        self.pairs.append(p)
+        return p
+
+    def drop(self, p):
+        p.kill()
+        shutil.rmtree(p.base, ignore_errors=True)
+        self.pairs.remove(p)
+
+    def row(self, what, measured, limit):
+        self.rows.append((what, measured, limit))
+        print("  %-44s %-46s %s" % (what, measured, limit), flush=True)
+
+    # ---- parts ----
+
+    def raw(self):
+        t = 1 if self.quick else 3
+        disk = {g: self.tool("rawdisk", "-g", g, "-t", t, self.args.dir)
+                for g in (1, 8, 32)}
+        big = self.tool("rawdisk", "-b", 1 << 20, "-t", t, self.args.dir)
+        net = self.tool("rawnet", "-t", t)
+        self.results["raw"] = {"disk": disk, "disk_1mib": big, "net": net}
+        for g, r in disk.items():
+            self.row("append + fdatasync, 4 KiB, groups of %d" % g,
+                     "%.0f records/s, p50 %.3f p99 %.3f ms a sync" % (
+                         r["records_per_s"], r["p50_ms"], r["p99_ms"]), "")
+        self.row("append + fdatasync, 1 MiB",
+                 "%.0f MiB/s" % big["mib_per_s"], "")
+        self.row("loopback TCP, one connection",
+                 "%.0f MiB/s, %.3f ms there and back" % (
+                     net["mib_per_s"], net["rtt_p50_ms"]), "")
+
+    def disk_limit(self, connections):
+        r = self.results["raw"]["disk"][connections]
+        return "%.0f /s (disk, groups of %d)" % (
+            r["records_per_s"], connections)
+
+    def lmtp_runs(self, p, connections):
+        seconds, runs = (2, 1) if self.quick else (5, 3)
+        got = []
+        for _ in range(runs):
+            got.append(self.tool(
+                "mailload", "-h", p.a.host, "-p", p.a.lmtp_port, "-c",
+                connections, "-u", len(USERS), "-w", 1, "-t", seconds))
+        rate = statistics.median_low([r["per_s"] for r in got])
+        return next(r for r in got if r["per_s"] == rate), got
+
+    def lmtp(self):
+        out = self.results["lmtp"] = []
+        for with_replica in (False, True):
+            p = self.pair(rolling=with_replica)
+            p.a.start()
+            if with_replica:
+                p.b.start()
+            p.a.must("promote")
+            for connections in (1, 8, 32):
+                r, all_runs = self.lmtp_runs(p, connections)
+                behind = None
+                if with_replica:
+                    began = time.monotonic()
+                    p.wait_equal(120)
+                    behind = time.monotonic() - began
+                out.append({"replica": with_replica,
+                            "connections": connections, "median": r,
+                            "runs": all_runs, "caught_up_s": behind})
+                self.row("LMTP 4 KiB, %2d connection%s, %s" % (
+                    connections, " " if connections == 1 else "s",
+                    "with replica" if with_replica else "alone"),
+                    "%.0f /s, p50 %.2f p99 %.2f ms%s" % (
+                        r["per_s"], r["p50_ms"], r["p99_ms"],
+                        "" if behind is None else
+                        ", equal %.2f s later" % behind),
+                    self.disk_limit(connections))
+            self.drop(p)
+
+    def lag(self):
+        p = self.pair()
+        p.start()
+        p.a.must("promote")
+        c = p.a.lmtp()
+        p.a.deliver(c, ["u0000"], b"Subject: first\r\n\r\nfirst\r\n")
+        c.quit()
+        p.wait_equal()
+        slots = os.path.join(p.a.dir, "conf", "synclog")
+        out = self.results["lag"] = {}
+        raw = self.results["raw"]
+        limit = "%.3f ms (a sync and a round trip)" % (
+            raw["disk"][1]["p50_ms"] + raw["net"]["rtt_p50_ms"])
+        for name, rate, n in (("idle", 5, 150), ("at 100 messages/s", 100,
+                                                  2000)):
+            if self.quick:
+                n //= 5
+            r = self.tool("lag", "-h", p.a.host, "-p", p.a.lmtp_port, "-H",
+                          p.b.host, "-i", p.b.imap_port, "-u", "u0000", "-r",
+                          rate, "-n", n, "-s", slots)
+            out[name] = r
+            self.row("lag %s: commit to applied" % name,
+                     "p50 %.2f p99 %.2f ms" % (
+                         r["channel_p50_ms"], r["channel_p99_ms"]), limit)
+            self.row("lag %s: 250 to EXISTS there" % name,
+                     "p50 %.2f p99 %.2f ms" % (
+                         r["visible_after_250_p50_ms"],
+                         r["visible_after_250_p99_ms"]), limit)
+        _, text, _ = p.a.ctl("status")
+        self.results["lag_status"] = text
+        self.drop(p)
+
+    def idle(self):
+        n = 200 if self.quick else 1000
+        p = self.pair(rolling=False)
+        p.a.start()
+        p.a.must("promote")
+        self.tool("mailload", "-h", p.a.host, "-p", p.a.lmtp_port, "-u",
+                  len(USERS), "-n", 50 * len(USERS), "-c", 8)
+        self.results["idle"] = []
+        for extra in ((), ("-i",)):
+            r = self.tool("idle", "-h", p.a.host, "-p", p.a.imap_port, "-s",
+                          p.a.proc.pid, "-n", n, "-u", len(USERS), *extra)
+            self.results["idle"].append(r)
+            self.row("memory of an idle connection, %s" % (
+                "in IDLE" if extra else "SELECTed"),
+                "%.1f KiB each of %d" % (r["kib_each"], n), "")
+        self.drop(p)
+
+    def seed(self):
+        n = 5000 if self.quick else 50000
+        p = self.pair(rolling=False)
+        p.a.start()
+        p.a.must("promote")
+        load = self.tool("mailload", "-h", p.a.host, "-p", p.a.lmtp_port,
+                         "-u", len(USERS), "-n", n, "-c", 32)
+        p.b.start()
+        began = time.monotonic()
+        done = subprocess.run(
+            p.a.program("sync_client", "-A"), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=1800)
+        took = time.monotonic() - began
+        if done.returncode != 0:
+            raise SystemExit("sync_client -A: exit %d: %s%s" % (
+                done.returncode, done.stdout, done.stderr))
+        p.wait_equal()
+        raw = self.results["raw"]
+        mib = n * 4096 / 2**20
+        limit = mib / min(raw["disk_1mib"]["mib_per_s"],
+                          raw["net"]["mib_per_s"])
+        self.results["seed"] = {"messages": n, "bytes": 4096, "seconds": took,
+                                "load": load, "output": done.stdout}
+        self.row("first sync of %d messages of 4 KiB" % n,
+                 "%.2f s, %.0f /s, digests equal" % (took, n / took),
+                 "%.2f s (%.0f MiB by disk and loopback)" % (limit, mib))
+        self.drop(p)
+
+
+def machine():
+    model = ""
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {"cpus": os.cpu_count(), "cpu": model,
+            "kernel": platform.release(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") *
+                                os.sysconf("SC_PHYS_PAGES") / 2**30, 1)}
+
+
+def main():
+    a = argparse.ArgumentParser(prog="bench/run")
+    a.add_argument("build", help=argparse.SUPPRESS)
+    a.add_argument("--quick", action="store_true", help="shorter, one run each")
+    a.add_argument("--only", default=",".join(PARTS),
+                   help="parts, of " + ", ".join(PARTS))
+    a.add_argument("--dir", default="/var/tmp",
+                   help="where the stores lie (/var/tmp)")
+    a.add_argument("--json", default=None,
+                   help="where the figures go (build/bench.json)")
+    args = a.parse_args()
+    parts = args.only.split(",")
+    if not set(parts) <= set(PARTS):
+        a.error("parts are " + ", ".join(PARTS))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    b = Bench(args)
+    print("%(cpus)d x %(cpu)s, %(memory_gib)s GiB, Linux %(kernel)s" %
+          b.results["machine"])
+    print("client and both servers share these cores\n")
+    print("  %-44s %-46s %s" % ("what", "measured", "raw limit"))
+    try:
+        for part in PARTS:
+            if part == "raw" or part in parts:
+                getattr(b, part)()
+    finally:
+        for p in list(b.pairs):
+            b.drop(p)
+    out = args.json or os.path.join(os.path.dirname(args.build), "bench.json")
+    with open(out, "w") as f:
+        json.dump(b.results, f, indent=1, sort_keys=True)
+        f.write("\n")
+    print("\nall figures: %s" % os.path.relpath(out))
+
+
+if __name__ == "__main__":
+    main()
