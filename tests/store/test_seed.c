@@ -184,6 +184,7 @@ struct way {
     enum wrong wrong;
     unsigned at;
     unsigned parts_sent;
+    unsigned bodies_seen;
     unsigned bodies_had; /* were there by GUID */
     unsigned rows_sent;
     bool stopped;
@@ -226,7 +227,7 @@ send_body(void *ctx, const struct guid *guid, uint64_t size)
         w->bodies_had++;
         return true;
     }
-    if (w->wrong == LOSE_BODY && w->parts_sent++ == w->at)
+    if (w->wrong == LOSE_BODY && w->bodies_seen++ == w->at)
         return true;
     for (uint32_t i = 0; i < parts; i++)
         if (!send_part(w, guid, i, &parts))
