@@ -1030,7 +1030,7 @@ static const struct config_option options[] = {
     ROW("sync_segment_bytes", BYTES, WORKS, "64M",
         "size of a segment of the log", .unit = 'B', .ours = true, .min = 65536,
         .max = INT64_MAX),
-    ROW("sync_shutdown_file", STRING, WORKS, NULL,
+    ROW("sync_shutdown_file", STRING, WORKS, "{configdirectory}/sync/shutdown",
         "while it exists nothing is written here", .per_channel = true),
     ROW("sync_timeout", DURATION, WORKS, "30m", "wait for the peer's answer",
         .unit = 's', .per_channel = true, .min = 3, .max = INT64_MAX),

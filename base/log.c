@@ -430,3 +430,50 @@ log_close(void)
     xfree(&sink.path);
     xfree(&sink.ident);
 }
+
+/* "2026-03-01T12:00:00.123Z pollux": how each of our lines begins. */
+static bool
+is_our_line(struct span line)
+{
+    static const char form[] = "0000-00-00T00:00:00.000Z pollux";
+
+    if (line.n < sizeof(form) - 1 || line.n > LINE_BYTES - 1)
+        return false;
+    for (size_t i = 0; form[i] != '\0'; i++) {
+        bool digit = line.p[i] >= '0' && line.p[i] <= '9';
+        if (form[i] == '0' ? !digit : line.p[i] != (uint8_t)form[i])
+            return false;
+    }
+    for (size_t i = 0, len = 0; i < line.n; i += len) {
+        len = plain_bytes(line.p + i, line.n - i);
+        if (len == 0)
+            return false;
+    }
+    return true;
+}
+
+bool
+log_relay(struct span line)
+{
+    size_t level = 0;
+    struct line l;
+    ptrdiff_t at = is_our_line(line) ? span_find(line, SPAN_LIT("] ")) : -1;
+
+    if (at < 0)
+        return false;
+    struct span rest = span_skip(line, (size_t)at + 2);
+    for (; level < ARRAY_LEN(levels); level++)
+        if (span_starts(rest, span_str(levels[level].name)))
+            break;
+    if (level == ARRAY_LEN(levels))
+        return false;
+    if ((int)level < atomic_load_explicit(&sink.least, memory_order_relaxed))
+        return true;
+    if (sink.target == LOG_TO_SYSLOG)
+        line = span_skip(rest, strlen(levels[level].name) + 1);
+    memcpy(l.text, line.p, line.n);
+    l.n = line.n;
+    l.text[l.n++] = '\n';
+    send_line(&l, (enum log_level)level);
+    return true;
+}

@@ -56,6 +56,14 @@ void
 log_line(const struct log_ctx *ctx, enum log_level level, const char *event,
          const char *fmt, ...) PRINTF_LIKE(4, 5);
 
+/*
+ * Pass on LINE (no line end), which another program of ours wrote to its
+ * stderr: it leaves as it is, with its own time and name.  False, and nothing
+ * is written, if it is not such a line.
+ */
+bool
+log_relay(struct span line);
+
 #define log_debug(ctx, ...) log_line(ctx, LOG_LV_DEBUG, __VA_ARGS__)
 #define log_info(ctx, ...) log_line(ctx, LOG_LV_INFO, __VA_ARGS__)
 #define log_notice(ctx, ...) log_line(ctx, LOG_LV_NOTICE, __VA_ARGS__)

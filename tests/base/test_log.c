@@ -320,6 +320,38 @@ test_syslog_takes_lines(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_log, close_log)
 
+/* Lines of other programs of ours, and what only looks like them. */
+static void
+test_relay_passes_our_lines_only(void **state)
+{
+    static const char good[] =
+        "2026-03-01T12:00:00.123Z pollux/x[1] warn a.b c=\"d e\"";
+    static const char quiet[] =
+        "2026-03-01T12:00:00.123Z pollux/x[1] debug a.b unseen=1";
+    static const char *const bad[] = {
+        "",
+        "2026-03-01T12:00:00.123Z",
+        "2026-03-01T12:00:00.123Z cyrus/x[1] warn a.b",
+        "2026-03-01 12:00:00.123Z pollux/x[1] warn a.b",
+        "2026-03-01T12:00:00.123Z pollux/x warn a.b",
+        "2026-03-01T12:00:00.123Z pollux/x[1] loud a.b",
+        "2026-03-01T12:00:00.123Z pollux/x[1] warn a.b\x1b[2J",
+        "2026-03-01T12:00:00.123Z pollux/x[1] warn a.b\nforged",
+    };
+
+    (void)state;
+    assert_true(log_relay(span_str(good)));
+    assert_true(log_relay(span_str(quiet)));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(log_relay(span_str(bad[i])));
+    for (size_t cut = 0; cut < 40; cut++)
+        assert_false(log_relay(span_of(good, cut)));
+    AUTO(buf_free) struct buf b = BUF_INIT;
+    read_log(path, &b);
+    AUTO(xfree) char *whole = xasprintf("%s\n", good);
+    assert_string_equal(buf_cstr(&b), whole);
+}
+
 int
 main(void)
 {
@@ -334,6 +366,7 @@ main(void)
         TEST(test_open_of_an_impossible_file_names_it),
         TEST(test_lines_of_threads_do_not_mix),
         TEST(test_syslog_takes_lines),
+        TEST(test_relay_passes_our_lines_only),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
