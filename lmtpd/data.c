@@ -1,0 +1,196 @@
+/*
+ * lmtpd/data.c - two machines, one behind the other: the first finds lines and
+ * the end, the second takes Return-Path fields out of the header.
+ *
+ *          '.'          CR            LF
+ *   START ----> DOT ---------> DOT_CR ----> the end
+ *     ^  \      | else: the dot was stuffing
+ *  LF |   \ else v
+ *     CR <---- MID   (a bare LF leads to MID: it begins no line)
+ *         CR
+ *
+ * Runs without CR, LF and NUL go to the sinks in one piece.
+ */
+#include "lmtpd/data.h"
+
+enum { START, DOT, DOT_CR, MID, CR };
+
+#define RETURN_PATH SPAN_LIT("return-path:")
+
+struct sinks {
+    struct lmtp_data *d;
+    lmtp_data_sink *raw;
+    lmtp_data_sink *kept;
+    void *ctx;
+};
+
+static void
+give_kept(const struct sinks *to, struct span bytes)
+{
+    if (to->kept != NULL && bytes.n > 0)
+        to->kept(to->ctx, bytes);
+}
+
+/* The bytes held back were no Return-Path. */
+static void
+let_head_go(const struct sinks *to)
+{
+    struct lmtp_data *d = to->d;
+
+    give_kept(to, span_of(d->head, d->nhead));
+    d->nhead = UINT8_MAX;
+}
+
+/* A header line's bytes without its end. */
+static void
+header_bytes(const struct sinks *to, struct span bytes)
+{
+    struct lmtp_data *d = to->d;
+    const struct span name = RETURN_PATH;
+
+    /* A fold continues what is dropped; the first byte of a line decides. */
+    if (d->nhead == 0 && bytes.n > 0 && d->is_dropping &&
+        (bytes.p[0] == ' ' || bytes.p[0] == '\t'))
+        d->nhead = UINT8_MAX;
+    else if (d->nhead == 0 && bytes.n > 0)
+        d->is_dropping = false;
+    while (d->nhead < name.n && bytes.n > 0) {
+        d->head[d->nhead++] = bytes.p[0];
+        bytes = span_skip(bytes, 1);
+        if (ascii_lower(d->head[d->nhead - 1]) != name.p[d->nhead - 1]) {
+            let_head_go(to);
+        } else if (d->nhead == name.n) {
+            d->is_dropping = true;
+            d->nhead = UINT8_MAX;
+        }
+    }
+    if (!d->is_dropping)
+        give_kept(to, bytes);
+}
+
+static void
+header_line_end(const struct sinks *to)
+{
+    struct lmtp_data *d = to->d;
+
+    if (d->nhead == 0) { /* an empty line: the header is over */
+        d->in_body = true;
+        d->is_dropping = false;
+    }
+    if (d->nhead != UINT8_MAX)
+        let_head_go(to);
+    if (!d->is_dropping)
+        give_kept(to, SPAN_LIT("\r\n"));
+    d->nhead = 0;
+}
+
+static void
+give(const struct sinks *to, struct span bytes)
+{
+    if (bytes.n == 0)
+        return;
+    if (to->raw != NULL)
+        to->raw(to->ctx, bytes);
+    if (to->d->in_body)
+        give_kept(to, bytes);
+    else
+        header_bytes(to, bytes);
+}
+
+static void
+give_line_end(const struct sinks *to)
+{
+    if (to->raw != NULL)
+        to->raw(to->ctx, SPAN_LIT("\r\n"));
+    if (to->d->in_body)
+        give_kept(to, SPAN_LIT("\r\n"));
+    else
+        header_line_end(to);
+}
+
+static bool
+is_plain(uint8_t c)
+{
+    return c != '\r' && c != '\n' && c != 0;
+}
+
+/* A byte where nothing is special but line ends. */
+static void
+take_mid(const struct sinks *to, const uint8_t *c)
+{
+    struct lmtp_data *d = to->d;
+
+    d->state = MID;
+    if (*c == '\r') {
+        d->state = CR;
+    } else if (*c == '\n') {
+        give_line_end(to);
+    } else {
+        d->has_nul = d->has_nul || *c == 0;
+        give(to, span_of(c, 1));
+    }
+}
+
+/* True: that was the end. */
+static bool
+take_byte(const struct sinks *to, const uint8_t *c)
+{
+    struct lmtp_data *d = to->d;
+
+    switch (d->state) {
+    case START:
+        if (*c == '.') {
+            d->state = DOT;
+            return false;
+        }
+        break;
+    case DOT:
+        if (*c == '\r') {
+            d->state = DOT_CR;
+            return false;
+        }
+        break;
+    case DOT_CR:
+        if (*c == '\n') {
+            d->state = START;
+            return true;
+        }
+        break;
+    case CR:
+        if (*c == '\n') {
+            give_line_end(to);
+            d->state = START;
+            return false;
+        }
+        break;
+    default:
+        break;
+    }
+    take_mid(to, c);
+    return false;
+}
+
+size_t
+lmtp_data_take(struct lmtp_data *d, struct span in, lmtp_data_sink *raw,
+               lmtp_data_sink *kept, void *ctx, bool *ret_end)
+{
+    const struct sinks to = {d, raw, kept, ctx};
+    size_t i = 0;
+
+    *ret_end = false;
+    while (i < in.n) {
+        size_t run = 0;
+        while (d->state == MID && i + run < in.n && is_plain(in.p[i + run]))
+            run++;
+        if (run > 0) {
+            give(&to, span_sub(in, i, run));
+            i += run;
+            continue;
+        }
+        if (take_byte(&to, in.p + i++)) {
+            *ret_end = true;
+            break;
+        }
+    }
+    return i;
+}
