@@ -733,10 +733,11 @@ read_turn(struct conn *c)
         read_lingering(c);
         return;
     }
-    if (c->tls == TLS_HANDSHAKE)
+    if (c->tls == TLS_HANDSHAKE) {
+        /* Once it is done on_tls comes first, then what is read under TLS. */
         handshake(c);
-    if (c->tls == TLS_HANDSHAKE)
         return;
+    }
     if (!wants_wire(c) && !(is_open(c) && has_compressed(c) && has_room(c)))
         return;
     if (c->z != NULL)
