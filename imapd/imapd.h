@@ -24,8 +24,7 @@ struct imapd_options {
     const char *const *proxyservers; /* may act for anybody */
     struct tls_context *tls;         /* NULL: no STARTTLS */
     bool starttls;                   /* offered on this listener */
-    bool implicit_tls; /* the listener has TLS from the first byte */
-    bool allow_plain;  /* passwords without TLS */
+    bool allow_plain;                /* passwords without TLS */
     bool user_tolower;
     bool subscribe_all; /* also to what does not exist */
     bool delete_delayed;

@@ -234,16 +234,6 @@ on_tls(struct conn *conn, void *ctx)
     imap_session_tls(c->session, &peer);
 }
 
-/* The handshake of a listener with TLS from the first byte is done. */
-static void
-on_connect(struct conn *conn, void *ctx)
-{
-    struct client *c = ctx;
-
-    on_tls(conn, ctx);
-    imap_session_start(c->session);
-}
-
 static const struct conn_handler handler = {
     .on_input = on_input,
     .on_drain = on_drain,
@@ -251,7 +241,6 @@ static const struct conn_handler handler = {
     .on_shutdown = on_shutdown,
     .on_close = on_close,
     .on_tls = on_tls,
-    .on_connect = on_connect,
 };
 
 /* ---- the service ------------------------------------------------------- */
@@ -306,9 +295,7 @@ imapd_accept(struct conn *conn, void *ctx)
     svc->clients = c;
     svc->sessions++;
     pthread_mutex_unlock(&svc->lock);
-    /* What the greeting offers depends on TLS, so that comes first. */
-    if (!svc->opt->implicit_tls)
-        imap_session_start(c->session);
+    imap_session_start(c->session);
 }
 
 struct goodbye {
