@@ -28,6 +28,12 @@ struct slot {
     uint32_t op;
 };
 
+/* An op to be sorted: its key's first bytes decide nearly always. */
+struct place {
+    uint64_t start; /* family and seven bytes of the key */
+    uint32_t op;
+};
+
 struct kv_batch {
     struct buf bytes;
     struct kv_op *ops;
@@ -37,6 +43,9 @@ struct kv_batch {
     size_t nslots;
     uint32_t round; /* never 0 */
     size_t live;    /* key and value bytes of what counts */
+    struct place *places;
+    uint32_t *sorted;
+    size_t sorted_cap;
 };
 
 static uint64_t
@@ -125,6 +134,8 @@ kv_batch_free(struct kv_batch **b)
     buf_free(&(*b)->bytes);
     free((*b)->ops);
     free((*b)->slots);
+    free((*b)->places);
+    free((*b)->sorted);
     free(*b);
     *b = NULL;
 }
@@ -217,4 +228,37 @@ struct span
 kv_op_value(const struct kv_batch *b, const struct kv_op *op)
 {
     return span_of(b->bytes.p + op->value, op->value_bytes);
+}
+
+static int
+compare_places(const void *pa, const void *pb, void *ctx)
+{
+    const struct place *x = pa;
+    const struct place *y = pb;
+    const struct kv_batch *b = ctx;
+
+    if (x->start != y->start)
+        return x->start < y->start ? -1 : 1;
+    return span_cmp(kv_op_key(b, &b->ops[x->op]), kv_op_key(b, &b->ops[y->op]));
+}
+
+const uint32_t *
+kv_batch_sorted(struct kv_batch *b)
+{
+    if (b->nops > b->sorted_cap) {
+        b->sorted_cap = b->cap;
+        b->places = xrealloc(b->places, b->cap * sizeof(*b->places));
+        b->sorted = xrealloc(b->sorted, b->cap * sizeof(*b->sorted));
+    }
+    for (size_t i = 0; i < b->nops; i++) {
+        struct span key = kv_op_key(b, &b->ops[i]);
+        uint64_t start = b->ops[i].family;
+        for (size_t at = 0; at < 7; at++)
+            start = start << 8 | (at < key.n ? key.p[at] : 0U);
+        b->places[i] = (struct place){start, (uint32_t)i};
+    }
+    qsort_r(b->places, b->nops, sizeof(*b->places), compare_places, b);
+    for (size_t i = 0; i < b->nops; i++)
+        b->sorted[i] = b->places[i].op;
+    return b->sorted;
 }

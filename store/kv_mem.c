@@ -365,7 +365,7 @@ mem_close(struct kv *kv)
 }
 
 static enum errcode
-mem_write(struct kv *kv, const struct kv_batch *b, struct error *err)
+mem_write(struct kv *kv, struct kv_batch *b, struct error *err)
 {
     struct kv_mem *m = (struct kv_mem *)kv;
     size_t n;

@@ -11,8 +11,7 @@
 
 struct kv_ops {
     void (*close)(struct kv *);
-    enum errcode (*write)(struct kv *, const struct kv_batch *,
-                          struct error *err);
+    enum errcode (*write)(struct kv *, struct kv_batch *, struct error *err);
     enum errcode (*get)(struct kv *, const struct kv_snap *, enum kv_family,
                         struct span key, struct buf *ret, struct error *err);
     struct kv_snap *(*snapshot)(struct kv *);
@@ -58,6 +57,11 @@ struct span
 kv_op_key(const struct kv_batch *b, const struct kv_op *op);
 struct span
 kv_op_value(const struct kv_batch *b, const struct kv_op *op);
+
+/* The indexes of the ops, sorted by family and key; valid until the batch
+ * changes. */
+const uint32_t *
+kv_batch_sorted(struct kv_batch *b);
 
 /* The first key behind all that begin with PREFIX, appended to RET; false if
  * there is none. */

@@ -9,7 +9,9 @@
  * closing does not flush: what was not flushed is replayed from the log, and
  * closing a database whose disk is full must not hang.
  *
- * One thread writes, so the memtable takes inserts without locks.  A message
+ * One thread writes, so the memtable takes inserts without locks; in the order
+ * of the keys, which costs a third less than as they come (the way down the
+ * skip list is in the processor's cache then).  A message
  * costs about eight keys and several look-ups of keys that are not there (is
  * this GUID known?), so memtables and files have filters over whole keys.
  *
@@ -109,25 +111,27 @@ rocks_close(struct kv *kv)
 }
 
 static enum errcode
-rocks_write(struct kv *kv, const struct kv_batch *b, struct error *err)
+rocks_write(struct kv *kv, struct kv_batch *b, struct error *err)
 {
     struct rocks *r = (struct rocks *)kv;
     rocksdb_writebatch_t *wb = atomic_exchange(&r->spare, NULL);
     size_t n;
     const struct kv_op *ops = kv_batch_ops(b, &n);
+    const uint32_t *sorted = kv_batch_sorted(b);
     char *text = NULL;
 
     if (wb == NULL)
         wb = rocksdb_writebatch_create();
     for (size_t i = 0; i < n; i++) {
-        struct span key = kv_op_key(b, &ops[i]);
-        struct span value = kv_op_value(b, &ops[i]);
-        if (ops[i].is_put)
-            rocksdb_writebatch_put_cf(wb, r->family[ops[i].family],
+        const struct kv_op *op = &ops[sorted[i]];
+        struct span key = kv_op_key(b, op);
+        struct span value = kv_op_value(b, op);
+        if (op->is_put)
+            rocksdb_writebatch_put_cf(wb, r->family[op->family],
                                       (const char *)key.p, key.n,
                                       (const char *)value.p, value.n);
         else
-            rocksdb_writebatch_delete_cf(wb, r->family[ops[i].family],
+            rocksdb_writebatch_delete_cf(wb, r->family[op->family],
                                          (const char *)key.p, key.n);
     }
     rocksdb_write(r->db, r->write, wb, &text);
