@@ -198,7 +198,8 @@ login_checked(struct imap_session *s)
     struct auth_job *job = s->job;
 
     /* The password stays in memory no longer than needed. */
-    memset(s->reader.text.p, 0, s->reader.text.n);
+    if (job->password.n > 0)
+        memset((uint8_t *)(uintptr_t)job->password.p, 0, job->password.n);
     if (job->code != ERR_OK)
         return auth_failed(s, &job->err, "LOGIN-COMMAND");
     if (s->opt->check_password != NULL) {
@@ -219,8 +220,7 @@ cmd_login(struct imap_session *s)
         return reply(s, "NO [PRIVACYREQUIRED] Login only under TLS");
     if (s->opt->check_password == NULL && session_sasl(s) == NULL)
         return reply(s, "NO [UNAVAILABLE] Authentication is not possible now");
-    /* Copies: the text they stand in is wiped. */
-    job->user = arena_copy(&s->arena, s->cmd->name);
+    job->user = s->cmd->name;
     job->password = s->cmd->arg;
     s->job = job;
     return run_work(s, login_work, login_checked);

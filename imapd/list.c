@@ -185,6 +185,18 @@ matches(const struct list_job *job, const char *name)
     return false;
 }
 
+/* RFC 3501, 6.3.8: levels are listed where a pattern ends in "%". */
+static bool
+matches_level(const struct list_job *job, const char *level)
+{
+    for (size_t i = 0; i < job->npatterns; i++) {
+        struct span p = job->patterns[i];
+        if (p.p[p.n - 1] == '%' && name_match(level, p, job->sep))
+            return true;
+    }
+    return false;
+}
+
 static void
 add_attribute(struct buf *out, const char **before, const char *name)
 {
@@ -276,7 +288,7 @@ write_levels(struct imap_session *s, const struct list_job *job,
             arena_str(&s->arena, span_of(e->name, (size_t)(p - e->name)));
         const struct list_entry *there = find_entry(job, level);
         if (*level == '\0' || (there != NULL && is_selected(s, job, there)) ||
-            !matches(job, level) || !is_first_below(s, job, level))
+            !matches_level(job, level) || !is_first_below(s, job, level))
             continue;
         const struct list_entry entry = {
             .name = level, .special_use = "", .has_children = true};

@@ -461,7 +461,8 @@ lex_tag(struct lex *l, struct imap_command *ret)
     struct span tag = lex_astring_chars(l);
     if (lex_bad(l) || tag.n > IMAP_TAG_MAX ||
         span_find_byte(tag, '+', 0) >= 0) {
-        lex_fail(l, "Invalid tag");
+        l->why = "Invalid tag";
+        l->left = SPAN_EMPTY;
         return false;
     }
     ret->tag = tag;

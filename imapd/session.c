@@ -594,8 +594,10 @@ write_bad(struct imap_session *s, struct span tag, const char *why)
 }
 
 static const char *
-wrong_state(const struct imap_session *s)
+wrong_state(const struct imap_session *s, unsigned states)
 {
+    if (states == STATE_NOT_AUTH)
+        return "Not possible in this state";
     switch (s->state) {
     case STATE_NOT_AUTH:
         return "Please login first";
@@ -620,7 +622,7 @@ dispatch(struct imap_session *s)
     if (parsed == IMAP_PARSE_UNKNOWN)
         why = "Unrecognized command";
     else if (parsed == IMAP_PARSED && (table[cmd->cmd].states & s->state) == 0)
-        why = wrong_state(s);
+        why = wrong_state(s, table[cmd->cmd].states);
     if (why != NULL) {
         write_bad(s, cmd->tag, why);
         command_clear(s);
@@ -705,12 +707,11 @@ input_line(struct imap_session *s, struct span in)
     return used;
 }
 
-static size_t
-input_command(struct imap_session *s, struct span in)
+/* One event; true if it used nothing and another one may follow. */
+static bool
+input_event(struct imap_session *s, struct span in, size_t *ret_used)
 {
-    size_t used = 0;
-
-    switch (imap_reader_take(&s->reader, in, &used)) {
+    switch (imap_reader_take(&s->reader, in, ret_used)) {
     case IMAP_READ_MORE:
         break;
     case IMAP_READ_COMMAND:
@@ -724,17 +725,17 @@ input_command(struct imap_session *s, struct span in)
         break;
     case IMAP_READ_STREAMED:
         s->mode = INPUT_COMMAND;
-        break;
+        return *ret_used == 0;
     case IMAP_READ_TOO_LONG:
         append_drop(s);
         write_bad(s, tag_of(s), "Command too long");
         arena_reset(&s->arena);
-        break;
+        return *ret_used == 0 && !s->closing;
     case IMAP_READ_SKIPPED:
         command_clear(s);
         break;
     }
-    return used;
+    return false;
 }
 
 size_t
@@ -749,7 +750,8 @@ imap_session_input(struct imap_session *s, struct span in)
     if (s->mode == INPUT_SASL || s->mode == INPUT_IDLE)
         used = input_line(s, in);
     else
-        used = input_command(s, in);
+        while (input_event(s, in, &used))
+            ;
     update_input(s);
     return used;
 }
