@@ -262,14 +262,14 @@ after_step(struct csync_session *s)
     }
     conn_write(s->conn, buf_span(&g->out));
     if (!waits_for_answer(g) && !conn_output_is_full(s->conn))
-        session_run(s, work_step, after_step);
+        session_offload(s, work_step, after_step);
 }
 
 void
 give_drained(struct csync_session *s)
 {
     if (s->jobs == 0 && !waits_for_answer(s->giver))
-        session_run(s, work_step, after_step);
+        session_offload(s, work_step, after_step);
 }
 
 void
@@ -284,7 +284,7 @@ give_begin(struct csync_session *s)
     s->giver = g;
     s->phase = PHASE_GIVE_SEED;
     conn_write_str(s->conn, "OK here it comes\r\n");
-    session_run(s, work_step, after_step);
+    session_offload(s, work_step, after_step);
 }
 
 static enum errcode
@@ -308,7 +308,7 @@ take_answer(struct csync_session *s, const struct logmsg *m, struct error *err)
         return error_set(err, ERR_PROTO, "message %u was not expected",
                          m->type);
     }
-    session_run(s, work_step, after_step);
+    session_offload(s, work_step, after_step);
     return ERR_OK;
 }
 

@@ -83,8 +83,8 @@ work_done(void *ctx)
 }
 
 void
-session_run(struct csync_session *s, void (*work)(struct csync_session *s),
-            void (*after)(struct csync_session *s))
+session_offload(struct csync_session *s, void (*work)(struct csync_session *s),
+                void (*after)(struct csync_session *s))
 {
     s->work = work;
     s->after = after;
@@ -617,7 +617,7 @@ cmd_log(struct csync_session *s)
         if (log_verbs[i].work == NULL)
             log_verbs[i].after(s);
         else
-            session_run(s, log_verbs[i].work, log_verbs[i].after);
+            session_offload(s, log_verbs[i].work, log_verbs[i].after);
         return;
     }
     conn_write_str(s->conn, "NO IMAP_PROTOCOL_ERROR Protocol error\r\n");
@@ -626,7 +626,7 @@ cmd_log(struct csync_session *s)
 static void
 cmd_node(struct csync_session *s)
 {
-    session_run(s, work_node, answer_plain);
+    session_offload(s, work_node, answer_plain);
 }
 
 /* The Cyrus verbs by state are answered in the words that Cyrus uses for a

@@ -69,8 +69,8 @@ session_instance(const struct csync_session *s);
 /* Run WORK on a worker with input paused, then AFTER here, unless the
  * connection went meanwhile. */
 void
-session_run(struct csync_session *s, void (*work)(struct csync_session *s),
-            void (*after)(struct csync_session *s));
+session_offload(struct csync_session *s, void (*work)(struct csync_session *s),
+                void (*after)(struct csync_session *s));
 void
 session_job_begin(struct csync_session *s);
 /* A job came back; frees S if it was the last of a closed one: then true. */

@@ -251,7 +251,7 @@ take_finish(struct csync_session *s, struct span payload, struct error *err)
     store_pos_decode(&r, &s->seed_pos);
     if (!rd_done(&r))
         return error_set(err, ERR_PROTO, "seed position is malformed");
-    session_run(s, work_finish, after_finish);
+    session_offload(s, work_finish, after_finish);
     return ERR_OK;
 }
 
@@ -276,10 +276,10 @@ take_seed_message(struct csync_session *s, const struct logmsg *m,
     case LOGMSG_SEED_PART:
         return take_part(s, m->payload, err);
     case LOGMSG_SEED_SYNC:
-        session_run(s, work_sync, after_sync);
+        session_offload(s, work_sync, after_sync);
         return ERR_OK;
     case LOGMSG_SEED_BEGIN:
-        session_run(s, work_begin_rows, seed_worked);
+        session_offload(s, work_begin_rows, seed_worked);
         return ERR_OK;
     case LOGMSG_SEED_ROWS:
         return take_rows(s, m->payload, err);
