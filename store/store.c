@@ -689,3 +689,52 @@ store_adopt(struct store *store, const struct store_pos *pos, struct error *err)
         store_die(store, err);
     return rc;
 }
+
+/* ---------------------------------------------------------------- cluster */
+
+static enum errcode
+join_cluster(struct store *store, const struct instid *cluster,
+             struct error *err)
+{
+    struct synclog_recovery found;
+    struct bodies *bodies = NULL;
+
+    if (store->pos.applied.lsn != LSN_NONE)
+        return error_set(err, ERR_CONFLICT, "there is history here already");
+    enum errcode rc = bodies_open(store->env, store->kv, store->cfg.pack_dir,
+                                  cluster, &bodies, err);
+    if (rc != ERR_OK)
+        return rc;
+    bodies_close(&store->bodies);
+    store->bodies = bodies;
+    store->cfg.cluster = *cluster;
+    /* A crash on the way leaves a log without history, which opening takes for
+     * one of any cluster. */
+    rc = write_local(store, err);
+    if (rc == ERR_OK)
+        rc = kv_flush(store->kv, err);
+    if (rc != ERR_OK)
+        return rc;
+    synclog_close(&store->log);
+    rc = open_log(store, &store->pos, &found, err);
+    if (rc == ERR_OK)
+        set_mark(store);
+    return rc;
+}
+
+enum errcode
+store_join_cluster(struct store *store, const struct instid *cluster,
+                   struct error *err)
+{
+    if (instid_eq(&store->cfg.cluster, cluster))
+        return ERR_OK;
+    pthread_mutex_lock(&store->checkpoint_lock);
+    control_begin(store);
+    enum errcode rc = join_cluster(store, cluster, err);
+    const bool lost = store->log == NULL;
+    control_end(store);
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    if (lost)
+        store_die(store, err);
+    return rc;
+}

@@ -249,6 +249,13 @@ check_cluster(const struct synclog_config *cfg, const struct seglist *list,
                      cfg->dir, theirs, ours);
 }
 
+static bool
+holds_nothing(const struct recovered *rec)
+{
+    return rec->list.n == 1 && rec->end.end_offset == SEGMENT_HEADER_BYTES &&
+           rec->end.torn_end == SEGMENT_HEADER_BYTES;
+}
+
 /*
  * Does the log hold nothing, and begin before cfg->start?  Then the instance
  * was seeded since, and its log has to begin at the seed.
@@ -256,9 +263,16 @@ check_cluster(const struct synclog_config *cfg, const struct seglist *list,
 static bool
 is_before_start(const struct synclog_config *cfg, const struct recovered *rec)
 {
-    return rec->list.n == 1 && rec->end.end_offset == SEGMENT_HEADER_BYTES &&
-           rec->end.torn_end == SEGMENT_HEADER_BYTES &&
-           rec->end.end.last.lsn < cfg->start.lsn;
+    return holds_nothing(rec) && rec->end.end.last.lsn < cfg->start.lsn;
+}
+
+/* A log without any history is of no cluster, whatever its header says: its
+ * instance has joined one since, or was stopped while it did. */
+static bool
+is_of_no_cluster(const struct synclog_config *cfg, const struct recovered *rec)
+{
+    return holds_nothing(rec) && rec->list.v[0].head.first_lsn == 1 &&
+           !instid_eq(&rec->list.v[0].head.cluster, &cfg->cluster);
 }
 
 /* Crash in between: an empty directory, in which the log begins at start. */
@@ -286,10 +300,10 @@ recover(struct env *env, const struct synclog_config *cfg,
         struct error *err)
 {
     enum errcode rc = seglist_load(env, cfg->dir, &rec->list, err);
-    if (rc == ERR_OK)
-        rc = check_cluster(cfg, &rec->list, err);
     if (rc == ERR_OK && rec->list.n > 0)
         rc = scan_last(env, cfg, rec, err);
+    if (rc == ERR_OK && !is_of_no_cluster(cfg, rec))
+        rc = check_cluster(cfg, &rec->list, err);
     /* All is judged; only now something is changed. */
     if (rc == ERR_OK)
         rc = remove_temporaries(env, cfg->dir, err);
@@ -297,7 +311,7 @@ recover(struct env *env, const struct synclog_config *cfg,
         return rc;
     if (rec->list.n == 0)
         return begin_history(env, cfg, 1, rec, err);
-    if (is_before_start(cfg, rec))
+    if (is_before_start(cfg, rec) || is_of_no_cluster(cfg, rec))
         return begin_again(env, cfg, rec, err);
     return repair(env, cfg, rec, found, err);
 }

@@ -133,6 +133,31 @@ test_log_of_another_cluster_is_refused(void **state)
     struct synclog_recovery found;
     struct synclog *log = open_log(&found);
     struct error err = {0};
+    logtest_append(log, 1, 1, 100);
+    logtest_sync(log);
+    synclog_close(&log);
+    cfg.cluster.b[0] ^= 1;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_HISTORY);
+}
+
+/* Before its first record an instance may join a cluster. */
+static void
+test_log_without_history_is_of_any_cluster(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct error err = {0};
+    synclog_close(&log);
+    cfg.cluster.b[0] ^= 1;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_OK);
+    assert_memory_equal(synclog_mark(log)->cluster, cfg.cluster.b,
+                        INSTANCE_ID_BYTES);
+    logtest_append(log, 1, 1, 100);
+    logtest_sync(log);
     synclog_close(&log);
     cfg.cluster.b[0] ^= 1;
     assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
@@ -596,6 +621,7 @@ main(void)
         ON_DISK(test_log_begins_behind_its_start),
         ON_DISK(test_second_writer_is_refused),
         ON_DISK(test_log_of_another_cluster_is_refused),
+        ON_DISK(test_log_without_history_is_of_any_cluster),
         ON_DISK(test_group_over_its_room_is_refused_and_harmless),
         ON_DISK(test_bodies_lie_where_begin_said),
         ON_DISK(test_trim_lets_go_of_what_is_below_and_no_more),
