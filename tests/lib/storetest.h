@@ -21,6 +21,7 @@ struct teststore {
     struct store_config cfg;
     struct store_opened opened;
     struct error fatal; /* what on_fatal said */
+    lsn_t acked;        /* the last one that ts_commit() was told of */
 };
 
 /* A new machine; opened as a replica without history. */
