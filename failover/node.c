@@ -170,8 +170,7 @@ node_depose(struct node *node, epoch_t epoch, lsn_t fork, uint64_t chain,
             const char *who, struct error *err)
 {
     struct nodefile next = node->file;
-    struct logpos at = {0, 0};
-    uint64_t own_chain = 0;
+    struct store_log_view log;
 
     if (epoch < next.epoch ||
         (epoch == next.epoch && !(next.role == ROLE_FENCED && fork > 0)))
@@ -193,8 +192,8 @@ node_depose(struct node *node, epoch_t epoch, lsn_t fork, uint64_t chain,
     if (rc != ERR_OK || fork == 0)
         return rc;
     (void)store_check_fence(node->store);
-    at = synclog_durable(store_log(node->store), &own_chain);
-    if (at.lsn == fork && own_chain == chain) {
+    store_log_view(node->store, &log);
+    if (log.durable.lsn == fork && log.chain == chain) {
         next.role = ROLE_REPLICA;
         next.fork_lsn = 0;
         next.fork_chain = 0;

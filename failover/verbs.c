@@ -39,8 +39,9 @@ fill_epochs(struct node *node, struct arena *a, struct logstatus *s)
 void
 node_fill_status(struct node *node, struct arena *a, struct logstatus *ret)
 {
-    struct synclog *log = store_log(node->store);
-    const struct synclog_mark *mark = synclog_mark(log);
+    struct store_log_view log;
+
+    store_log_view(node->store, &log);
     struct logstatus s = {
         .version = LOGPROTO_VERSION,
         .record_format = RECORD_FORMAT,
@@ -50,15 +51,16 @@ node_fill_status(struct node *node, struct arena *a, struct logstatus *ret)
         .epoch = node->file.epoch,
         .fence = node_fence_is_up(node),
         .swapping = node->swapping,
-        .seeding = atomic_load(&mark->seeding) != 0,
+        .seeding = log.seeding,
         .seed_wanted = node->file.seed_wanted && store_is_empty(node->store),
-        .first_lsn = synclog_first(log),
-        .start_lsn = atomic_load(&mark->start_lsn),
+        .first_lsn = log.first_lsn,
+        .start_lsn = log.start_lsn,
         .wall_us = env_wall_us(node->env),
         .servername = node->servername,
         .text = arena_str(a, span_str(node->file.why)),
     };
-    s.durable = synclog_durable(log, &s.chain);
+    s.durable = log.durable;
+    s.chain = log.chain;
     s.applied = store_pos(node->store);
     fill_epochs(node, a, &s);
     *ret = s;
@@ -228,8 +230,9 @@ static enum errcode
 verb_promote(struct node *node, const struct dlist *args, struct buf *out,
              struct error *err)
 {
-    const struct synclog_mark *mark = synclog_mark(store_log(node->store));
+    struct store_log_view log;
 
+    store_log_view(node->store, &log);
     if (node->file.role == ROLE_MASTER)
         return error_set(err, ERR_CONFLICT,
                          "this instance is the master already");
@@ -238,7 +241,7 @@ verb_promote(struct node *node, const struct dlist *args, struct buf *out,
                          "%s (promoting it all the same needs --force and "
                          "forks the history)",
                          node->file.why);
-    if (atomic_load(&mark->seeding) != 0)
+    if (log.seeding)
         return error_set(err, ERR_CONFLICT,
                          "its seed is not complete: it holds no whole state");
     if (node->file.seed_wanted && store_is_empty(node->store))

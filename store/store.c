@@ -645,11 +645,21 @@ write_start(struct store *store, const struct store_pos *pos, struct error *err)
     return rc == ERR_OK ? kv_flush(store->kv, err) : rc;
 }
 
+/* With pos_lock, which keeps store_log_view() out. */
+static enum errcode
+begin_log_again(struct store *store, const struct store_pos *start,
+                struct error *err)
+{
+    struct synclog_recovery found;
+
+    synclog_close(&store->log);
+    return open_log(store, start, &found, err);
+}
+
 static enum errcode
 adopt(struct store *store, const struct store_pos *pos, struct error *err)
 {
     struct state st;
-    struct synclog_recovery found;
 
     if (store->pos.applied.lsn != LSN_NONE)
         return error_set(err, ERR_CONFLICT, "there is history here already");
@@ -664,16 +674,15 @@ adopt(struct store *store, const struct store_pos *pos, struct error *err)
     state_free(&store->st);
     store->st = st;
     store->st.mutants = store->cfg.mutants;
-    synclog_close(&store->log);
-    rc = open_log(store, pos, &found, err);
-    if (rc != ERR_OK)
-        return rc;
     pthread_mutex_lock(&store->pos_lock);
-    store->pos = store->reached = *pos;
-    store->flushed_lsn = pos->applied.lsn;
+    rc = begin_log_again(store, pos, err);
+    if (rc == ERR_OK) {
+        store->pos = store->reached = *pos;
+        store->flushed_lsn = pos->applied.lsn;
+        set_mark(store);
+    }
     pthread_mutex_unlock(&store->pos_lock);
-    set_mark(store);
-    return ERR_OK;
+    return rc;
 }
 
 enum errcode
@@ -696,7 +705,7 @@ static enum errcode
 join_cluster(struct store *store, const struct instid *cluster,
              struct error *err)
 {
-    struct synclog_recovery found;
+    const struct store_pos nothing = {0};
     struct bodies *bodies = NULL;
 
     if (store->pos.applied.lsn != LSN_NONE)
@@ -715,10 +724,11 @@ join_cluster(struct store *store, const struct instid *cluster,
         rc = kv_flush(store->kv, err);
     if (rc != ERR_OK)
         return rc;
-    synclog_close(&store->log);
-    rc = open_log(store, &store->pos, &found, err);
+    pthread_mutex_lock(&store->pos_lock);
+    rc = begin_log_again(store, &nothing, err);
     if (rc == ERR_OK)
         set_mark(store);
+    pthread_mutex_unlock(&store->pos_lock);
     return rc;
 }
 
@@ -737,4 +747,18 @@ store_join_cluster(struct store *store, const struct instid *cluster,
     if (lost)
         store_die(store, err);
     return rc;
+}
+
+void
+store_log_view(struct store *store, struct store_log_view *ret)
+{
+    pthread_mutex_lock(&store->pos_lock);
+    const struct synclog_mark *mark = synclog_mark(store->log);
+    *ret = (struct store_log_view){
+        .first_lsn = synclog_first(store->log),
+        .start_lsn = atomic_load(&mark->start_lsn),
+        .seeding = atomic_load(&mark->seeding) != 0,
+    };
+    ret->durable = synclog_durable(store->log, &ret->chain);
+    pthread_mutex_unlock(&store->pos_lock);
 }

@@ -104,6 +104,16 @@ bool
 store_digest_at(const struct store *store, lsn_t lsn, uint64_t *ret_digest);
 struct synclog *
 store_log(struct store *store);
+/* What the log says of itself; safe beside a seed that begins it anew. */
+struct store_log_view {
+    struct logpos durable;
+    uint64_t chain;  /* there */
+    lsn_t first_lsn; /* oldest record that can be read, 0: none */
+    lsn_t start_lsn; /* the log begins behind it */
+    bool seeding;    /* the state is incomplete */
+};
+void
+store_log_view(struct store *store, struct store_log_view *ret);
 const char *
 store_dir(const struct store *store);
 const char *

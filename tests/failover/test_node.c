@@ -1,0 +1,594 @@
+/*
+ * tests/failover/test_node.c - two nodes in one process, without sockets: what
+ * a twin may ask of the other is called directly, and frames are carried by
+ * hand.
+ *
+ * Names of the invariants (N1 to N5) as in failover/node.h.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "failover/node.h"
+#include "failover/nodefile.h"
+#include "store/kv.h"
+#include "store/seed.h"
+#include "store/txn.h"
+#include "synclog/reader.h"
+
+struct twin {
+    char dir[256];
+    char fence[300];
+    struct node *node;
+    struct csync_instance i;
+    struct arena arena;
+};
+
+struct pair {
+    char root[200];
+    struct twin a, b;
+};
+
+static void
+open_twin(struct twin *t, bool has_twin)
+{
+    struct node_config cfg = {
+        .store = {.dir = t->dir,
+                  .pack_dir = t->dir,
+                  .fence_path = t->fence,
+                  .segment_bytes = 16U << 20,
+                  .cache_bytes = 8U << 20},
+        .servername = "test.example",
+        .has_twin = has_twin,
+        .uid_headroom = 1000,
+        .swap_hold_ms = 2000,
+        .swap_max_lag = 10,
+    };
+    struct node_hooks hooks = {0};
+    struct store_opened found;
+    struct error err = {0};
+
+    if (node_open(env_system(), &cfg, &hooks, &t->node, &found, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    node_csync_instance(t->node, &t->i);
+}
+
+static void
+close_twin(struct twin *t)
+{
+    node_close(&t->node);
+    arena_free(&t->arena);
+}
+
+static int
+setup(void **state)
+{
+    struct pair *p = calloc(1, sizeof(*p));
+    const char *tmp = getenv("TMPDIR");
+
+    snprintf(p->root, sizeof(p->root), "%s/pollux-node-XXXXXX",
+             tmp == NULL ? "/tmp" : tmp);
+    assert_non_null(mkdtemp(p->root));
+    snprintf(p->a.dir, sizeof(p->a.dir), "%s/a", p->root);
+    snprintf(p->b.dir, sizeof(p->b.dir), "%s/b", p->root);
+    snprintf(p->a.fence, sizeof(p->a.fence), "%s/a-shutdown", p->root);
+    snprintf(p->b.fence, sizeof(p->b.fence), "%s/b-shutdown", p->root);
+    open_twin(&p->a, true);
+    open_twin(&p->b, true);
+    *state = p;
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    struct pair *p = *state;
+    char command[300];
+
+    close_twin(&p->a);
+    close_twin(&p->b);
+    snprintf(command, sizeof(command), "rm -rf '%s'", p->root);
+    (void)!system(command);
+    free(p);
+    return 0;
+}
+
+/* "VERB [%(...)]" to T. */
+static enum errcode
+verb(struct twin *t, const char *line, struct error *err)
+{
+    AUTO(buf_free) struct buf out = BUF_INIT;
+    AUTO(buf_free) struct buf text = BUF_INIT;
+    struct arena a = ARENA_INIT;
+    struct dlist *d = NULL;
+    size_t used = 0;
+    struct span name = span_str(line);
+
+    buf_add_str(&text, line);
+    buf_add_str(&text, "\r\n");
+    if (strchr(line, ' ') != NULL) {
+        assert_int_equal(dlist_parse(buf_span(&text), &dlist_default_limits, &a,
+                                     &d, &used, err),
+                         PARSE_DONE);
+        name = d->name;
+    }
+    enum errcode rc = t->i.node(t->i.ctx, name, d, &out, err);
+    arena_free(&a);
+    return rc;
+}
+
+static struct logstatus
+status(struct twin *t)
+{
+    struct logstatus s;
+
+    t->i.status(t->i.ctx, &t->arena, &s);
+    return s;
+}
+
+static enum errcode
+follow(struct twin *replica, struct twin *master, struct error *err)
+{
+    struct logstatus s = status(master);
+
+    return replica->i.follow(replica->i.ctx, &s.cluster, &s.instance, s.epoch,
+                             err);
+}
+
+/* ---- mail, and its way over -------------------------------------------- */
+
+static enum errcode
+create(struct twin *t, const char *name, struct error *err)
+{
+    struct store_txn *txn = txn_new();
+    struct txn_mailbox mb = {.name = name, .partition = "default"};
+
+    txn_create(txn, &mb);
+    enum errcode rc = store_commit(node_store(t->node), txn, err);
+    txn_free(&txn);
+    return rc;
+}
+
+static uint32_t
+append(struct twin *t, const char *mailbox, const char *text)
+{
+    struct store *store = node_store(t->node);
+    struct store_snap *snap = store_snapshot(store);
+    struct mailbox mb;
+    struct error err = {0};
+    struct body *body = body_new(store_tmpdir(store), 1U << 20);
+    struct store_txn *txn = txn_new();
+
+    assert_int_equal(snap_mailbox_by_name(snap, mailbox, &t->arena, &mb, &err),
+                     ERR_OK);
+    store_release(&snap);
+    assert_int_equal(body_write(body, span_str(text), &err), ERR_OK);
+    assert_int_equal(body_finish(body, &err), ERR_OK);
+    struct txn_append msg = {.id = mb.id, .body = body};
+    size_t op = txn_append(txn, &msg);
+    assert_int_equal(store_commit(store, txn, &err), ERR_OK);
+    uint32_t uid = txn_result(txn, op)->uids.r[0].first;
+    txn_free(&txn);
+    body_free(&body);
+    return uid;
+}
+
+struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done;
+    enum errcode code;
+    struct error err;
+};
+
+static void
+on_frames(void *ctx, enum errcode code, const struct error *err,
+          struct store_pos pos)
+{
+    struct waiter *w = ctx;
+
+    (void)pos;
+    pthread_mutex_lock(&w->lock);
+    w->done = true;
+    w->code = code;
+    if (err != NULL)
+        w->err = *err;
+    pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Everything that is durable on FROM and not yet on TO. */
+static enum errcode
+ship(struct twin *from, struct twin *to, struct error *err)
+{
+    struct store *source = node_store(from->node);
+    struct store *target = node_store(to->node);
+    struct synclog_reader *r = NULL;
+    char dir[300];
+
+    snprintf(dir, sizeof(dir), "%s/synclog", from->dir);
+    enum errcode rc =
+        reader_open(env_system(), dir, synclog_mark(store_log(source)),
+                    store_pos(target).applied.lsn, &r, err);
+    while (rc == ERR_OK) {
+        struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                           .cond = PTHREAD_COND_INITIALIZER};
+        struct span frames = SPAN_EMPTY;
+        lsn_t last = 0;
+        uint64_t time_us = 0;
+        rc = reader_next(r, 1U << 20, &frames, &last, &time_us, err);
+        if (rc != ERR_OK || frames.n == 0)
+            break;
+        store_append_frames(target, frames, on_frames, &w);
+        pthread_mutex_lock(&w.lock);
+        while (!w.done)
+            pthread_cond_wait(&w.cond, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+        rc = w.code;
+        *err = w.err;
+    }
+    reader_close(&r);
+    return rc;
+}
+
+static void
+assert_equal_state(struct pair *p)
+{
+    struct store_pos a = store_pos(node_store(p->a.node));
+    struct store_pos b = store_pos(node_store(p->b.node));
+
+    assert_int_equal(a.applied.lsn, b.applied.lsn);
+    assert_int_equal(a.applied.epoch, b.applied.epoch);
+    assert_true(a.chain == b.chain);
+    assert_true(a.digest == b.digest);
+}
+
+/* A is the master with a message, B follows and is level. */
+static void
+start_pair(struct pair *p)
+{
+    struct error err = {0};
+
+    assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_OK);
+    assert_int_equal(create(&p->a, "user.jane", &err), ERR_OK);
+    assert_int_equal(append(&p->a, "user.jane", "Subject: 1\r\n\r\n"), 1);
+    if (follow(&p->b, &p->a, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    if (ship(&p->a, &p->b, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    assert_equal_state(p);
+}
+
+static enum errcode
+handover(struct pair *p, uint64_t token, epoch_t epoch, struct error *err)
+{
+    struct store_pos at = store_pos(node_store(p->a.node));
+
+    return p->b.i.handover(p->b.i.ctx, token, epoch, &at, err);
+}
+
+/* ---- tests ------------------------------------------------------------- */
+
+static void
+test_new_twin_writes_nothing_until_promoted_N3(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    assert_int_equal(status(&p->a).role, ROLE_REPLICA);
+    assert_int_equal(create(&p->a, "user.x", &err), ERR_READONLY);
+    assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_OK);
+    assert_int_equal(status(&p->a).role, ROLE_MASTER);
+    assert_int_equal(status(&p->a).epoch, 1);
+    assert_int_equal(create(&p->a, "user.x", &err), ERR_OK);
+    assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_CONFLICT);
+}
+
+static void
+test_swap_hands_over_and_back(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    uint64_t token = 0;
+
+    start_pair(p);
+    assert_int_equal(p->b.i.prepare(p->b.i.ctx, 2, &token, &err), ERR_OK);
+    assert_int_equal(verb(&p->a, "FENCE %(WHY swap SWAP 0)", &err), ERR_OK);
+    assert_int_equal(create(&p->a, "user.late", &err), ERR_FENCED);
+    assert_int_equal(handover(p, token, 2, &err), ERR_OK);
+    assert_int_equal(status(&p->b).role, ROLE_MASTER);
+    assert_int_equal(status(&p->b).epoch, 2);
+    assert_int_equal(verb(&p->a, "DEMOTE %(EPOCH 2)", &err), ERR_OK);
+    assert_int_equal(status(&p->a).role, ROLE_REPLICA);
+    assert_false(status(&p->a).fence);
+
+    assert_int_equal(append(&p->b, "user.jane", "Subject: 2\r\n\r\n"), 2);
+    assert_int_equal(follow(&p->a, &p->b, &err), ERR_OK);
+    assert_int_equal(ship(&p->b, &p->a, &err), ERR_OK);
+    assert_equal_state(p);
+    assert_int_equal(create(&p->a, "user.no", &err), ERR_READONLY);
+}
+
+static void
+test_handover_that_was_called_off_never_promotes_N5(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    uint64_t old = 0;
+    uint64_t token = 0;
+
+    start_pair(p);
+    assert_int_equal(p->b.i.prepare(p->b.i.ctx, 2, &old, &err), ERR_OK);
+    assert_int_equal(p->b.i.prepare(p->b.i.ctx, 2, &token, &err), ERR_OK);
+    assert_int_equal(handover(p, old, 2, &err), ERR_CONFLICT);
+    assert_int_equal(p->b.i.cancel(p->b.i.ctx, token, &err), ERR_OK);
+    assert_int_equal(handover(p, token, 2, &err), ERR_CONFLICT);
+    assert_int_equal(status(&p->b).role, ROLE_REPLICA);
+
+    assert_int_equal(p->b.i.prepare(p->b.i.ctx, 2, &token, &err), ERR_OK);
+    assert_int_equal(handover(p, token, 2, &err), ERR_OK);
+    assert_int_equal(p->b.i.cancel(p->b.i.ctx, token, &err), ERR_CONFLICT);
+}
+
+static void
+test_handover_is_refused_when_anything_differs(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    uint64_t token = 0;
+
+    start_pair(p);
+    struct store_pos at = store_pos(node_store(p->a.node));
+    assert_int_equal(p->b.i.prepare(p->b.i.ctx, 3, &token, &err), ERR_FENCED);
+    assert_int_equal(p->b.i.prepare(p->b.i.ctx, 2, &token, &err), ERR_OK);
+    struct store_pos wrong = at;
+    wrong.digest ^= 1;
+    assert_int_equal(p->b.i.handover(p->b.i.ctx, token, 2, &wrong, &err),
+                     ERR_HISTORY);
+    wrong = at;
+    wrong.chain ^= 1;
+    assert_int_equal(p->b.i.handover(p->b.i.ctx, token, 2, &wrong, &err),
+                     ERR_HISTORY);
+    wrong = at;
+    wrong.applied.lsn++;
+    assert_int_equal(p->b.i.handover(p->b.i.ctx, token, 2, &wrong, &err),
+                     ERR_GAP);
+    assert_int_equal(p->b.i.handover(p->b.i.ctx, token, 2, &at, &err), ERR_OK);
+}
+
+static void
+test_old_master_is_fenced_by_a_newer_epoch_N1_N2(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    append(&p->a, "user.jane", "Subject: lost\r\n\r\n");
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    assert_int_equal(follow(&p->a, &p->b, &err), ERR_FENCED);
+    assert_int_equal(status(&p->a).role, ROLE_FENCED);
+    assert_int_equal(create(&p->a, "user.x", &err), ERR_FENCED);
+    /* It stays so over a restart. */
+    close_twin(&p->a);
+    p->a.arena = ARENA_INIT;
+    open_twin(&p->a, true);
+    assert_int_equal(status(&p->a).role, ROLE_FENCED);
+    assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_FENCED);
+    /* And the new one refuses the old one's stream. */
+    struct logstatus a = status(&p->a);
+    assert_int_equal(
+        p->b.i.follow(p->b.i.ctx, &a.cluster, &a.instance, 1, &err),
+        ERR_FENCED);
+}
+
+/* I7: what the dead master had handed out is never handed out again. */
+static void
+test_promotion_leaves_headroom_for_uids_I7(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    assert_int_equal(append(&p->a, "user.jane", "Subject: lost\r\n\r\n"), 2);
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    assert_int_equal(append(&p->b, "user.jane", "Subject: new\r\n\r\n"),
+                     2 + 1000);
+    assert_int_equal(append(&p->b, "user.jane", "Subject: next\r\n\r\n"),
+                     3 + 1000);
+}
+
+static void
+test_deposed_without_a_tail_becomes_the_replica(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    struct logstatus b = status(&p->b);
+    assert_int_equal(node_heard(p->a.node, &b, &err), ERR_OK);
+    assert_int_equal(status(&p->a).role, ROLE_REPLICA);
+    assert_int_equal(follow(&p->a, &p->b, &err), ERR_OK);
+    assert_int_equal(ship(&p->b, &p->a, &err), ERR_OK);
+    assert_equal_state(p);
+}
+
+static void
+test_tail_is_exported_before_a_rejoin_P5(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    char path[600];
+
+    start_pair(p);
+    struct logpos fork = store_pos(node_store(p->a.node)).applied;
+    append(&p->a, "user.jane", "Subject: lost\r\n\r\n");
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    assert_int_equal(verb(&p->a, "EXPORT", &err), ERR_CONFLICT);
+    struct logstatus b = status(&p->b);
+    assert_int_equal(node_heard(p->a.node, &b, &err), ERR_OK);
+    assert_int_equal(status(&p->a).role, ROLE_FENCED);
+    if (verb(&p->a, "REJOIN", &err) != ERR_OK)
+        fail_msg("%s", err.text);
+
+    snprintf(path, sizeof(path),
+             "%s/export/epoch-1-after-%" PRI_LSN "/index.txt", p->a.dir,
+             fork.lsn);
+    AUTO(buf_free) struct buf index = BUF_INIT;
+    assert_int_equal(env_read_file(env_system(), path, 1U << 20, &index, &err),
+                     ERR_OK);
+    assert_true(span_find(buf_span(&index), SPAN_LIT("append")) > 0);
+    assert_true(span_find(buf_span(&index), SPAN_LIT("user.jane")) > 0);
+
+    struct logstatus a = status(&p->a);
+    assert_int_equal(a.role, ROLE_REPLICA);
+    assert_true(a.seed_wanted);
+    assert_true(store_is_empty(node_store(p->a.node)));
+    assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_CONFLICT);
+    /* The new master's log begins at 1, so it can follow from there. */
+    assert_int_equal(follow(&p->a, &p->b, &err), ERR_OK);
+    assert_int_equal(ship(&p->b, &p->a, &err), ERR_OK);
+    assert_equal_state(p);
+}
+
+static void
+test_other_cluster_and_oneself_are_refused(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    struct instid other = {{9}};
+
+    start_pair(p);
+    struct logstatus a = status(&p->a);
+    assert_int_equal(p->b.i.follow(p->b.i.ctx, &other, &a.instance, 1, &err),
+                     ERR_HISTORY);
+    assert_int_equal(
+        p->a.i.follow(p->a.i.ctx, &a.cluster, &a.instance, 1, &err),
+        ERR_CONFLICT);
+}
+
+static void
+test_fence_by_hand_binds_like_the_tools_N4(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    assert_int_equal(env_write_file_atomic(env_system(), p->a.fence,
+                                           SPAN_LIT("maintenance\n"), &err),
+                     ERR_OK);
+    assert_true(store_check_fence(node_store(p->a.node)));
+    assert_int_equal(create(&p->a, "user.x", &err), ERR_FENCED);
+    assert_int_equal(verb(&p->a, "UNFENCE", &err), ERR_OK);
+    assert_int_equal(create(&p->a, "user.x", &err), ERR_OK);
+}
+
+static void
+test_fence_of_a_handover_is_not_lowered_unasked(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    assert_int_equal(verb(&p->a, "FENCE %(WHY \"handover sent\" SWAP 0)", &err),
+                     ERR_OK);
+    assert_int_equal(verb(&p->a, "UNFENCE", &err), ERR_CONFLICT);
+    assert_int_equal(verb(&p->a, "UNFENCE %(FORCE 1)", &err), ERR_OK);
+}
+
+/* A crash between the node file and the epoch's record. */
+static void
+test_promotion_cut_short_is_finished_at_the_next_start(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    struct nodefile n;
+    char path[300];
+
+    start_pair(p);
+    close_twin(&p->b);
+    p->b.arena = ARENA_INIT;
+    snprintf(path, sizeof(path), "%s/node", p->b.dir);
+    assert_int_equal(nodefile_read(env_system(), path, &n, &err), ERR_OK);
+    n.role = ROLE_MASTER;
+    n.epoch = 2;
+    n.uid_headroom = 1000;
+    assert_int_equal(nodefile_write(env_system(), path, &n, &err), ERR_OK);
+    open_twin(&p->b, true);
+    struct logstatus b = status(&p->b);
+    assert_int_equal(b.role, ROLE_MASTER);
+    assert_int_equal(b.nepochs, 2);
+    assert_int_equal(b.epochs[1].epoch, 2);
+    assert_int_equal(b.epochs[1].uid_headroom, 1000);
+}
+
+static void
+test_node_file_that_lies_about_the_epoch_is_refused(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    struct nodefile n;
+    struct store_opened found;
+    struct node_hooks hooks = {0};
+    char path[300];
+
+    start_pair(p);
+    close_twin(&p->a);
+    p->a.arena = ARENA_INIT;
+    snprintf(path, sizeof(path), "%s/node", p->a.dir);
+    assert_int_equal(nodefile_read(env_system(), path, &n, &err), ERR_OK);
+    n.epoch = 0;
+    assert_int_equal(nodefile_write(env_system(), path, &n, &err), ERR_OK);
+    struct node_config cfg = {.store = {.dir = p->a.dir,
+                                        .pack_dir = p->a.dir,
+                                        .segment_bytes = 16U << 20,
+                                        .cache_bytes = 8U << 20},
+                              .servername = "x"};
+    assert_int_equal(
+        node_open(env_system(), &cfg, &hooks, &p->a.node, &found, &err),
+        ERR_CORRUPT);
+}
+
+static void
+test_instance_without_a_twin_starts_as_the_master(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    struct twin c = {0};
+
+    snprintf(c.dir, sizeof(c.dir), "%s/c", p->root);
+    snprintf(c.fence, sizeof(c.fence), "%s/c-shutdown", p->root);
+    open_twin(&c, false);
+    assert_int_equal(status(&c).role, ROLE_MASTER);
+    assert_int_equal(create(&c, "user.solo", &err), ERR_OK);
+    close_twin(&c);
+}
+
+#define NODE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        NODE_TEST(test_new_twin_writes_nothing_until_promoted_N3),
+        NODE_TEST(test_swap_hands_over_and_back),
+        NODE_TEST(test_handover_that_was_called_off_never_promotes_N5),
+        NODE_TEST(test_handover_is_refused_when_anything_differs),
+        NODE_TEST(test_old_master_is_fenced_by_a_newer_epoch_N1_N2),
+        NODE_TEST(test_promotion_leaves_headroom_for_uids_I7),
+        NODE_TEST(test_deposed_without_a_tail_becomes_the_replica),
+        NODE_TEST(test_tail_is_exported_before_a_rejoin_P5),
+        NODE_TEST(test_other_cluster_and_oneself_are_refused),
+        NODE_TEST(test_fence_by_hand_binds_like_the_tools_N4),
+        NODE_TEST(test_fence_of_a_handover_is_not_lowered_unasked),
+        NODE_TEST(test_promotion_cut_short_is_finished_at_the_next_start),
+        NODE_TEST(test_node_file_that_lies_about_the_epoch_is_refused),
+        NODE_TEST(test_instance_without_a_twin_starts_as_the_master),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
