@@ -196,13 +196,12 @@ struct job {
 static void
 job_end(struct job *job)
 {
-    struct lmtp_delivery *d = job->d;
-
+    /* The results may point into our arena; afterwards D is gone. */
+    job->d->done(job->d->arg);
     txn_free(&job->txn);
     arena_free(&job->arena);
     free(job->op_of);
     free(job);
-    d->done(d->arg);
 }
 
 static void

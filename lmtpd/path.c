@@ -136,7 +136,7 @@ lmtp_path_take(struct span *left, struct arena *a, struct lmtp_path *ret)
     s = span_skip(s, 1);
     if (!peek(s, '>')) {
         /* What can be one path is bounded before anything is allocated. */
-        struct span in = span_sub(s, 0, LMTP_PATH_BYTES + 1);
+        struct span in = span_sub(s, 0, LMTP_PATH_BYTES);
         size_t before = in.n;
         if (!skip_route(&in))
             return false;

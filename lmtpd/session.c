@@ -77,6 +77,7 @@ session_free(struct lmtp_session *s)
     saslsrv_free(&s->sasl);
     free(s->env.rcpts);
     arena_free(&s->arena);
+    arena_free(&s->scratch);
     buf_free(&s->out);
     free(s->lhlo);
     free(s->local_name);
@@ -319,7 +320,7 @@ static char *
 fold_local(struct lmtp_session *s, const struct lmtp_path *path)
 {
     struct span local = path->local;
-    char *folded = arena_str(&s->arena, local);
+    char *folded = arena_str(&s->scratch, local);
     /* RFC 5321, 4.5.1: in any case. */
     bool fold =
         s->opt->downcase_rcpt ||
@@ -342,16 +343,28 @@ lookup_reply(enum errcode code)
     return "450 4.3.0 Cannot look up the user now";
 }
 
+static const char *
+keep(struct lmtp_session *s, const char *text)
+{
+    return text == NULL ? NULL : arena_str(&s->arena, span_str(text));
+}
+
 static void
 rcpt_add(struct lmtp_session *s, const struct lmtp_rcpt *rcpt)
 {
     struct envelope *e = &s->env;
+    struct lmtp_rcpt kept = *rcpt;
+
+    kept.path = keep(s, rcpt->path);
+    kept.local = keep(s, rcpt->local);
+    kept.mailbox = keep(s, rcpt->mailbox);
+    kept.user = keep(s, rcpt->user);
 
     if (e->nrcpts == e->cap) {
         e->cap = e->cap == 0 ? RCPTS_KEPT : e->cap * 2;
         e->rcpts = xrealloc(e->rcpts, e->cap * sizeof(*e->rcpts));
     }
-    e->rcpts[e->nrcpts++] = *rcpt;
+    e->rcpts[e->nrcpts++] = kept;
 }
 
 /* RFC 5321, 4.1.1.3 */
@@ -375,7 +388,7 @@ cmd_rcpt(struct lmtp_session *s, struct span arg)
         return;
     }
     arg = span_skip(arg, 3);
-    if (!lmtp_path_take(&arg, &s->arena, &path) || path.local.n == 0 ||
+    if (!lmtp_path_take(&arg, &s->scratch, &path) || path.local.n == 0 ||
         memchr(path.local.p, 0, path.local.n) != NULL) {
         refuse(s, "501 5.1.3 Bad recipient address");
         return;
@@ -383,10 +396,10 @@ cmd_rcpt(struct lmtp_session *s, struct span arg)
     if (!rcpt_params(s, arg, &rcpt) ||
         !check_charset(s, &path, "553 5.6.7 Recipient needs SMTPUTF8"))
         return;
-    rcpt.path = arena_str(&s->arena, path.text);
+    rcpt.path = arena_str(&s->scratch, path.text);
     rcpt.local = fold_local(s, &path);
     enum errcode rc = s->w.backend->lookup(s->w.backend_ctx, &rcpt,
-                                           s->env.sender, &s->arena, &err);
+                                           s->env.sender, &s->scratch, &err);
     if (rc != ERR_OK) {
         atomic_fetch_add(&s->w.counters->refused, 1);
         log_notice(&s->log, "lmtp.refused", "rcpt=\"%s\" code=%s why=\"%s\"",
@@ -580,6 +593,7 @@ take_line(struct lmtp_session *s, struct span in)
         auth_line(s, line);
     else
         dispatch(s, line);
+    arena_reset(&s->scratch);
     return used;
 }
 

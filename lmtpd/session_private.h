@@ -50,7 +50,8 @@ struct lmtp_session {
     struct lmtp_wiring w;
     const struct lmtpd_options *opt;
     struct log_ctx log;
-    struct arena arena; /* of the envelope */
+    struct arena arena;   /* of the envelope: of what was taken only */
+    struct arena scratch; /* of one command */
     struct buf out;
 
     enum lmtp_mode mode;
