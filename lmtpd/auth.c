@@ -112,7 +112,7 @@ welcome(struct lmtp_session *s, const char *user, const char *mech)
     s->user = name;
     auth_drop(s);
     saslsrv_free(&s->sasl);
-    reply(s, "235 2.7.0 Authentication succeeded");
+    lmtp_reply(s, "235 2.7.0 Authentication succeeded");
 }
 
 /* ---- steps ------------------------------------------------------------- */
@@ -161,7 +161,7 @@ step_done(void *arg)
 
     if (!s->dead)
         stepped(s);
-    if (async_end(s))
+    if (lmtp_async_end(s))
         go_on(s);
 }
 
@@ -210,7 +210,7 @@ run_step(struct lmtp_session *s)
         check_plain(s);
         return;
     }
-    async_begin(s);
+    lmtp_async_begin(s);
     s->w.io->work(s->w.io_ctx, step_work, step_done, s);
 }
 

@@ -32,7 +32,7 @@ flush(struct lmtp_session *s)
 }
 
 void
-reply(struct lmtp_session *s, const char *fmt, ...)
+lmtp_reply(struct lmtp_session *s, const char *fmt, ...)
 {
     char line[512];
     va_list ap;
@@ -45,12 +45,12 @@ reply(struct lmtp_session *s, const char *fmt, ...)
 }
 
 void
-say_bye(struct lmtp_session *s, const char *line)
+lmtp_say_bye(struct lmtp_session *s, const char *line)
 {
     if (s->closing || s->dead)
         return;
     s->closing = true;
-    reply(s, "%s", line);
+    lmtp_reply(s, "%s", line);
     flush(s);
     s->w.io->close(s->w.io_ctx);
 }
@@ -59,9 +59,9 @@ say_bye(struct lmtp_session *s, const char *line)
 void
 refuse(struct lmtp_session *s, const char *line)
 {
-    reply(s, "%s", line);
+    lmtp_reply(s, "%s", line);
     if (++s->bad_commands >= s->opt->bad_commands_max)
-        say_bye(s, "421 4.7.0 Too many errors");
+        lmtp_say_bye(s, "421 4.7.0 Too many errors");
 }
 
 /* ---- what is under way ------------------------------------------------- */
@@ -90,7 +90,7 @@ session_free(struct lmtp_session *s)
 }
 
 void
-async_begin(struct lmtp_session *s)
+lmtp_async_begin(struct lmtp_session *s)
 {
     ENSURE(!s->waiting);
     s->waiting = true;
@@ -101,7 +101,7 @@ async_begin(struct lmtp_session *s)
 }
 
 bool
-async_end(struct lmtp_session *s)
+lmtp_async_end(struct lmtp_session *s)
 {
     bool dead = s->dead;
 
@@ -127,7 +127,7 @@ bye_if_asked(struct lmtp_session *s)
 {
     if (s->goodbye != NULL && !s->waiting) {
         char *line = xasprintf("421 4.3.2 %s", s->goodbye);
-        say_bye(s, line);
+        lmtp_say_bye(s, line);
         free(line);
     }
 }
@@ -152,7 +152,7 @@ lmtp_session_goodbye(struct lmtp_session *s, const char *text)
 void
 lmtp_session_timeout(struct lmtp_session *s)
 {
-    say_bye(s, "421 4.4.2 Idle for too long");
+    lmtp_say_bye(s, "421 4.4.2 Idle for too long");
 }
 
 /* ---- the envelope ------------------------------------------------------ */
@@ -192,7 +192,7 @@ mail_param(struct lmtp_session *s, const struct lmtp_param *p)
             size = UINT64_MAX;
         }
         if (size > s->opt->message_bytes_max) {
-            reply(s, "552 5.3.4 Message too big");
+            lmtp_reply(s, "552 5.3.4 Message too big");
             return false;
         }
     } else if (span_eq_nocase_str(p->key, "BODY")) { /* RFC 6152 */
@@ -273,7 +273,7 @@ cmd_mail(struct lmtp_session *s, struct span arg)
     }
     enum errcode rc = s->w.backend->ready(s->w.backend_ctx, &err);
     if (rc != ERR_OK) {
-        reply(s, "%s", not_ready(rc));
+        lmtp_reply(s, "%s", not_ready(rc));
         return;
     }
     envelope_reset(s);
@@ -293,7 +293,7 @@ cmd_mail(struct lmtp_session *s, struct span arg)
     }
     s->env.from = arena_str(&s->arena, path.text);
     s->env.is_open = true;
-    reply(s, "250 2.1.0 Ok");
+    lmtp_reply(s, "250 2.1.0 Ok");
 }
 
 /* Cyrus's IGNOREQUOTA is all there is. */
@@ -380,7 +380,7 @@ cmd_rcpt(struct lmtp_session *s, struct span arg)
         return;
     }
     if (s->env.nrcpts >= s->opt->recipients_max) { /* RFC 5321, 4.5.3.1.10 */
-        reply(s, "452 4.5.3 Too many recipients");
+        lmtp_reply(s, "452 4.5.3 Too many recipients");
         return;
     }
     if (!span_starts_nocase(arg, SPAN_LIT("TO:"))) {
@@ -404,11 +404,11 @@ cmd_rcpt(struct lmtp_session *s, struct span arg)
         atomic_fetch_add(&s->w.counters->refused, 1);
         log_notice(&s->log, "lmtp.refused", "rcpt=\"%s\" code=%s why=\"%s\"",
                    rcpt.path, errcode_name(rc), err.text);
-        reply(s, "%s", lookup_reply(rc));
+        lmtp_reply(s, "%s", lookup_reply(rc));
         return;
     }
     rcpt_add(s, &rcpt);
-    reply(s, "250 2.1.5 Ok");
+    lmtp_reply(s, "250 2.1.5 Ok");
 }
 
 /* ---- the other commands ------------------------------------------------ */
@@ -442,21 +442,21 @@ cmd_lhlo(struct lmtp_session *s, struct span arg)
     envelope_reset(s);
     free(s->lhlo);
     s->lhlo = printable_dup(arg);
-    reply(s, "250-%s", s->opt->servername);
-    reply(s, "250-8BITMIME");
-    reply(s, "250-ENHANCEDSTATUSCODES");
-    reply(s, "250-PIPELINING");
-    reply(s, "250-SMTPUTF8");
-    reply(s, "250-IGNOREQUOTA");
+    lmtp_reply(s, "250-%s", s->opt->servername);
+    lmtp_reply(s, "250-8BITMIME");
+    lmtp_reply(s, "250-ENHANCEDSTATUSCODES");
+    lmtp_reply(s, "250-PIPELINING");
+    lmtp_reply(s, "250-SMTPUTF8");
+    lmtp_reply(s, "250-IGNOREQUOTA");
     if (s->opt->starttls && s->opt->tls != NULL && s->tls_bits == 0)
-        reply(s, "250-STARTTLS");
+        lmtp_reply(s, "250-STARTTLS");
     if (needs_login(s)) {
         AUTO(buf_free) struct buf mechs = BUF_INIT;
         auth_mechs(s, &mechs);
         if (mechs.n > 0)
-            reply(s, "250-AUTH%s", buf_cstr(&mechs));
+            lmtp_reply(s, "250-AUTH%s", buf_cstr(&mechs));
     }
-    reply(s, "250 SIZE %" PRIu64, s->opt->message_bytes_max);
+    lmtp_reply(s, "250 SIZE %" PRIu64, s->opt->message_bytes_max);
 }
 
 static void
@@ -464,14 +464,14 @@ cmd_rset(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
     envelope_reset(s);
-    reply(s, "250 2.0.0 Ok");
+    lmtp_reply(s, "250 2.0.0 Ok");
 }
 
 static void
 cmd_noop(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
-    reply(s, "250 2.0.0 Ok");
+    lmtp_reply(s, "250 2.0.0 Ok");
 }
 
 /* Whether there is such a user is told to RCPT (RFC 5321, 3.5.3). */
@@ -481,21 +481,22 @@ cmd_vrfy(struct lmtp_session *s, struct span arg)
     if (arg.n == 0)
         refuse(s, "501 5.5.4 Syntax: VRFY address");
     else
-        reply(s, "252 2.5.0 Send some mail, I will try");
+        lmtp_reply(s, "252 2.5.0 Send some mail, I will try");
 }
 
 static void
 cmd_help(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
-    reply(s, "214 2.0.0 LHLO MAIL RCPT DATA RSET NOOP VRFY QUIT (RFC 2033)");
+    lmtp_reply(s,
+               "214 2.0.0 LHLO MAIL RCPT DATA RSET NOOP VRFY QUIT (RFC 2033)");
 }
 
 static void
 cmd_quit(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
-    say_bye(s, "221 2.0.0 Bye");
+    lmtp_say_bye(s, "221 2.0.0 Bye");
 }
 
 /* RFC 3207, 4; what came behind it in clear is thrown away. */
@@ -509,7 +510,7 @@ cmd_starttls(struct lmtp_session *s, struct span arg)
     } else if (s->tls_bits != 0) {
         refuse(s, "503 5.5.1 TLS is on already");
     } else {
-        reply(s, "220 2.0.0 Ready to start TLS");
+        lmtp_reply(s, "220 2.0.0 Ready to start TLS");
         flush(s);
         s->w.io->start_tls(s->w.io_ctx);
     }
@@ -659,7 +660,8 @@ lmtp_session_new(const struct lmtp_wiring *wiring, const struct lmtp_peer *peer)
 void
 lmtp_session_start(struct lmtp_session *s)
 {
-    reply(s, "220 %s LMTP Pollux " POLLUX_VERSION " ready", s->opt->servername);
+    lmtp_reply(s, "220 %s LMTP Pollux " POLLUX_VERSION " ready",
+               s->opt->servername);
     flush(s);
 }
 

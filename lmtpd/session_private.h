@@ -80,19 +80,19 @@ struct lmtp_session {
 
 /* A line, its CRLF added. */
 void
-reply(struct lmtp_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+lmtp_reply(struct lmtp_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The same for what a client should not have sent; too many end it. */
 void
 refuse(struct lmtp_session *s, const char *line);
 /* "421 ..." and the end. */
 void
-say_bye(struct lmtp_session *s, const char *line);
-/* No input is taken until async_end(). */
+lmtp_say_bye(struct lmtp_session *s, const char *line);
+/* No input is taken until lmtp_async_end(). */
 void
-async_begin(struct lmtp_session *s);
+lmtp_async_begin(struct lmtp_session *s);
 /* False: the session is gone with this. */
 MUST_CHECK bool
-async_end(struct lmtp_session *s);
+lmtp_async_end(struct lmtp_session *s);
 /* After a reply that came late: go on, or say goodbye. */
 void
 go_on(struct lmtp_session *s);

@@ -99,7 +99,7 @@ cmd_data(struct lmtp_session *s, struct span arg)
     s->transfer = t;
     add_trace(s, t);
     s->mode = MODE_DATA;
-    reply(s, "354 End data with <CR><LF>.<CR><LF>");
+    lmtp_reply(s, "354 End data with <CR><LF>.<CR><LF>");
 }
 
 /* ---- the answers ------------------------------------------------------- */
@@ -181,7 +181,7 @@ answer(struct lmtp_session *s)
     for (size_t i = 0; i < s->env.nrcpts; i++) {
         const struct lmtp_rcpt *r = &s->env.rcpts[i];
         log_result(s, r);
-        reply(s, "%s", result_reply(s, r->result.code));
+        lmtp_reply(s, "%s", result_reply(s, r->result.code));
         taken = taken || r->result.code == ERR_OK;
     }
     if (taken) {
@@ -209,11 +209,11 @@ delivered(void *arg)
     struct lmtp_session *s = arg;
 
     answer(s);
-    if (async_end(s))
+    if (lmtp_async_end(s))
         go_on(s);
 }
 
-/* The commit; its async_begin() was made. */
+/* The commit; its lmtp_async_begin() was made. */
 static void
 deliver(struct lmtp_session *s)
 {
@@ -263,7 +263,7 @@ worked(void *arg)
     if (s->dead && s->transfer->err.code == ERR_OK)
         error_set(&s->transfer->err, ERR_CLOSED, "the client is gone");
     answer_all(s, &s->transfer->err);
-    if (async_end(s))
+    if (lmtp_async_end(s))
         go_on(s);
 }
 
@@ -278,7 +278,7 @@ message_over(struct lmtp_session *s)
         finish_work(t);
     else if (t->err.code == ERR_OK) {
         t->delivery.arg = s;
-        async_begin(s);
+        lmtp_async_begin(s);
         s->w.io->work(s->w.io_ctx, finish_work, worked, t);
         return;
     }
@@ -286,7 +286,7 @@ message_over(struct lmtp_session *s)
         answer_all(s, &t->err);
         return;
     }
-    async_begin(s);
+    lmtp_async_begin(s);
     deliver(s);
 }
 
