@@ -5,9 +5,11 @@ Python's own library only.  Ends only what it started.  Nothing here sleeps for
 a while where it could wait for a condition.
 """
 
+import grp
 import imaplib
 import json
 import os
+import pwd
 import shutil
 import signal
 import smtplib
@@ -108,6 +110,8 @@ class Instance:
             "sync_password": SYNC_PASSWORD,
             "sync_log": "yes",
             "sync_shutdown_file": self.fence,
+            "cyrus_user": pwd.getpwuid(os.geteuid()).pw_name,
+            "cyrus_group": grp.getgrgid(os.getegid()).gr_name,
             "log_target": "file",
             "log_file": self.log,
         }
