@@ -153,21 +153,27 @@ acl_change(const char *acl, const char *ident, char mode, uint32_t rights,
     size_t pos = 0;
     size_t start = 0;
     struct span who;
-    uint32_t has;
+    uint32_t one = 0;
+    uint32_t has = 0;
     bool is_done = false;
 
     ENSURE(mode == '=' || mode == '+' || mode == '-');
     if (rc != ERR_OK)
         return rc;
-    for (; acl_next(acl, &pos, &who, &has); start = pos) {
+    /* A list from elsewhere may name one identifier twice: both count, and
+     * they become one entry. */
+    while (acl_next(acl, &pos, &who, &one))
+        if (span_eq_str(who, ident))
+            has |= one;
+    if (mode == '=')
+        has = rights;
+    else
+        has = mode == '+' ? has | rights : has & ~rights;
+    for (pos = 0; acl_next(acl, &pos, &who, &one); start = pos) {
         if (!span_eq_str(who, ident)) {
             buf_add(&text, span_of(acl + start, pos - start));
             continue;
         }
-        if (mode == '=')
-            has = rights;
-        else
-            has = mode == '+' ? has | rights : has & ~rights;
         if (!is_done)
             add_entry(&text, ident, has);
         is_done = true;

@@ -134,6 +134,9 @@ test_one_entry_changes_and_the_others_stay(void **state)
                         "john\tlr\tjane\tl0z\t-john\tl\t");
     assert_string_equal(change("a\tl\tb\tl\ta\tr\t", "a", '=', "p"),
                         "a\tp\tb\tl\t");
+    assert_string_equal(change("a\tl\tb\tl\ta\tr\t", "a", '+', "p"),
+                        "a\tlrp\tb\tl\t");
+    assert_string_equal(change("a\tl\ta\tr\t", "a", '-', "l"), "a\tr\t");
 }
 
 static void
