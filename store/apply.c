@@ -292,7 +292,7 @@ each_live(const struct apply *ap, struct head *h, const struct uidset *uids,
             if (rc != ERR_OK)
                 break;
         }
-        state_iter_close(&it);
+        rc = state_iter_close(&it, rc, ap->err);
         arena_free(&rows);
     }
     return rc;

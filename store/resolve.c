@@ -866,11 +866,11 @@ walk_next(struct walk *w, struct message *ret, enum errcode *rc,
     return false;
 }
 
-static void
-walk_close(struct walk *w)
+static enum errcode
+walk_close(struct walk *w, enum errcode rc, struct error *err)
 {
-    state_iter_close(&w->it);
     arena_free(&w->rows);
+    return state_iter_close(&w->it, rc, err);
 }
 
 /* A part of a group's UIDs, so that no record grows too long. */
@@ -944,7 +944,7 @@ do_flags(struct group *g, struct op *op, struct error *err)
     walk_open(&w, g->st, h, &op->u.flags.uids);
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err))
         rc = flag_one(flags, op, &m, gs, &w.rows, err);
-    walk_close(&w);
+    rc = walk_close(&w, rc, err);
     if (rc == ERR_OK)
         rc = emit_flag_groups(g, op, gs, err);
     for (struct flag_group *f = gs->first; f != NULL; f = f->later)
@@ -991,7 +991,7 @@ do_expunge(struct group *g, struct op *op, struct error *err)
                               (m.flags & FLAG_DELETED) != 0))
             uidset_add(&op->res.uids, m.uid, m.uid);
     }
-    walk_close(&w);
+    rc = walk_close(&w, rc, err);
     if (rc == ERR_OK)
         rc = emit_uids(g, purge ? REC_PURGE : REC_EXPUNGE, op->id,
                        &op->res.uids, err);
@@ -1034,8 +1034,7 @@ measure_copy(struct group *g, struct op *op, struct head *from,
             *ret_bytes += m.size;
             ++*ret_messages;
         }
-    walk_close(&w);
-    return rc;
+    return walk_close(&w, rc, err);
 }
 
 static enum errcode
@@ -1069,7 +1068,7 @@ do_copy(struct group *g, struct op *op, struct error *err)
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err) && m.uid < end)
         if ((m.flags & FLAG_EXPUNGED) == 0)
             rc = copy_one(g, op, to, &m, err);
-    walk_close(&w);
+    rc = walk_close(&w, rc, err);
     if (rc == ERR_OK && op->u.copy.move)
         rc = emit_uids(g, REC_EXPUNGE, op->id, &op->res.from, err);
     return rc;

@@ -490,12 +490,13 @@ state_iter_next(struct state_iter *it, uint32_t from, struct arena *a,
     }
 }
 
-void
-state_iter_close(struct state_iter *it)
+enum errcode
+state_iter_close(struct state_iter *it, enum errcode rc, struct error *err)
 {
-    /* What went wrong on the way shows in the next read. */
-    if (it->kv != NULL)
-        (void)kv_iter_close(&it->kv, NULL);
+    if (it->kv == NULL)
+        return rc;
+    enum errcode end = kv_iter_close(&it->kv, rc == ERR_OK ? err : NULL);
+    return rc == ERR_OK ? end : rc;
 }
 
 /* -------------------------------------------------------------- changing */

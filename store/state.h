@@ -148,8 +148,9 @@ state_iter_open(struct state *st, struct head *head, struct state_iter *ret);
 MUST_CHECK bool
 state_iter_next(struct state_iter *it, uint32_t from, struct arena *a,
                 struct message *ret, enum errcode *rc, struct error *err);
-void
-state_iter_close(struct state_iter *it);
+/* RC, what state_iter_next() said, or why the walk ended early. */
+MUST_CHECK enum errcode
+state_iter_close(struct state_iter *it, enum errcode rc, struct error *err);
 
 /* ---- changing --------------------------------------------------------- */
 

@@ -65,7 +65,9 @@ store_step(struct store *store);
 /*
  * Role and epoch, from failover/, which has made them durable before.  A
  * master takes transactions; a replica frames; a fenced one nothing.  Returns
- * when the writer obeys.
+ * when the writer obeys; so it, store_check_fence() and store_hold() are not
+ * for the writer's own thread.  A master's transactions are ERR_READONLY until
+ * its epoch has begun.
  */
 void
 store_set_role(struct store *store, enum role role, epoch_t epoch);
@@ -120,8 +122,9 @@ const char *
 store_tmpdir(const struct store *store);
 /* Replica: frames from the master, written, synced and applied.  DONE runs in
  * the writer's thread with the position reached.  The bytes are copied.
- * Errors by DONE: ERR_READONLY (not a replica), those of
- * synclog_append_frames(), ERR_CORRUPT (a body that is not its GUID). */
+ * Errors by DONE: ERR_READONLY (not a replica), ERR_FENCED (the fence binds a
+ * replica too), ERR_NOSPACE, those of synclog_append_frames(), ERR_CORRUPT (a
+ * body that is not its GUID). */
 typedef void
 store_frames_done(void *ctx, enum errcode code, const struct error *err,
                   struct store_pos pos);

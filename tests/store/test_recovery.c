@@ -287,6 +287,52 @@ test_failed_sync_stops_for_good(void **state)
     ts_free(&ts);
 }
 
+/* The N-th change of the disk fails, for every n: nothing answered is lost,
+ * whatever is left is whole, and a full disk stops nothing for good. */
+static void
+nth_change_fails(int sys_errno)
+{
+    bool reached = true;
+
+    for (uint64_t n = 1; reached && n < 200; n++) {
+        struct teststore ts;
+        uint64_t rng = 99;
+        struct error err = {0};
+        ts_new_master(&ts, n, 0);
+        (void)ts_create(&ts, "user.ann");
+        env_fault_add(ts.fault,
+                      &(struct env_fault_rule){.kinds = FAULT_CHANGES,
+                                               .nth = n,
+                                               .action = FAULT_FAIL,
+                                               .sys_errno = sys_errno});
+        for (int i = 0; i < 25; i++) {
+            (void)ts_random_txn(&ts, &rng);
+            env_sim_advance_us(ts.sim, 300000);
+        }
+        reached = env_fault_hits(ts.fault) > 0;
+        lsn_t acked = ts.acked;
+        if (ts.fatal.code == ERR_OK)
+            ts_verify(&ts);
+        ts_crash(&ts, n);
+        assert_int_equal(ts_open(&ts, &err), ERR_OK);
+        if (store_pos(ts.store).applied.lsn < acked)
+            fail_msg("call %u: %u was answered, %u is there", (unsigned)n,
+                     (unsigned)acked,
+                     (unsigned)store_pos(ts.store).applied.lsn);
+        ts_verify(&ts);
+        ts_free(&ts);
+    }
+    assert_false(reached); /* all of them were tried */
+}
+
+static void
+test_every_call_fails_once(void **state)
+{
+    (void)state;
+    nth_change_fails(EIO);
+    nth_change_fails(ENOSPC);
+}
+
 int
 main(void)
 {
@@ -300,6 +346,7 @@ main(void)
         cmocka_unit_test(test_another_clusters_state_is_refused),
         cmocka_unit_test(test_log_of_another_chain_is_refused),
         cmocka_unit_test(test_failed_sync_stops_for_good),
+        cmocka_unit_test(test_every_call_fails_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
