@@ -89,7 +89,7 @@ find_shared(const struct lmtp_store *to, struct store_snap *snap,
 
     /* As an admin names it: the internal levels. */
     enum errcode rc =
-        name_to_internal(&to->options->ns, "", true, detail, a, &name, err);
+        name_to_internal(&to->options->ns, NULL, true, detail, a, &name, err);
     if (rc != ERR_OK)
         return rc;
     if (name_owner(name, a) != NULL || span_eq_str(span_str(name), "user") ||

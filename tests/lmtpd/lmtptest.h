@@ -32,6 +32,11 @@ struct lt {
     bool closed;
     bool tls_wanted;
     int holds;
+    /* Another backend than ours, and what moves it on when nothing else
+     * happens. */
+    const struct lmtp_backend *backend;
+    void *backend_ctx;
+    bool (*step)(void *ctx);
     enum errcode not_ready;
     /* What was delivered: "rcpt rcpt: body" each. */
     struct buf delivered;
@@ -209,7 +214,9 @@ lt_options(struct lt *t)
     *t = (struct lt){.opt = {
                          .env = env_system(),
                          .servername = "mx.example",
-                         .ns = {.sep = '/'},
+                         .ns = {.sep = '/',
+                                .user_prefix = "Other Users",
+                                .shared_prefix = "Shared Folders"},
                          .admins = admins,
                          .downcase_rcpt = true,
                          .user_tolower = true,
@@ -229,8 +236,8 @@ lt_start(struct lt *t, bool trusted)
         .options = &t->opt,
         .io = &lt_io,
         .io_ctx = t,
-        .backend = &lt_backend,
-        .backend_ctx = t,
+        .backend = t->backend != NULL ? t->backend : &lt_backend,
+        .backend_ctx = t->backend != NULL ? t->backend_ctx : t,
         .counters = &t->counters,
     };
     const struct lmtp_peer peer = {.peer_name = "127.0.0.1:4711",
@@ -264,6 +271,8 @@ lt_run(struct lt *t)
                 buf_clear(&t->pending); /* as a connection does */
             busy = used > 0 && !(t->hold_events && t->nevents > 0);
         }
+        if (!busy && t->step != NULL)
+            busy = t->step(t->backend_ctx);
     }
 }
 
