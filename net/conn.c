@@ -734,8 +734,13 @@ read_turn(struct conn *c)
         return;
     }
     if (c->tls == TLS_HANDSHAKE) {
-        /* Once it is done on_tls comes first, then what is read under TLS. */
         handshake(c);
+        return;
+    }
+    if (is_open(c) && (c->tls_done || c->connected)) {
+        /* Who handles it is told of that before it sees what came after. */
+        c->read_more = true;
+        schedule(c);
         return;
     }
     if (!wants_wire(c) && !(is_open(c) && has_compressed(c) && has_room(c)))
