@@ -20,7 +20,8 @@
 #define HEADER_BYTES_MAX (8U << 20)
 
 struct fetch_job {
-    struct uidset todo;
+    struct uidset all;
+    uint32_t done; /* of them, up to this UID in chunks */
     struct uidset chunk;
     struct uidset seen; /* made \Seen by this command */
     bool sets_seen;
@@ -44,6 +45,9 @@ struct fetch_job {
     uint64_t off;
     uint64_t left;
 
+    /* Of one turn. */
+    struct store_snap *snap;
+    struct msg_iter *it; /* NULL: rows are looked up one by one */
     size_t turn_bytes;
     unsigned turn_messages;
 };
@@ -53,7 +57,7 @@ fetch_end(struct imap_session *s)
 {
     struct fetch_job *job = s->job;
 
-    uidset_free(&job->todo);
+    uidset_free(&job->all);
     uidset_free(&job->chunk);
     uidset_free(&job->seen);
     arena_free(&job->arena);
@@ -278,6 +282,58 @@ write_item(struct imap_session *s, struct fetch_job *job,
 
 /* ---- messages ---------------------------------------------------------- */
 
+/* Rows side by side are walked; ones far apart are looked up. */
+static void
+begin_turn(struct imap_session *s, struct fetch_job *job)
+{
+    uint32_t next =
+        job->uid == UINT32_MAX ? 0 : uidset_next(&job->chunk, job->uid + 1);
+
+    job->turn_bytes = 0;
+    job->turn_messages = 0;
+    job->snap = store_snapshot(s->store);
+    if (next == 0)
+        return;
+    uint64_t span = (uint64_t)job->chunk.r[job->chunk.n - 1].last - next;
+    if (span < 4 * uidset_count(&job->chunk))
+        job->it = snap_messages(job->snap, s->sel->id, next, true);
+}
+
+static void
+end_turn(struct fetch_job *job)
+{
+    struct error err = {0};
+
+    /* What could not be read is looked up again, and told then. */
+    if (job->it != NULL)
+        msg_iter_close(&job->it, &err);
+    store_release(&job->snap);
+}
+
+static bool
+walk_to(struct fetch_job *job, uint32_t uid)
+{
+    struct message msg;
+
+    while (job->it != NULL && msg_iter_next(job->it, &msg) && msg.uid <= uid) {
+        if (msg.uid < uid)
+            continue;
+        /* It outlives the turn, and so the iterator. */
+        struct span *words =
+            arena_array(&job->arena, msg.nkeywords, sizeof(words[0]));
+        for (size_t i = 0; i < msg.nkeywords; i++)
+            words[i] = arena_copy(&job->arena, msg.keywords[i]);
+        job->msg = msg;
+        job->msg.keywords = words;
+        return true;
+    }
+    /* Passed by or at its end: from here on rows are looked up. */
+    struct error ignored = {0};
+    if (job->it != NULL)
+        msg_iter_close(&job->it, &ignored);
+    return false;
+}
+
 /* The next message of the chunk; false if there is none. */
 static bool
 open_message(struct imap_session *s, struct fetch_job *job,
@@ -292,9 +348,9 @@ open_message(struct imap_session *s, struct fetch_job *job,
             return false;
         arena_reset(&job->arena);
         /* A tombstone that the client was not told of still answers. */
-        enum errcode rc = snap_message(snap, s->sel->id, job->uid, &job->arena,
-                                       &job->msg, &err);
-        if (rc == ERR_OK)
+        if (walk_to(job, job->uid) ||
+            snap_message(snap, s->sel->id, job->uid, &job->arena, &job->msg,
+                         &err) == ERR_OK)
             break;
         job->some_gone = true;
     }
@@ -369,16 +425,15 @@ static enum run
 fetch_tell(struct imap_session *s)
 {
     struct fetch_job *job = s->job;
-    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
     enum run run;
 
-    job->turn_bytes = 0;
-    job->turn_messages = 0;
     if (is_full(s))
         return RUN_FULL;
+    begin_turn(s, job);
     do
-        run = fetch_more(s, job, snap);
+        run = fetch_more(s, job, job->snap);
     while (run == RUN_WAIT);
+    end_turn(job);
     return run;
 }
 
@@ -425,18 +480,12 @@ fetch_next(struct imap_session *s)
     struct fetch_job *job = s->job;
     AUTO(uidset_free) struct uidset unseen = UIDSET_INIT;
 
-    if (job->todo.n == 0) {
+    if (!take_chunk(&job->all, &job->done, CHUNK_MESSAGES, &job->chunk)) {
         if (job->some_damaged)
             return reply(s, "NO [CORRUPTION] Some messages cannot be read");
         if (job->some_gone)
             return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
         return reply(s, "OK Completed");
-    }
-    uidset_clear(&job->chunk);
-    for (unsigned n = 0; n < CHUNK_MESSAGES && job->todo.n > 0; n++) {
-        uint32_t uid = job->todo.r[0].first;
-        uidset_add(&job->chunk, uid, uid);
-        uidset_remove(&job->todo, uid, uid);
     }
     job->uid = 0;
     if (job->sets_seen)
@@ -463,7 +512,7 @@ cmd_fetch(struct imap_session *s)
 
     s->job = job;
     s->job_end = fetch_end;
-    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->todo))
+    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
     for (size_t i = 0; i < s->cmd->nitems; i++) {
         const struct imap_fetch_item *item = &s->cmd->items[i];

@@ -11,26 +11,28 @@
 #define STORE_CHUNK 1000U
 #define FETCHES_PER_TURN 500U
 
-/* The first N UIDs of FROM, at most, go over to RET. */
-static void
-take_chunk(struct uidset *from, uint64_t n, struct uidset *ret)
+bool
+take_chunk(const struct uidset *all, uint32_t *done, uint64_t n,
+           struct uidset *ret)
 {
     uidset_clear(ret);
-    for (size_t i = 0; i < from->n && n > 0; i++) {
-        uint32_t first = from->r[i].first;
-        uint64_t size = (uint64_t)from->r[i].last - first + 1;
-        uint32_t last = (uint32_t)(first + MIN(size, n) - 1);
-        n -= MIN(size, n);
-        uidset_add(ret, first, last);
+    for (size_t i = 0; i < all->n && n > 0; i++) {
+        if (all->r[i].last <= *done)
+            continue;
+        uint32_t first = MAX(all->r[i].first, *done + 1);
+        uint64_t take = MIN((uint64_t)all->r[i].last - first + 1, n);
+        *done = (uint32_t)(first + take - 1);
+        n -= take;
+        uidset_add(ret, first, *done);
     }
-    for (size_t i = 0; i < ret->n; i++)
-        uidset_remove(from, ret->r[i].first, ret->r[i].last);
+    return ret->n > 0;
 }
 
 /* ---- STORE ------------------------------------------------------------- */
 
 struct store_job {
-    struct uidset todo;
+    struct uidset all;
+    uint32_t done; /* of them, up to this UID in chunks */
     struct uidset chunk;
     uint32_t told; /* of the chunk: answered up to this UID */
     uint32_t flags;
@@ -44,7 +46,7 @@ store_end(struct imap_session *s)
 {
     struct store_job *job = s->job;
 
-    uidset_free(&job->todo);
+    uidset_free(&job->all);
     uidset_free(&job->chunk);
 }
 
@@ -120,12 +122,11 @@ store_next(struct imap_session *s)
     struct store_job *job = s->job;
     const struct imap_command *cmd = s->cmd;
 
-    if (job->todo.n == 0) {
+    if (!take_chunk(&job->all, &job->done, STORE_CHUNK, &job->chunk)) {
         if (job->some_gone) /* RFC 5530 */
             return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
         return reply(s, "OK Completed");
     }
-    take_chunk(&job->todo, STORE_CHUNK, &job->chunk);
     struct store_txn *txn = txn_new();
     const struct txn_flags op = {
         .id = s->sel->id,
@@ -181,7 +182,7 @@ cmd_store(struct imap_session *s)
         return reply(s, "NO Mailbox is read-only");
     if (!store_rights(s, job))
         return reply(s, "NO [NOPERM] Permission denied");
-    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->todo))
+    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
     s->run = store_next;
     return store_next(s);

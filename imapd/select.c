@@ -309,74 +309,94 @@ may_change(uint32_t rights)
                       ACL_EXPUNGE)) != 0;
 }
 
-/* The map, \Recent, and the first message without \Seen. */
-static enum errcode
-read_messages(struct imap_session *s, struct store_snap *snap,
-              const struct mailbox *mb, uint32_t *ret_unseen, struct error *err)
-{
-    struct message msg;
-    struct msg_iter *it = snap_messages(snap, mb->id, 1, false);
+/* Rows that one turn reads. */
+#define SELECT_ROWS 5000U
 
-    while (msg_iter_next(it, &msg)) {
-        add_message(s->sel, msg.uid, mb->recent_uid);
-        if (*ret_unseen == 0 && (msg.flags & FLAG_SEEN) == 0)
-            *ret_unseen = seqmap_count(&s->sel->map);
-    }
-    return msg_iter_close(&it, err);
+struct select_job {
+    struct store_snap *snap;
+    struct msg_iter *it;
+    struct mailbox mb;
+    uint32_t unseen; /* the first one; 0: none yet */
+};
+
+static void
+select_end(struct imap_session *s)
+{
+    struct select_job *job = s->job;
+    struct error ignored = {0};
+
+    if (job->it != NULL)
+        msg_iter_close(&job->it, &ignored);
+    store_release(&job->snap);
 }
 
-static enum errcode
-open_selected(struct imap_session *s, struct store_snap *snap,
-              const struct mailbox *mb, struct error *err)
+/* All rows are read: what RFC 3501, 6.3.1 wants to be told. */
+static enum run
+select_tell(struct imap_session *s)
 {
-    struct selected *sel = xcalloc(1, sizeof(*sel));
-    uint32_t unseen = 0;
+    struct select_job *job = s->job;
+    struct error err = {0};
 
-    sel->id = mb->id;
-    sel->rights = rights_of(s, mb);
-    sel->readonly = s->cmd->cmd == CMD_EXAMINE || !may_change(sel->rights) ||
-                    store_role(s->store) != ROLE_MASTER;
-    sel->uidvalidity = mb->uidvalidity;
-    sel->uidnext = mb->uidnext;
-    sel->modseq = mb->highestmodseq;
-    s->sel = sel;
-    enum errcode rc = read_messages(s, snap, mb, &unseen, err);
+    enum errcode rc = msg_iter_close(&job->it, &err);
     if (rc == ERR_OK)
-        rc = write_flag_lists(s, snap, true, &s->arena, err);
-    if (rc != ERR_OK)
-        return rc;
+        rc = write_flag_lists(s, job->snap, true, &s->arena, &err);
+    if (rc != ERR_OK) {
+        unselect(s);
+        return reply_error(s, &err);
+    }
     write_sizes(s);
-    if (unseen != 0)
-        buf_addf(&s->out, "* OK [UNSEEN %" PRIu32 "] Ok\r\n", unseen);
+    if (job->unseen != 0)
+        buf_addf(&s->out, "* OK [UNSEEN %" PRIu32 "] Ok\r\n", job->unseen);
     buf_addf(&s->out,
              "* OK [UIDVALIDITY %" PRIu32 "] Ok\r\n"
              "* OK [UIDNEXT %" PRIu32 "] Ok\r\n",
-             mb->uidvalidity, mb->uidnext);
-    claim_recent(s, mb);
-    return ERR_OK;
+             job->mb.uidvalidity, job->mb.uidnext);
+    claim_recent(s, &job->mb);
+    s->state = STATE_SELECTED;
+    return reply(s, "OK [%s] Completed",
+                 s->sel->readonly ? "READ-ONLY" : "READ-WRITE");
+}
+
+/* The map, \Recent, and the first message without \Seen. */
+static enum run
+select_step(struct imap_session *s)
+{
+    struct select_job *job = s->job;
+    struct message msg;
+
+    for (unsigned n = 0; n < SELECT_ROWS; n++) {
+        if (!msg_iter_next(job->it, &msg))
+            return select_tell(s);
+        add_message(s->sel, msg.uid, job->mb.recent_uid);
+        if (job->unseen == 0 && (msg.flags & FLAG_SEEN) == 0)
+            job->unseen = seqmap_count(&s->sel->map);
+    }
+    return RUN_YIELD;
 }
 
 enum run
 cmd_select(struct imap_session *s)
 {
-    struct mailbox mb;
-    struct error err = {0};
+    struct select_job *job = arena_alloc(&s->arena, sizeof(*job));
 
     unselect(s); /* RFC 3501, 6.3.1: also if this SELECT fails */
-    struct store_snap *snap = store_snapshot(s->store);
-    if (!find_mailbox(s, snap, s->cmd->name, ACL_READ, &mb)) {
-        store_release(&snap);
+    s->job = job;
+    s->job_end = select_end;
+    job->snap = store_snapshot(s->store);
+    if (!find_mailbox(s, job->snap, s->cmd->name, ACL_READ, &job->mb))
         return RUN_DONE;
-    }
-    enum errcode rc = open_selected(s, snap, &mb, &err);
-    store_release(&snap);
-    if (rc != ERR_OK) {
-        unselect(s);
-        return reply_error(s, &err);
-    }
-    s->state = STATE_SELECTED;
-    return reply(s, "OK [%s] Completed",
-                 s->sel->readonly ? "READ-ONLY" : "READ-WRITE");
+    struct selected *sel = xcalloc(1, sizeof(*sel));
+    sel->id = job->mb.id;
+    sel->rights = rights_of(s, &job->mb);
+    sel->readonly = s->cmd->cmd == CMD_EXAMINE || !may_change(sel->rights) ||
+                    store_role(s->store) != ROLE_MASTER;
+    sel->uidvalidity = job->mb.uidvalidity;
+    sel->uidnext = job->mb.uidnext;
+    sel->modseq = job->mb.highestmodseq;
+    s->sel = sel;
+    job->it = snap_messages(job->snap, sel->id, 1, false);
+    s->run = select_step;
+    return select_step(s);
 }
 
 bool

@@ -256,6 +256,11 @@ enum run
 cmd_fetch(struct imap_session *s);
 enum run
 cmd_search(struct imap_session *s);
+/* The next N (at most) of ALL behind *DONE, which moves on, into RET; false if
+ * there are none. */
+bool
+take_chunk(const struct uidset *all, uint32_t *done, uint64_t n,
+           struct uidset *ret);
 /* The derived record of a message, made anew where it is missing. */
 MUST_CHECK enum errcode
 load_cache(struct imap_session *s, struct store_snap *snap, mbid_t id,
