@@ -236,6 +236,7 @@ fake_open(struct fake_world *w)
     const struct store_config cfg = {
         .dir = "/pollux",
         .pack_dir = "/pollux/pack",
+        .fence_path = "/pollux/fence",
         .segment_bytes = 1U << 20,
         .kv = kv_open_mem_on(w->disk),
         .no_threads = true,
