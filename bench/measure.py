@@ -103,7 +103,7 @@ class Bench:
                 behind = None
                 if with_replica:
                     began = time.monotonic()
-                    p.wait_equal(120)
+                    p.wait_equal(timeout=120)
                     behind = time.monotonic() - began
                 out.append({"replica": with_replica,
                             "connections": connections, "median": r,

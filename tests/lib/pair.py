@@ -223,6 +223,7 @@ class Instance:
         c = smtplib.LMTP(self.host, self.lmtp_port,
                          local_hostname="client.localhost")
         c.sock.settimeout(timeout)
+        c.ehlo()  # says LHLO
         return c
 
     def deliver(self, c, rcpts, message, sender="sender@example.org"):
@@ -288,10 +289,11 @@ class Pair:
         for i in (self.a, self.b):
             i.wait_up()
 
-    def wait_equal(self, timeout=30.0):
-        """Both at one position with one digest; the status that said so."""
+    def wait_equal(self, asked=None, timeout=30.0):
+        """Both at one position with one digest; the status of ASKED (a) that
+        said so."""
         def equal():
-            s = self.a.status()
+            s = (asked or self.a).status()
             return s if (s["digests"] == "equal" and
                          s["lag_records"] == 0) else None
         return wait_for("equal digests", equal, timeout)
