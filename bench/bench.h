@@ -126,7 +126,8 @@ tcp_connect(const char *host, const char *port)
 
 /*
  * Text that looks and compresses somewhat like mail (zstd makes about a
- * third of it): words of a fixed list in an order from SEED, in lines of up to 72.
+ * third of it): words of a fixed list in an order from SEED, in lines of up
+ * to 72.
  */
 static inline void
 fill_text(char *p, size_t n, uint64_t seed)

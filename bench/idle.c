@@ -48,6 +48,24 @@ pss_kib(uint32_t pid)
     return kib;
 }
 
+/* Once it has stopped moving: three looks in a row with less than 32 KiB
+ * between them, or after 5 s. */
+static uint64_t
+pss_settled_kib(uint32_t pid)
+{
+    uint64_t last = pss_kib(pid);
+    int calm = 0;
+
+    for (int i = 0; i < 50 && calm < 3; i++) {
+        struct timespec t = {.tv_nsec = 100000000};
+        nanosleep(&t, NULL);
+        uint64_t now = pss_kib(pid);
+        calm = now < last + 32 && last < now + 32 ? calm + 1 : 0;
+        last = now;
+    }
+    return last;
+}
+
 static void
 open_some(struct talk *conns, uint32_t n, const struct who *w)
 {
@@ -113,11 +131,11 @@ main(int argc, char **argv)
     struct talk *conns = xcalloc(n, sizeof(*conns));
     open_some(conns, WARM, &w);
     close_some(conns, WARM);
-    uint64_t before = pss_kib(pid);
+    uint64_t before = pss_settled_kib(pid);
     uint64_t began = now_ns();
     open_some(conns, n, &w);
     double took = (double)(now_ns() - began) / 1e9;
-    uint64_t with = pss_kib(pid);
+    uint64_t with = pss_settled_kib(pid);
     printf("{\"tool\":\"idle\",\"connections\":%u,\"in_idle\":%s,"
            "\"pss_before_kib\":%llu,\"pss_with_kib\":%llu,"
            "\"kib_each\":%.2f,\"logins_per_s\":%.1f}\n",

@@ -75,10 +75,9 @@ class Bench:
                  "%.0f MiB/s, %.3f ms there and back" % (
                      net["mib_per_s"], net["rtt_p50_ms"]), "")
 
-    def disk_limit(self, connections):
-        r = self.results["raw"]["disk"][connections]
-        return "%.0f /s (disk, groups of %d)" % (
-            r["records_per_s"], connections)
+    def disk_now(self, group):
+        """The disk's limit once more: it changes within a minute."""
+        return self.tool("rawdisk", "-g", group, "-t", 1, self.args.dir)
 
     def lmtp_runs(self, p, connections):
         seconds, runs = (2, 1) if self.quick else (5, 3)
@@ -99,6 +98,7 @@ class Bench:
                 p.b.start()
             p.a.must("promote")
             for connections in (1, 8, 32):
+                disk = self.disk_now(connections)
                 r, all_runs = self.lmtp_runs(p, connections)
                 behind = None
                 if with_replica:
@@ -107,7 +107,8 @@ class Bench:
                     behind = time.monotonic() - began
                 out.append({"replica": with_replica,
                             "connections": connections, "median": r,
-                            "runs": all_runs, "caught_up_s": behind})
+                            "runs": all_runs, "disk": disk,
+                            "caught_up_s": behind})
                 self.row("LMTP 4 KiB, %2d connection%s, %s" % (
                     connections, " " if connections == 1 else "s",
                     "with replica" if with_replica else "alone"),
@@ -115,7 +116,8 @@ class Bench:
                         r["per_s"], r["p50_ms"], r["p99_ms"],
                         "" if behind is None else
                         ", equal %.2f s later" % behind),
-                    self.disk_limit(connections))
+                    "%.0f /s (disk, groups of %d)" % (
+                        disk["records_per_s"], connections))
             self.drop(p)
 
     def lag(self):
@@ -128,17 +130,18 @@ class Bench:
         p.wait_equal()
         slots = os.path.join(p.a.dir, "conf", "synclog")
         out = self.results["lag"] = {}
-        raw = self.results["raw"]
-        limit = "%.3f ms (a sync and a round trip)" % (
-            raw["disk"][1]["p50_ms"] + raw["net"]["rtt_p50_ms"])
         for name, rate, n in (("idle", 5, 150), ("at 100 messages/s", 100,
                                                   2000)):
             if self.quick:
                 n //= 5
+            disk = self.disk_now(1)
+            limit = "%.3f ms (a sync and a round trip)" % (
+                disk["p50_ms"] +
+                self.results["raw"]["net"]["rtt_p50_ms"])
             r = self.tool("lag", "-h", p.a.host, "-p", p.a.lmtp_port, "-H",
                           p.b.host, "-i", p.b.imap_port, "-u", "u0000", "-r",
                           rate, "-n", n, "-s", slots)
-            out[name] = r
+            out[name] = dict(r, disk=disk)
             self.row("lag %s: commit to applied" % name,
                      "p50 %.2f p99 %.2f ms" % (
                          r["channel_p50_ms"], r["channel_p99_ms"]), limit)
@@ -159,6 +162,9 @@ class Bench:
                   len(USERS), "-n", 50 * len(USERS), "-c", 8)
         self.results["idle"] = []
         for extra in ((), ("-i",)):
+            # Memory of the load before must not be reused and hide the cost.
+            p.a.stop()
+            p.a.start()
             r = self.tool("idle", "-h", p.a.host, "-p", p.a.imap_port, "-s",
                           p.a.proc.pid, "-n", n, "-u", len(USERS), *extra)
             self.results["idle"].append(r)
@@ -184,12 +190,13 @@ class Bench:
             raise SystemExit("sync_client -A: exit %d: %s%s" % (
                 done.returncode, done.stdout, done.stderr))
         p.wait_equal()
-        raw = self.results["raw"]
+        disk = self.tool("rawdisk", "-b", 1 << 20, "-t", 1, self.args.dir)
         mib = n * 4096 / 2**20
-        limit = mib / min(raw["disk_1mib"]["mib_per_s"],
-                          raw["net"]["mib_per_s"])
+        limit = mib / min(disk["mib_per_s"],
+                          self.results["raw"]["net"]["mib_per_s"])
         self.results["seed"] = {"messages": n, "bytes": 4096, "seconds": took,
-                                "load": load, "output": done.stdout}
+                                "load": load, "disk": disk,
+                                "output": done.stdout}
         self.row("first sync of %d messages of 4 KiB" % n,
                  "%.2f s, %.0f /s, digests equal" % (took, n / took),
                  "%.2f s (%.0f MiB by disk and loopback)" % (limit, mib))
