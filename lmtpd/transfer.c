@@ -163,13 +163,19 @@ log_result(struct lmtp_session *s, const struct lmtp_rcpt *r)
                    errcode_name(r->result.code), r->result.text);
         return;
     }
-    guid_text(body_guid(body), guid);
-    atomic_fetch_add(
-        stored ? &s->w.counters->delivered : &s->w.counters->duplicates, 1);
-    log_info(&s->log, stored ? "lmtp.delivered" : "lmtp.duplicate",
+    if (!stored) { /* the one that is there has a GUID of its own */
+        atomic_fetch_add(&s->w.counters->duplicates, 1);
+        log_info(&s->log, "lmtp.duplicate",
+                 "rcpt=\"%s\" mailbox=\"%s\" uid=%" PRIu32 " from=\"%s\"",
+                 r->path, r->mailbox, r->uid, s->env.from);
+        return;
+    }
+    atomic_fetch_add(&s->w.counters->delivered, 1);
+    log_info(&s->log, "lmtp.delivered",
              "rcpt=\"%s\" mailbox=\"%s\" guid=%s uid=%" PRIu32 " size=%" PRIu64
              " from=\"%s\"",
-             r->path, r->mailbox, guid, r->uid, body_size(body), s->env.from);
+             r->path, r->mailbox, guid_text(body_guid(body), guid), r->uid,
+             body_size(body), s->env.from);
 }
 
 /* RFC 2033, 4.2: one answer for each RCPT that was taken, in order. */
