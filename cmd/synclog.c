@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "base/config.h"
+#include "store/record.h"
 #include "synclog/synclog.h"
 
 enum { EXIT_WHOLE = 0, EXIT_DAMAGE = 1, EXIT_USAGE = 2 };
@@ -73,7 +74,7 @@ is_running(const char *dir)
     const struct synclog_mark *mark = NULL;
     struct error ignored = {0};
 
-    if (mark_attach(dir, &mark, &ignored) != ERR_OK)
+    if (mark_attach(dir, &mark, &ignored) != ERR_OK || mark == NULL)
         return false;
     uint32_t pid = atomic_load(&mark->writer_pid);
     mark_detach(&mark);
@@ -84,7 +85,12 @@ is_running(const char *dir)
 static void
 type_text(uint8_t type, char out[32])
 {
-    snprintf(out, 32, "%u", type);
+    const char *name = record_type_name(type);
+
+    if (name == NULL)
+        snprintf(out, 32, "type-%u", type);
+    else
+        snprintf(out, 32, "%s", name);
 }
 
 static void
@@ -106,14 +112,20 @@ print_record(const struct options *o, const struct record *rec,
 {
     char type[32], when[40];
 
+    AUTO(buf_free) struct buf what = BUF_INIT;
+
     type_text(rec->type, type);
     time_text(time_us, when);
+    if (!o->json)
+        record_describe(rec, &what);
     printf(o->json ? "{\"lsn\":%" PRI_LSN ",\"epoch\":%" PRI_EPOCH
                      ",\"time\":\"%s\",\"type\":\"%s\",\"bytes\":%zu,"
                      "\"segment\":%" PRIu64 ",\"offset\":%" PRIu64 "}\n"
                    : "lsn=%" PRI_LSN " epoch=%" PRI_EPOCH
-                     " time=%s type=%s bytes=%zu at=%" PRIu64 ":%" PRIu64 "\n",
-           rec->lsn, rec->epoch, when, type, rec->body.n, segment, offset);
+                     " time=%s type=%s bytes=%zu at=%" PRIu64 ":%" PRIu64
+                     " %s\n",
+           rec->lsn, rec->epoch, when, type, rec->body.n, segment, offset,
+           buf_cstr(&what));
 }
 
 static void
