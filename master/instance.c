@@ -38,7 +38,7 @@
 #include "master/service.h"
 #include "master/user.h"
 
-#define GRACE_MS 3000U     /* for sessions to end */
+#define GRACE_MS 1500U     /* for sessions to end */
 #define CONTROL_WORKERS 4U /* blocking verbs at a time */
 #define TWIN_MS 3000       /* to hear of the twin before serving */
 #define DRAIN_POLL_MS 50
