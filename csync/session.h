@@ -1,7 +1,7 @@
 /*
  * csync/session.h - one client of sync_server; shared by csync/server.c
- * (commands), csync/take.c (the replica's end of log and seed) and csync/give.c
- * (the giving end of a seed).  Private to this folder.
+ * (commands), csync/login.c, csync/take.c (the replica's end of log and seed)
+ * and csync/give.c (the giving end of a seed).  Private to this folder.
  *
  * A session lives on its connection's reactor.  What may block runs on a worker
  * with input paused; a session whose connection went stays until its last job
@@ -64,6 +64,8 @@ struct csync_session {
     struct giver *giver;
 };
 
+const struct csync_server_options *
+session_options(const struct csync_session *s);
 const struct csync_instance *
 session_instance(const struct csync_session *s);
 /* Run WORK on a worker with input paused, then AFTER here, unless the
@@ -86,6 +88,15 @@ session_fail(struct csync_session *s, enum errcode code,
 void
 session_refuse(struct csync_session *s, enum errcode code,
                const struct error *err);
+
+/* csync/login.c: a new exchange (false: hung up); its first step, from what
+ * follows AUTHENTICATE; the client's answer to a challenge. */
+bool
+login_begin(struct csync_session *s);
+void
+login_start(struct csync_session *s, struct span rest);
+void
+login_answer(struct csync_session *s, struct span line);
 
 /* csync/take.c */
 void
