@@ -360,7 +360,9 @@ test_check_warns_of_overrides_that_override_nothing(void **state)
         "for all channels\n"
         "i:7: warning: lmtp_sasl_...: there is no service of the name lmtp: "
         "it does nothing\n"
-        "0 errors, 4 warnings, 0 without effect\n");
+        "accepted without effect:\n"
+        "  i:6: b2_sync_log has no meaning here\n"
+        "0 errors, 4 warnings, 1 without effect\n");
     buf_clear(&to);
     assert_true(config_check_print(NULL, NULL, &to));
     buf_free(&to);
