@@ -50,6 +50,7 @@ struct instance {
     struct plan *plan; /* of the last good cyrus.conf */
     struct run_user user;
     char servername[256];
+    const char *log_path; /* NULL: it is no file */
     char *pid_path;
     int pid_fd;
     int ready_fd; /* the waiting parent of -d; -1 */
@@ -249,7 +250,7 @@ tell_ready(struct instance *in)
 }
 
 static enum errcode
-open_log(const struct instance *in, struct error *err)
+open_log(struct instance *in, struct error *err)
 {
     static const enum log_target targets[] = {LOG_TO_STDERR, LOG_TO_FILE,
                                               LOG_TO_SYSLOG};
@@ -257,9 +258,9 @@ open_log(const struct instance *in, struct error *err)
     const char *path = in->o->log_file;
     enum log_target target = LOG_TO_STDERR;
     AUTO(xfree)
-    char *ident =
-        prefix == NULL || prefix[0] == '\0' ? xstrdup("pollux")
-                                            : xasprintf("pollux/%s", prefix);
+    char *ident = prefix == NULL || prefix[0] == '\0'
+                      ? xstrdup("pollux")
+                      : xasprintf("pollux/%s", prefix);
 
     if (path != NULL)
         target = LOG_TO_FILE;
@@ -274,12 +275,20 @@ open_log(const struct instance *in, struct error *err)
         in->o->verbose ? LOG_LV_DEBUG
                        : (enum log_level)config_enum(in->cfg, "log_level");
     enum errcode rc = log_open(target, path, ident, least, err);
-    if (rc != ERR_OK || target != LOG_TO_FILE || !in->user.change)
-        return rc;
-    if (chown(path, in->user.uid, in->user.gid) != 0)
-        return error_set_errno(err, errno, "give %s to %s", path,
-                               in->user.name);
-    return ERR_OK;
+    if (rc == ERR_OK && target == LOG_TO_FILE)
+        in->log_path = path;
+    return rc;
+}
+
+/* Who the instance becomes has to open the file again after a rotation. */
+static enum errcode
+give_log(const struct instance *in, struct error *err)
+{
+    if (in->log_path == NULL || !in->user.change ||
+        chown(in->log_path, in->user.uid, in->user.gid) == 0)
+        return ERR_OK;
+    return error_set_errno(err, errno, "give %s to %s", in->log_path,
+                           in->user.name);
 }
 
 /* ---- what other threads want ------------------------------------------- */
@@ -723,9 +732,11 @@ open_control(struct instance *in, struct error *err)
 static enum errcode
 come_up(struct instance *in, struct error *err)
 {
-    enum errcode rc = user_choose(in->cfg, &in->user, err);
+    enum errcode rc = open_log(in, err);
     if (rc == ERR_OK)
-        rc = open_log(in, err);
+        rc = user_choose(in->cfg, &in->user, err);
+    if (rc == ERR_OK)
+        rc = give_log(in, err);
     if (rc != ERR_OK)
         return rc;
     log_notice(NULL, "master.starting",

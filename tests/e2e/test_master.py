@@ -321,6 +321,26 @@ def test_tls_and_its_reload(bin_dir):
         check("second.example" in subject(w.a.host, port), "certificate")
 
 
+def test_limits_of_connections(bin_dir):
+    with single(bin_dir, max_connections="6") as w:
+        port = free_port([w.a.host], 15143)
+        conf_of(w, services=' few cmd="imapd" listen="%s:%d" maxchild=2' % (
+            w.a.host, port))
+        w.a.start()
+        inside = [imaplib.IMAP4(w.a.host, port) for _ in range(2)]
+        try:
+            imaplib.IMAP4(w.a.host, port)
+            check(False, "a third one came in")
+        except imaplib.IMAP4.error as e:
+            check("Too many connections" in str(e), str(e))
+        inside += [imaplib.IMAP4(w.a.host, w.a.imap_port) for _ in range(4)]
+        with socket.create_connection((w.a.host, w.a.lmtp_port), 5) as s:
+            check(s.recv(100).startswith(b"421 4.3.2"), "the seventh")
+        check_equal(w.a.role(), "master", "the control socket is not counted")
+        inside.pop().logout()
+        wait_for("room", lambda: imaplib.IMAP4(w.a.host, w.a.imap_port))
+
+
 def test_background(bin_dir):
     with single(bin_dir) as w:
         pid_file = os.path.join(w.a.dir, "pid")
@@ -363,6 +383,7 @@ run([
     test_kill_9_leaves_no_children,
     test_root_becomes_the_user,
     test_tls_and_its_reload,
+    test_limits_of_connections,
     test_background,
     test_taken_port_is_named,
 ])
