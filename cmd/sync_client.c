@@ -2,6 +2,7 @@
  * cmd/sync_client.c - carrying the log to the replica: once, or for ever.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -121,6 +122,21 @@ go_into_background(struct error *err)
         _exit(0);
     setsid();
     return ERR_OK;
+}
+
+/* Nobody waits at the other end any more. */
+static void
+leave_terminal(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+
+    if (fd < 0)
+        return;
+    dup2(fd, STDIN_FILENO);
+    dup2(fd, STDOUT_FILENO);
+    dup2(fd, STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
 }
 
 static enum errcode
@@ -265,6 +281,7 @@ main(int argc, char **argv)
     enum errcode rc = config_read(
         env_system(), q.conf == NULL ? "/etc/imapd.conf" : q.conf, &cfg, &err);
     bool in_background = q.mode == 'r' && !is_our_child();
+    bool is_logged = is_our_child();
     if (rc == ERR_OK && in_background)
         rc = go_into_background(&err);
     if (rc == ERR_OK)
@@ -273,13 +290,18 @@ main(int argc, char **argv)
         rc = sasl_library_start(cfg, "pollux", &err);
     if (rc == ERR_OK) {
         take_signals();
+        if (in_background)
+            leave_terminal();
+        is_logged |= in_background;
         rc = ship(&q, cfg, &err);
         sasl_library_stop();
     }
     if (rc != ERR_OK && !is_stopped(NULL)) {
-        fprintf(stderr, "sync_client: %s\n", err.text);
-        log_error(NULL, "csync.ended", "code=%s why=\"%s\"", errcode_name(rc),
-                  err.text);
+        if (is_logged)
+            log_error(NULL, "sync.ended", "code=%s why=\"%s\"",
+                      errcode_name(rc), err.text);
+        else
+            fprintf(stderr, "sync_client: %s\n", err.text);
         return 1;
     }
     log_close();
