@@ -206,7 +206,8 @@ def test_sigterm_ends_in_order_with_clients_inside(bin_dir):
         began = time.monotonic()
         check_equal(w.a.stop(), 0, "exit code")
         check(time.monotonic() - began < 15, "it took too long")
-        check(not processes_with("deaf987656"), "a child is left")
+        wait_for("the end of all of its group",
+                 lambda: not processes_with("deaf987656"), 5)
         check(not os.path.exists(os.path.join(w.a.dir, "conf/master.pid")),
               "the pid file is left")
         for conn in idle:
