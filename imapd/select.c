@@ -136,7 +136,7 @@ write_flag_lists(struct imap_session *s, struct store_snap *snap, bool always,
     buf_add_str(&s->out, "* FLAGS ");
     write_flags(&s->out, all, words, n, false);
     buf_add_str(&s->out, "\r\n* OK [PERMANENTFLAGS ");
-    if (sel->readonly) {
+    if (sel->readonly || sel->on_replica) {
         buf_add_str(&s->out, "()");
     } else {
         uint32_t can =
@@ -271,6 +271,21 @@ sync_view(struct imap_session *s, struct store_snap *snap,
     return rc;
 }
 
+/*
+ * The replica has become the master: a mailbox that was selected before can be
+ * written to from now on (READ-WRITE of RFC 3501, 7.1).
+ */
+static enum errcode
+tell_promoted(struct imap_session *s, struct store_snap *snap, struct arena *a,
+              struct error *err)
+{
+    s->sel->on_replica = false;
+    enum errcode rc = write_flag_lists(s, snap, true, a, err);
+    if (rc == ERR_OK)
+        buf_add_str(&s->out, "* OK [READ-WRITE] This is the master now\r\n");
+    return rc;
+}
+
 void
 sync_selected(struct imap_session *s, enum sync how, bool uids)
 {
@@ -288,6 +303,8 @@ sync_selected(struct imap_session *s, enum sync how, bool uids)
         say_bye(s, "Selected mailbox was deleted");
         return;
     }
+    if (rc == ERR_OK && sel->on_replica && store_role(s->store) == ROLE_MASTER)
+        rc = tell_promoted(s, snap, &a, &err);
     if (rc == ERR_OK && mb.highestmodseq > sel->modseq)
         rc = sync_view(s, snap, &mb, how, uids, &err);
     else if (rc == ERR_OK && how == SYNC_ALL && sel->gone.n > 0)
@@ -354,7 +371,8 @@ select_tell(struct imap_session *s)
     claim_recent(s, &job->mb);
     s->state = STATE_SELECTED;
     return reply(s, "OK [%s] Completed",
-                 s->sel->readonly ? "READ-ONLY" : "READ-WRITE");
+                 s->sel->readonly || s->sel->on_replica ? "READ-ONLY"
+                                                        : "READ-WRITE");
 }
 
 /* The map, \Recent, and the first message without \Seen. */
@@ -388,8 +406,8 @@ cmd_select(struct imap_session *s)
     struct selected *sel = xcalloc(1, sizeof(*sel));
     sel->id = job->mb.id;
     sel->rights = rights_of(s, &job->mb);
-    sel->readonly = s->cmd->cmd == CMD_EXAMINE || !may_change(sel->rights) ||
-                    store_role(s->store) != ROLE_MASTER;
+    sel->readonly = s->cmd->cmd == CMD_EXAMINE || !may_change(sel->rights);
+    sel->on_replica = !sel->readonly && store_role(s->store) != ROLE_MASTER;
     sel->uidvalidity = job->mb.uidvalidity;
     sel->uidnext = job->mb.uidnext;
     sel->modseq = job->mb.highestmodseq;
@@ -441,7 +459,7 @@ cmd_close(struct imap_session *s)
     struct selected *sel = s->sel;
     struct uidset all = UIDSET_INIT;
 
-    if (s->cmd->cmd == CMD_UNSELECT || sel->readonly ||
+    if (s->cmd->cmd == CMD_UNSELECT || sel->readonly || sel->on_replica ||
         (sel->rights & ACL_EXPUNGE) == 0 || seqmap_count(&sel->map) == 0 ||
         store_role(s->store) != ROLE_MASTER) {
         unselect(s);

@@ -41,7 +41,8 @@ enum input_mode {
 /* A mailbox that is selected. */
 struct selected {
     mbid_t id;
-    bool readonly; /* EXAMINE, a replica, or no right to change anything */
+    bool readonly;   /* EXAMINE, or no right to change anything */
+    bool on_replica; /* READ-ONLY was told for that alone, and so far */
     uint32_t rights;
     uint32_t uidvalidity;
     struct seqmap map;

@@ -802,6 +802,44 @@ test_a_replica_is_read_only(void **state)
     talk(d, "a SELECT INBOX", "a NO [NONEXISTENT] Mailbox does not exist\r\n");
 }
 
+/* Its client is told that the mailbox can be written to now. */
+static void
+test_a_session_on_a_replica_that_is_promoted_becomes_read_write(void **state)
+{
+    (void)state;
+    struct fake_client *c = login(0, "fred");
+
+    append(c, "INBOX", "(\\Deleted) ", MSG_A);
+    store_set_role(world.store, ROLE_REPLICA, 1);
+    talk(c, "a SELECT INBOX",
+         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
+         "* OK [PERMANENTFLAGS ()] Ok\r\n"
+         "* 1 EXISTS\r\n* 1 RECENT\r\n"
+         "* OK [UNSEEN 1] Ok\r\n"
+         "* OK [UIDVALIDITY V] Ok\r\n"
+         "* OK [UIDNEXT 2] Ok\r\n"
+         "a OK [READ-ONLY] Completed\r\n");
+    talk(c, "b NOOP", "b OK Completed\r\n");
+    store_set_role(world.store, ROLE_MASTER, 1);
+    talk(c, "c NOOP",
+         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
+         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen "
+         "\\*)] Ok\r\n"
+         "* OK [READ-WRITE] This is the master now\r\n"
+         "c OK Completed\r\n");
+    talk(c, "d NOOP", "d OK Completed\r\n");
+    talk(c, "e STORE 1 +FLAGS (\\Seen)",
+         "* 1 FETCH (FLAGS (\\Recent \\Deleted \\Seen))\r\ne OK Completed\r\n");
+
+    /* Not told yet: CLOSE takes nothing away. */
+    store_set_role(world.store, ROLE_REPLICA, 1);
+    quiet(c, "f SELECT INBOX");
+    store_set_role(world.store, ROLE_MASTER, 1);
+    talk(c, "g CLOSE", "g OK Completed\r\n");
+    talk(c, "h STATUS INBOX (MESSAGES)",
+         "* STATUS INBOX (MESSAGES 1)\r\nh OK Completed\r\n");
+}
+
 /* ---- a server that cannot ---------------------------------------------- */
 
 static void
@@ -1080,6 +1118,7 @@ main(void)
         T(test_idle_pushes),
         T(test_selected_mailbox_deleted_or_renamed),
         T(test_a_replica_is_read_only),
+        T(test_a_session_on_a_replica_that_is_promoted_becomes_read_write),
         T(test_fence_refuses_changes_and_mail_can_be_read),
         T(test_full_disk_is_temporary),
         T(test_damaged_body_is_never_given_out),
