@@ -331,9 +331,10 @@ report(struct load *l)
     getrusage(RUSAGE_SELF, &u);
     printf("{\"tool\":\"mailload\",\"connections\":%u,\"bytes\":%u,"
            "\"rate\":%u,\"messages\":%llu,\"refused\":%llu,\"seconds\":%.3f,"
-           "\"per_s\":%.1f,\"client_cpu_s\":%.2f,",
+           "\"per_s\":%.1f,\"answered\":%llu,\"client_cpu_s\":%.2f,",
            l->nclients, l->bytes, l->rate, (unsigned long long)l->counted,
            (unsigned long long)l->refused, took, (double)l->counted / took,
+           (unsigned long long)l->answered,
            (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
     samples_json(&l->latency, "");

@@ -24,7 +24,8 @@ class Bench:
     def __init__(self, args):
         self.args = args
         self.quick = args.quick
-        self.results = {"machine": machine(), "quick": args.quick}
+        self.results = {"machine": machine(), "quick": args.quick,
+                        "load_before": load_1min()}
         self.rows = []
         self.pairs = []
 
@@ -54,7 +55,7 @@ class Bench:
 
     def row(self, what, measured, limit):
         self.rows.append((what, measured, limit))
-        print("  %-44s %-46s %s" % (what, measured, limit), flush=True)
+        print("  %-44s %-58s %s" % (what, measured, limit), flush=True)
 
     # ---- parts ----
 
@@ -83,9 +84,14 @@ class Bench:
         seconds, runs = (2, 1) if self.quick else (5, 3)
         got = []
         for _ in range(runs):
-            got.append(self.tool(
+            before = [cpu_s(i) for i in (p.a, p.b)]
+            r = self.tool(
                 "mailload", "-h", p.a.host, "-p", p.a.lmtp_port, "-c",
-                connections, "-u", len(USERS), "-w", 1, "-t", seconds))
+                connections, "-u", len(USERS), "-w", 1, "-t", seconds)
+            r["cpu_us_each"] = {
+                i.name: (cpu_s(i) - b) * 1e6 / r["answered"]
+                for i, b in zip((p.a, p.b), before)}
+            got.append(r)
         rate = statistics.median_low([r["per_s"] for r in got])
         return next(r for r in got if r["per_s"] == rate), got
 
@@ -112,9 +118,9 @@ class Bench:
                 self.row("LMTP 4 KiB, %2d connection%s, %s" % (
                     connections, " " if connections == 1 else "s",
                     "with replica" if with_replica else "alone"),
-                    "%.0f /s, p50 %.2f p99 %.2f ms%s" % (
+                    "%.0f /s, p50 %.2f p99 %.2f ms, %.0f us CPU%s" % (
                         r["per_s"], r["p50_ms"], r["p99_ms"],
-                        "" if behind is None else
+                        sum(r["cpu_us_each"].values()), "" if behind is None else
                         ", equal %.2f s later" % behind),
                     "%.0f /s (disk, groups of %d)" % (
                         disk["records_per_s"], connections))
@@ -203,6 +209,45 @@ class Bench:
         self.drop(p)
 
 
+def load_1min():
+    with open("/proc/loadavg") as f:
+        return float(f.read().split()[0])
+
+
+def write_markdown(path, b):
+    m = b.results["machine"]
+    with open(path, "w") as f:
+        f.write("# Figures\n\n`bench/run%s`, release build, client and both "
+                "servers on the same %d cores (%s, %s GiB, Linux %s). Load of "
+                "the machine before it began: %.1f.\n\n" % (
+                    " --quick" if b.quick else "", m["cpus"], m["cpu"],
+                    m["memory_gib"], m["kernel"], b.results["load_before"]))
+        f.write("| what | measured | raw limit, the same minute |\n"
+                "| --- | --- | --- |\n")
+        for row in b.rows:
+            f.write("| %s |\n" % " | ".join(
+                " ".join(cell.split()) for cell in row))
+        f.write("\nus CPU: of both instances and sync_client, for each "
+                "message. bench/README.md says how each is measured.\n")
+
+
+def cpu_s(instance):
+    """CPU time so far of an instance and its children."""
+    if instance.proc is None:
+        return 0.0
+    ticks = 0
+    for pid in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % pid) as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+        except (OSError, IndexError):
+            continue
+        if pid == str(instance.proc.pid) or (
+                fields[1] == str(instance.proc.pid)):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def machine():
     model = ""
     with open("/proc/cpuinfo") as f:
@@ -226,6 +271,8 @@ def main():
                    help="where the stores lie (/var/tmp)")
     a.add_argument("--json", default=None,
                    help="where the figures go (build/bench.json)")
+    a.add_argument("--markdown", default=None,
+                   help="write the table there as well")
     args = a.parse_args()
     parts = args.only.split(",")
     if not set(parts) <= set(PARTS):
@@ -235,7 +282,7 @@ def main():
     print("%(cpus)d x %(cpu)s, %(memory_gib)s GiB, Linux %(kernel)s" %
           b.results["machine"])
     print("client and both servers share these cores\n")
-    print("  %-44s %-46s %s" % ("what", "measured", "raw limit"))
+    print("  %-44s %-58s %s" % ("what", "measured", "raw limit"))
     try:
         for part in PARTS:
             if part == "raw" or part in parts:
@@ -247,6 +294,8 @@ def main():
     with open(out, "w") as f:
         json.dump(b.results, f, indent=1, sort_keys=True)
         f.write("\n")
+    if args.markdown:
+        write_markdown(args.markdown, b)
     print("\nall figures: %s" % os.path.relpath(out))
 
 

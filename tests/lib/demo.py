@@ -274,7 +274,7 @@ def run(pair):
 def main():
     bin_dir = sys.argv[1]
     base = tempfile.mkdtemp(prefix="pollux-demo.")
-    pair = Pair(bin_dir, base, USERS)
+    pair = Pair(bin_dir, base, USERS, first_port=10143)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rc = 1
     try:

@@ -10,6 +10,7 @@ import imaplib
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import smtplib
@@ -254,7 +255,9 @@ class Instance:
 class Pair:
     """Two instances under BASE with the programs of BIN_DIR."""
 
-    def __init__(self, bin_dir, base, users, options=None):
+    def __init__(self, bin_dir, base, users, options=None, first_port=None):
+        """FIRST_PORT: where to look for free ports from; somewhere, if it is
+        not given, so that pairs which start at one time do not meet."""
         self.bin_dir = os.path.abspath(bin_dir)
         self.base = os.path.abspath(base)
         self.users = dict(users)
@@ -262,9 +265,10 @@ class Pair:
         self.sasldb = os.path.join(self.base, "sasldb2")
         hosts = list(HOSTS.values())
         self.ports = {}
-        for name, first in (("imap", 10143), ("lmtp", 12003),
-                            ("csync", 14005)):
-            self.ports[name] = free_port(hosts, first)
+        port = first_port or random.SystemRandom().randrange(10000, 28000)
+        for name in ("imap", "lmtp", "csync"):
+            self.ports[name] = port = free_port(hosts, port)
+            port += 1
         os.makedirs(self.base, mode=0o700, exist_ok=True)
         self.a = Instance(self, "a")
         self.b = Instance(self, "b")
