@@ -287,8 +287,8 @@ give_begin(struct csync_session *s)
     session_offload(s, work_step, after_step);
 }
 
-static enum errcode
-take_answer(struct csync_session *s, const struct logmsg *m, struct error *err)
+enum errcode
+give_message(struct csync_session *s, const struct logmsg *m, struct error *err)
 {
     struct giver *g = s->giver;
 
@@ -310,29 +310,6 @@ take_answer(struct csync_session *s, const struct logmsg *m, struct error *err)
     }
     session_offload(s, work_step, after_step);
     return ERR_OK;
-}
-
-size_t
-give_input(struct csync_session *s, struct span in)
-{
-    struct error err = {0};
-    struct logmsg m;
-    size_t used = 0;
-
-    switch (logmsg_parse(in, &m, &used)) {
-    case PARSE_MORE:
-        return 0;
-    case PARSE_BAD:
-        error_set(&err, ERR_PROTO, "not a message");
-        session_fail(s, ERR_PROTO, &err);
-        return in.n;
-    case PARSE_DONE:
-        break;
-    }
-    enum errcode rc = take_answer(s, &m, &err);
-    if (rc != ERR_OK)
-        session_fail(s, rc, &err);
-    return used;
 }
 
 void

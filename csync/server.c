@@ -656,6 +656,31 @@ command_input(struct csync_session *s, struct span in)
 
 /* ---- events ------------------------------------------------------------ */
 
+/* One message of a stream or a seed (PROTOCOL.md). */
+static size_t
+message_input(struct csync_session *s, struct span in)
+{
+    struct error err = {0};
+    struct logmsg m;
+    size_t used = 0;
+
+    switch (logmsg_parse(in, &m, &used)) {
+    case PARSE_MORE:
+        return 0;
+    case PARSE_BAD:
+        error_set(&err, ERR_PROTO, "not a message");
+        session_fail(s, ERR_PROTO, &err);
+        return in.n;
+    case PARSE_DONE:
+        break;
+    }
+    enum errcode rc = s->phase == PHASE_GIVE_SEED ? give_message(s, &m, &err)
+                                                  : take_message(s, &m, &err);
+    if (rc != ERR_OK)
+        session_fail(s, rc, &err);
+    return used;
+}
+
 static size_t
 on_input(struct conn *c, struct span in, void *ctx)
 {
@@ -669,9 +694,8 @@ on_input(struct conn *c, struct span in, void *ctx)
         return command_input(s, in);
     case PHASE_TAKE_LOG:
     case PHASE_TAKE_SEED:
-        return take_input(s, in);
     case PHASE_GIVE_SEED:
-        return give_input(s, in);
+        return message_input(s, in);
     }
     return 0;
 }

@@ -101,8 +101,10 @@ login_answer(struct csync_session *s, struct span line);
 /* csync/take.c */
 void
 take_log_begin(struct csync_session *s);
-size_t
-take_input(struct csync_session *s, struct span in);
+/* One message from the master.  Any error ends the session. */
+MUST_CHECK enum errcode
+take_message(struct csync_session *s, const struct logmsg *m,
+             struct error *err);
 void
 take_seed_begin(struct csync_session *s);
 void
@@ -111,8 +113,10 @@ take_end(struct csync_session *s);
 /* csync/give.c */
 void
 give_begin(struct csync_session *s);
-size_t
-give_input(struct csync_session *s, struct span in);
+/* One message from who is given the seed.  Any error ends the session. */
+MUST_CHECK enum errcode
+give_message(struct csync_session *s, const struct logmsg *m,
+             struct error *err);
 void
 give_drained(struct csync_session *s);
 void

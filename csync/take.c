@@ -317,29 +317,11 @@ take_log_message(struct csync_session *s, const struct logmsg *m,
     return ERR_OK;
 }
 
-size_t
-take_input(struct csync_session *s, struct span in)
+enum errcode
+take_message(struct csync_session *s, const struct logmsg *m, struct error *err)
 {
-    struct error err = {0};
-    struct logmsg m;
-    size_t used = 0;
-
-    switch (logmsg_parse(in, &m, &used)) {
-    case PARSE_MORE:
-        return 0;
-    case PARSE_BAD:
-        error_set(&err, ERR_PROTO, "not a message");
-        session_fail(s, ERR_PROTO, &err);
-        return in.n;
-    case PARSE_DONE:
-        break;
-    }
-    enum errcode rc = s->phase == PHASE_TAKE_LOG
-                          ? take_log_message(s, &m, &err)
-                          : take_seed_message(s, &m, &err);
-    if (rc != ERR_OK)
-        session_fail(s, rc, &err);
-    return used;
+    return s->phase == PHASE_TAKE_LOG ? take_log_message(s, m, err)
+                                      : take_seed_message(s, m, err);
 }
 
 void
