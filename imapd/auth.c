@@ -46,10 +46,10 @@ session_sasl(struct imap_session *s)
     const struct saslsrv_options options = {
         .service = "imap",
         .hostname = s->opt->servername,
-        .local_name = s->local_name,
-        .peer_name = s->peer_name,
-        .tls_bits = s->tls_bits,
-        .external_id = s->external_id,
+        .local_name = s->peer.local_name,
+        .peer_name = s->peer.peer_name,
+        .tls_bits = s->peer.tls_bits,
+        .external_id = s->peer.external_id,
         .allow_plain = s->opt->allow_plain,
         .may_act_for = may_act_for,
         .ctx = (void *)(uintptr_t)s->opt,
@@ -165,7 +165,7 @@ welcome(struct imap_session *s, const char *user, const char *authenticated,
     s->bad_commands = 0;
     atomic_fetch_add(&s->counters->logins, 1);
     log_info(&s->log, "imap.login", "user=\"%s\" by=\"%s\" mech=%s tls=%u",
-             name, authenticated, mech, s->tls_bits);
+             name, authenticated, mech, s->peer.tls_bits);
     if (s->is_admin || !s->opt->autocreate.on_login ||
         store_role(s->store) != ROLE_MASTER || !lacks_inbox(s, inbox) ||
         autocreate_txn(&s->opt->autocreate, &s->opt->ns, name, &txn, &err) !=
@@ -216,7 +216,7 @@ cmd_login(struct imap_session *s)
     struct auth_job *job = arena_alloc(&s->arena, sizeof(*job));
 
     /* RFC 3501, 6.2.3: LOGINDISABLED was announced. */
-    if (s->tls_bits == 0 && !s->opt->allow_plain)
+    if (s->peer.tls_bits == 0 && !s->opt->allow_plain)
         return reply(s, "NO [PRIVACYREQUIRED] Login only under TLS");
     if (s->opt->check_password == NULL && session_sasl(s) == NULL)
         return reply(s, "NO [UNAVAILABLE] Authentication is not possible now");
@@ -355,7 +355,7 @@ cmd_authenticate(struct imap_session *s)
 enum run
 cmd_starttls(struct imap_session *s)
 {
-    if (!s->opt->starttls || s->opt->tls == NULL || s->tls_bits != 0)
+    if (!s->opt->starttls || s->opt->tls == NULL || s->peer.tls_bits != 0)
         return reply(s, "BAD STARTTLS is not possible here");
     /* The reply must be in clear, and nothing behind it. */
     buf_add(&s->out, s->cmd->tag);

@@ -163,7 +163,7 @@ append_and_job_free(struct imap_session *s)
 static void
 session_free(struct imap_session *s)
 {
-    const struct imap_io *io = s->io;
+    const struct session_io *io = s->io;
     void *io_ctx = s->io_ctx;
 
     append_and_job_free(s);
@@ -173,9 +173,7 @@ session_free(struct imap_session *s)
     buf_free(&s->out);
     arena_free(&s->arena);
     free(s->user);
-    free(s->local_name);
-    free(s->peer_name);
-    free(s->external_id);
+    session_peer_free(&s->peer);
     free(s->goodbye);
     free(s);
     io->ended(io_ctx);
@@ -331,7 +329,7 @@ capabilities(struct imap_session *s, struct arena *a)
         return arena_str(a, buf_span(&b));
     }
     buf_add_str(&b, " SASL-IR");
-    if (s->opt->starttls && s->opt->tls != NULL && s->tls_bits == 0)
+    if (s->opt->starttls && s->opt->tls != NULL && s->peer.tls_bits == 0)
         buf_add_str(&b, " STARTTLS");
     struct saslsrv *sasl = session_sasl(s);
     if (sasl != NULL) {
@@ -346,7 +344,7 @@ capabilities(struct imap_session *s, struct arena *a)
                 buf_addf(&b, " AUTH=%.*s", SPAN_FMT(mech));
         }
     }
-    if (s->tls_bits == 0 && !s->opt->allow_plain)
+    if (s->peer.tls_bits == 0 && !s->opt->allow_plain)
         buf_add_str(&b, " LOGINDISABLED");
     return arena_str(a, buf_span(&b));
 }
@@ -758,30 +756,19 @@ imap_session_input(struct imap_session *s, struct span in)
 
 /* ---- life -------------------------------------------------------------- */
 
-static char *
-dup_or_null(const char *s)
-{
-    return s == NULL ? NULL : xstrdup(s);
-}
-
 static void
-set_peer(struct imap_session *s, const struct imap_peer *peer)
+set_peer(struct imap_session *s, const struct session_peer *peer)
 {
-    free(s->local_name);
-    free(s->peer_name);
-    free(s->external_id);
-    s->local_name = dup_or_null(peer->local_name);
-    s->peer_name = dup_or_null(peer->peer_name);
-    s->external_id = dup_or_null(peer->external_id);
-    s->tls_bits = peer->tls_bits;
+    session_peer_copy(&s->peer, peer);
     snprintf(s->log.prefix, sizeof(s->log.prefix), "peer=%s",
-             s->peer_name == NULL ? "-" : s->peer_name);
+             s->peer.peer_name == NULL ? "-" : s->peer.peer_name);
 }
 
 struct imap_session *
-imap_session_new(const struct imapd_options *options, const struct imap_io *io,
-                 void *io_ctx, struct imap_counters *counters,
-                 const struct imap_peer *peer)
+imap_session_new(const struct imapd_options *options,
+                 const struct session_io *io, void *io_ctx,
+                 struct imap_counters *counters,
+                 const struct session_peer *peer)
 {
     const struct imap_reader_limits limits = {
         .line_bytes = options->line_bytes_max,
@@ -810,7 +797,7 @@ imap_session_start(struct imap_session *s)
 }
 
 void
-imap_session_tls(struct imap_session *s, const struct imap_peer *peer)
+imap_session_tls(struct imap_session *s, const struct session_peer *peer)
 {
     saslsrv_free(&s->sasl); /* what it offered was for a line in clear */
     set_peer(s, peer);

@@ -61,7 +61,7 @@ struct append_job; /* imapd/append.c */
 
 struct imap_session {
     const struct imapd_options *opt;
-    const struct imap_io *io;
+    const struct session_io *io;
     void *io_ctx;
     struct imap_counters *counters;
     struct store *store;
@@ -87,10 +87,7 @@ struct imap_session {
     /* Who. */
     char *user; /* NULL: nobody yet */
     bool is_admin;
-    char *local_name;
-    char *peer_name;
-    char *external_id;
-    unsigned tls_bits;
+    struct session_peer peer; /* strings are ours */
     struct saslsrv *sasl;
     unsigned bad_commands;
 

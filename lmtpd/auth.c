@@ -25,10 +25,10 @@ session_sasl(struct lmtp_session *s)
     const struct saslsrv_options options = {
         .service = "lmtp",
         .hostname = s->opt->servername,
-        .local_name = s->local_name,
-        .peer_name = s->peer_name,
-        .tls_bits = s->tls_bits,
-        .external_id = s->external_id,
+        .local_name = s->peer.local_name,
+        .peer_name = s->peer.peer_name,
+        .tls_bits = s->peer.tls_bits,
+        .external_id = s->peer.external_id,
         .allow_plain = s->opt->allow_plain,
     };
 
@@ -107,7 +107,7 @@ welcome(struct lmtp_session *s, const char *user, const char *mech)
         return;
     }
     log_info(&s->log, "lmtp.login", "user=\"%s\" mech=%s tls=%u", name, mech,
-             s->tls_bits);
+             s->peer.tls_bits);
     free(s->user);
     s->user = name;
     auth_drop(s);

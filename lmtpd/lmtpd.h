@@ -28,7 +28,6 @@ struct lmtpd_options {
     const char *const *admins; /* may deliver; NULL-terminated, or NULL */
     struct tls_context *tls;   /* NULL: no STARTTLS */
     bool starttls;             /* offered on this listener */
-    bool implicit_tls;         /* the listener has TLS from the first byte */
     bool preauth;              /* lmtpd -a; a Unix socket is so by itself */
     bool allow_plain;          /* passwords without TLS */
     bool user_tolower;

@@ -69,7 +69,7 @@ refuse(struct lmtp_session *s, const char *line)
 static void
 session_free(struct lmtp_session *s)
 {
-    const struct lmtp_io *io = s->w.io;
+    const struct session_io *io = s->w.io;
     void *io_ctx = s->w.io_ctx;
 
     transfer_drop(s);
@@ -80,9 +80,7 @@ session_free(struct lmtp_session *s)
     arena_free(&s->scratch);
     buf_free(&s->out);
     free(s->lhlo);
-    free(s->local_name);
-    free(s->peer_name);
-    free(s->external_id);
+    session_peer_free(&s->peer);
     free(s->user);
     free(s->goodbye);
     free(s);
@@ -448,7 +446,7 @@ cmd_lhlo(struct lmtp_session *s, struct span arg)
     lmtp_reply(s, "250-PIPELINING");
     lmtp_reply(s, "250-SMTPUTF8");
     lmtp_reply(s, "250-IGNOREQUOTA");
-    if (s->opt->starttls && s->opt->tls != NULL && s->tls_bits == 0)
+    if (s->opt->starttls && s->opt->tls != NULL && s->peer.tls_bits == 0)
         lmtp_reply(s, "250-STARTTLS");
     if (needs_login(s)) {
         AUTO(buf_free) struct buf mechs = BUF_INIT;
@@ -507,7 +505,7 @@ cmd_starttls(struct lmtp_session *s, struct span arg)
         refuse(s, "502 5.5.1 STARTTLS is not possible here");
     } else if (arg.n > 0) {
         refuse(s, "501 5.5.4 STARTTLS takes no parameter");
-    } else if (s->tls_bits != 0) {
+    } else if (s->peer.tls_bits != 0) {
         refuse(s, "503 5.5.1 TLS is on already");
     } else {
         lmtp_reply(s, "220 2.0.0 Ready to start TLS");
@@ -625,29 +623,18 @@ lmtp_session_input(struct lmtp_session *s, struct span in)
 
 /* ---- life -------------------------------------------------------------- */
 
-static char *
-dup_or_null(const char *s)
-{
-    return s == NULL ? NULL : xstrdup(s);
-}
-
 static void
-set_peer(struct lmtp_session *s, const struct lmtp_peer *peer)
+set_peer(struct lmtp_session *s, const struct session_peer *peer)
 {
-    free(s->local_name);
-    free(s->peer_name);
-    free(s->external_id);
-    s->local_name = dup_or_null(peer->local_name);
-    s->peer_name = dup_or_null(peer->peer_name);
-    s->external_id = dup_or_null(peer->external_id);
-    s->tls_bits = peer->tls_bits;
-    s->trusted = peer->trusted || s->opt->preauth;
+    session_peer_copy(&s->peer, peer);
+    s->trusted = peer->on_unix || s->opt->preauth;
     snprintf(s->log.prefix, sizeof(s->log.prefix), "peer=%s",
-             s->peer_name == NULL ? "-" : s->peer_name);
+             s->peer.peer_name == NULL ? "-" : s->peer.peer_name);
 }
 
 struct lmtp_session *
-lmtp_session_new(const struct lmtp_wiring *wiring, const struct lmtp_peer *peer)
+lmtp_session_new(const struct lmtp_wiring *wiring,
+                 const struct session_peer *peer)
 {
     struct lmtp_session *s = xcalloc(1, sizeof(*s));
 
@@ -667,7 +654,7 @@ lmtp_session_start(struct lmtp_session *s)
 
 /* RFC 3207, 4.2: what was known before is forgotten. */
 void
-lmtp_session_tls(struct lmtp_session *s, const struct lmtp_peer *peer)
+lmtp_session_tls(struct lmtp_session *s, const struct session_peer *peer)
 {
     saslsrv_free(&s->sasl); /* what it offered was for a line in clear */
     envelope_reset(s);

@@ -1,8 +1,8 @@
 /*
  * lmtpd/session.h - one client's session, without sockets and without a store:
- * bytes go in, bytes come out through struct lmtp_io, recipients and messages
- * go to struct lmtp_backend.  So the same session runs on a connection, in a
- * test and under a fuzzer.
+ * bytes go in, bytes come out through struct session_io, recipients and
+ * messages go to struct lmtp_backend.  So the same session runs on a
+ * connection, in a test and under a fuzzer.
  */
 #ifndef POLLUX_LMTPD_SESSION_H
 #define POLLUX_LMTPD_SESSION_H
@@ -10,29 +10,8 @@
 #include <stdatomic.h>
 
 #include "lmtpd/lmtpd.h"
+#include "net/session_io.h"
 #include "store/body.h"
-
-/* What a session needs of the world.  All on the session's thread but post(),
- * hold() and release(). */
-struct lmtp_io {
-    void (*write)(void *ctx, struct span bytes);
-    /* lmtp_session_input() is to be called (again), or not to be called. */
-    void (*resume)(void *ctx);
-    void (*pause)(void *ctx);
-    void (*close)(void *ctx); /* when all that was written is out */
-    /* Input that is there and not used is to be thrown away. */
-    void (*start_tls)(void *ctx);
-    /* Call FN(ARG) on the session's thread, soon; any thread. */
-    void (*post)(void *ctx, void (*fn)(void *arg), void *arg);
-    /* The thread must not end before as many releases as holds. */
-    void (*hold)(void *ctx);
-    void (*release)(void *ctx);
-    /* WORK(ARG) where it may block, then DONE(ARG) on the session's thread. */
-    void (*work)(void *ctx, void (*work)(void *arg), void (*done)(void *arg),
-                 void *arg);
-    /* The session is free; nothing is called any more. */
-    void (*ended)(void *ctx);
-};
 
 /* A recipient that was taken; strings live as long as the transaction. */
 struct lmtp_rcpt {
@@ -59,7 +38,7 @@ struct lmtp_delivery {
     struct lmtp_rcpt *rcpts;
     size_t nrcpts;
     const struct log_ctx *log;
-    const struct lmtp_io *io; /* to come back to the session's thread */
+    const struct session_io *io; /* to come back to the session's thread */
     void *io_ctx;
     /* To be called once, on the session's thread, not from inside deliver();
      * every result is set. */
@@ -95,30 +74,23 @@ struct lmtp_counters {
     _Atomic uint64_t login_failures;
 };
 
-/* What is known of the connection; strings are copied. */
-struct lmtp_peer {
-    const char *local_name; /* may be NULL, as the next */
-    const char *peer_name;
-    unsigned tls_bits; /* 0: no TLS */
-    const char *external_id;
-    bool trusted; /* a Unix socket: needs no login */
-};
-
 struct lmtp_session;
 
-/* Everything must live as long as the session. */
+/* Everything must live as long as the session.  Of the io it calls neither
+ * is_full() nor set_timeout(). */
 struct lmtp_wiring {
     const struct lmtpd_options *options;
-    const struct lmtp_io *io;
+    const struct session_io *io;
     void *io_ctx;
     const struct lmtp_backend *backend;
     void *backend_ctx;
     struct lmtp_counters *counters;
 };
 
+/* PEER is copied; on a Unix socket a client needs no login. */
 struct lmtp_session *
 lmtp_session_new(const struct lmtp_wiring *wiring,
-                 const struct lmtp_peer *peer);
+                 const struct session_peer *peer);
 /* Greet.  Once, first. */
 void
 lmtp_session_start(struct lmtp_session *s);
@@ -129,7 +101,7 @@ void
 lmtp_session_timeout(struct lmtp_session *s);
 /* TLS is on (after start_tls(), or from the beginning). */
 void
-lmtp_session_tls(struct lmtp_session *s, const struct lmtp_peer *peer);
+lmtp_session_tls(struct lmtp_session *s, const struct session_peer *peer);
 /* Say "421 4.3.2 TEXT" and close, as soon as nothing is under way; a message
  * that is still coming in is not waited for. */
 void

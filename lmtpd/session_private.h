@@ -59,12 +59,9 @@ struct lmtp_session {
     struct envelope env;
     struct transfer *transfer; /* NULL: none */
 
-    char *local_name;
-    char *peer_name;
-    char *external_id;
-    unsigned tls_bits;
-    bool trusted; /* may deliver */
-    char *user;   /* who logged in; NULL: nobody */
+    struct session_peer peer; /* strings are ours */
+    bool trusted;             /* may deliver */
+    char *user;               /* who logged in; NULL: nobody */
     struct saslsrv *sasl;
     struct saslsrv_step *step; /* NULL: no exchange */
     unsigned bad_commands;

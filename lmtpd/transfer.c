@@ -71,10 +71,11 @@ add_trace(struct lmtp_session *s, struct transfer *t)
     mime_date_format(now, date);
     buf_addf(&head, "Return-Path: <%s>\r\n", s->env.from);
     buf_addf(&head, "Received: from %s (%s)\r\n\tby %s (Pollux %s)", s->lhlo,
-             s->peer_name == NULL ? "local" : s->peer_name, s->opt->servername,
-             POLLUX_VERSION);
+             s->peer.peer_name == NULL ? "local" : s->peer.peer_name,
+             s->opt->servername, POLLUX_VERSION);
     buf_addf(&head, " with %sLMTP%s%s;\r\n\t%s\r\n", s->env.utf8 ? "UTF8" : "",
-             s->tls_bits != 0 ? "S" : "", s->user != NULL ? "A" : "", date);
+             s->peer.tls_bits != 0 ? "S" : "", s->user != NULL ? "A" : "",
+             date);
     write_body(t, buf_span(&head));
 }
 

@@ -48,7 +48,7 @@ struct fake_world {
     int holds;
 };
 
-/* ---- struct imap_io ---------------------------------------------------- */
+/* ---- struct session_io ------------------------------------------------- */
 
 static void
 fake_write(void *ctx, struct span bytes)
@@ -132,7 +132,7 @@ fake_ended(void *ctx)
     ((struct fake_client *)ctx)->session = NULL;
 }
 
-static const struct imap_io fake_io = {
+static const struct session_io fake_io = {
     .write = fake_write,
     .is_full = fake_is_full,
     .resume = fake_resume,
@@ -185,8 +185,8 @@ fake_turn(struct fake_world *w)
 static inline struct fake_client *
 fake_connect(struct fake_world *w, size_t i)
 {
-    static const struct imap_peer peer = {.local_name = "127.0.0.1:143",
-                                          .peer_name = "127.0.0.1:4711"};
+    static const struct session_peer peer = {.local_name = "127.0.0.1:143",
+                                             .peer_name = "127.0.0.1:4711"};
     struct fake_client *c = &w->clients[i];
 
     ENSURE(c->session == NULL);

@@ -194,7 +194,7 @@ test_login_needs_tls_unless_allowed(void **state)
     world.opt.tls = (struct tls_context *)&world;
     talk(c, "b STARTTLS", "b OK Begin TLS negotiation now\r\n");
     assert_true(c->tls_asked);
-    const struct imap_peer peer = {.tls_bits = 256};
+    const struct session_peer peer = {.tls_bits = 256};
     imap_session_tls(c->session, &peer);
     talk(c, "c STARTTLS", "c BAD STARTTLS is not possible here\r\n");
     quiet(c, "d LOGIN fred secret");

@@ -115,7 +115,7 @@ lt_ended(void *ctx)
     t->s = NULL;
 }
 
-static const struct lmtp_io lt_io = {
+static const struct session_io lt_io = {
     .write = lt_write,
     .resume = lt_resume,
     .pause = lt_pause,
@@ -240,8 +240,8 @@ lt_start(struct lt *t, bool trusted)
         .backend_ctx = t->backend != NULL ? t->backend_ctx : t,
         .counters = &t->counters,
     };
-    const struct lmtp_peer peer = {.peer_name = "127.0.0.1:4711",
-                                   .trusted = trusted};
+    const struct session_peer peer = {.peer_name = "127.0.0.1:4711",
+                                      .on_unix = trusted};
     t->s = lmtp_session_new(&wiring, &peer);
     lmtp_session_start(t->s);
 }

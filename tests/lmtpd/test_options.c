@@ -48,7 +48,7 @@ test_defaults_are_those_of_cyrus(void **state)
     assert_string_equal(r.opt.servername, "be1");
     assert_int_equal(r.opt.ns.sep, '/');
     assert_true(r.opt.dedup && r.opt.downcase_rcpt && r.opt.soft_noauth);
-    assert_false(r.opt.preauth || r.opt.starttls || r.opt.implicit_tls);
+    assert_false(r.opt.preauth || r.opt.starttls);
     assert_false(r.opt.over_quota_permanent || r.opt.allow_plain);
     assert_false(r.opt.autocreate->on_post);
     assert_string_equal(r.opt.postuser, "");

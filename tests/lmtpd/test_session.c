@@ -494,7 +494,7 @@ test_timeout_says_so(void **state)
 static void
 test_starttls_forgets_what_was_said_in_clear(void **state)
 {
-    const struct lmtp_peer peer = {.peer_name = "p", .tls_bits = 256};
+    const struct session_peer peer = {.peer_name = "p", .tls_bits = 256};
     struct lt t;
     (void)state;
 
