@@ -240,6 +240,45 @@ test_tcp_client_logs_in_under_tls(void **state)
     assert_int_equal(exists(w, "user.fred"), 1);
 }
 
+/* Greeted inside TLS, and STARTTLS is not offered there. */
+static void
+test_tls_from_the_first_byte_is_greeted(void **state)
+{
+    struct world *w = *state;
+    struct listen_spec spec;
+    struct listener *l = NULL;
+    struct bclient *c = NULL;
+    struct tls_context *tls = NULL;
+    struct error err = {0};
+    char port[8];
+    const struct listener_service service = {
+        .name = "lmtps",
+        .conn = lmtpd_conn_options(&w->opt),
+        .tls = w->opt.tls,
+        .on_conn = lmtpd_accept,
+        .ctx = w->svc,
+    };
+
+    ASSERT_OK(listen_spec_parse("127.0.0.1:0", "tcp", &spec, &err));
+    ASSERT_OK(listener_bind(&spec, 0, &l, &err));
+    snprintf(port, sizeof(port), "%u", listener_port(l));
+    listener_start(l, w->tcp.pool, &service, NULL);
+    ASSERT_OK(bclient_connect("127.0.0.1", port, PATIENCE_MS, &c, &err));
+    ASSERT_OK(
+        tls_client_context(&(struct tls_options){.ca_file = certs.ca,
+                                                 .verify = TLS_VERIFY_REQUIRED},
+                           &tls, &err));
+    ASSERT_OK(bclient_start_tls(c, tls, "localhost", PATIENCE_MS, &err));
+    tls_context_free(&tls);
+    hear(c, GREETING);
+    lhlo(c, "AUTH PLAIN");
+    say(c, "STARTTLS\r\nQUIT\r\n");
+    hear(c, "503 5.5.1 TLS is on already");
+    hear(c, "221 2.0.0 Bye");
+    bclient_close(&c);
+    listener_close(&l);
+}
+
 /* The exchange by libsasl, with its steps on workers. */
 static void
 test_login_by_libsasl(void **state)
@@ -422,6 +461,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         IN_WORLD(test_unix_client_delivers_pipelined),
         IN_WORLD(test_tcp_client_logs_in_under_tls),
+        IN_WORLD(test_tls_from_the_first_byte_is_greeted),
         IN_WORLD(test_login_by_libsasl),
         IN_WORLD(test_large_message_goes_through_a_file_and_a_worker),
         IN_WORLD(test_many_clients_at_once_lose_nothing),
