@@ -30,7 +30,13 @@
 #define BACKOFF_FIRST_MS 50U
 /* Asking a host that is down costs next to nothing, so the backoff stays short
  * whatever sync_reconnect_maxwait allows. */
-#define BACKOFF_MAX_MS 10000U
+#define BACKOFF_MAX_MS 2000U
+/* A twin that stays away is worth a line so often. */
+#define SAY_AGAIN_MS 60000U
+/* How often an instance that is not the master is looked at. */
+#define WAITING_MS 200U
+/* What somebody is likely to mend soon, and the rest. */
+#define PARKED_SHORT_MS 10000U
 #define PARKED_MS 60000U
 
 /* ---- small things ------------------------------------------------------ */
@@ -656,12 +662,14 @@ pause_after(struct ship *s, enum errcode rc, const struct error *err,
         log_warn(&s->log, "sync.parked", "code=%s why=\"%s\"", errcode_name(rc),
                  err->text);
         set_state(s, SLOT_PARKED, err->text);
-        return rc == ERR_GAP || rc == ERR_AUTH ? BACKOFF_MAX_MS : PARKED_MS;
+        return rc == ERR_GAP || rc == ERR_AUTH ? PARKED_SHORT_MS : PARKED_MS;
     }
-    if (wait == BACKOFF_FIRST_MS || wait >= BACKOFF_MAX_MS)
+    if (wait == BACKOFF_FIRST_MS || now_ms(s) - s->said_ms > SAY_AGAIN_MS) {
+        s->said_ms = now_ms(s);
         log_warn(&s->log, "sync.peer_lost",
                  "code=%s again_ms=%" PRIu64 " why=\"%s\"", errcode_name(rc),
                  wait, err->text);
+    }
     set_state(s, SLOT_CONNECTING, err->text);
     *backoff_ms = MIN(2 * wait, (uint64_t)BACKOFF_MAX_MS);
     return wait;
@@ -683,7 +691,7 @@ ship_rolling(const struct ship_options *o, struct error *err)
             set_state(&s, SLOT_WAITING,
                       s.mark == NULL ? "no instance runs here"
                                      : "this instance is not the master");
-            rest(&s, 1000);
+            rest(&s, WAITING_MS);
             first = false;
             continue;
         }

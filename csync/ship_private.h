@@ -15,6 +15,7 @@ struct ship {
     const struct synclog_mark *mark;
     struct synclog_slot *slot;
     struct csync_target target;
+    uint64_t said_ms; /* when the log last heard that the twin is away */
 };
 
 /* Room for "LOG VERB %(CHANNEL c CLUSTER i INSTANCE i EPOCH e FORMAT n" and,

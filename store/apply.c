@@ -43,6 +43,9 @@ put_mbid(struct state *st, struct span key, mbid_t id)
     state_put(st, key, span_of(value, sizeof(value)));
 }
 
+/* How far UIDVALIDITY jumps at an unplanned promotion. */
+#define UIDVALIDITY_HEADROOM 4096U
+
 static enum errcode
 apply_epoch(const struct apply *ap)
 {
@@ -52,10 +55,16 @@ apply_epoch(const struct apply *ap)
                                        &ap->st->scratch, &rec, ap->err);
     if (rc == ERR_OK)
         rc = state_add_epoch(ap->st, &rec.entry, ap->err);
-    /* A master that is gone may have given out UIDVALIDITYs we never saw. */
-    if (rc == ERR_OK && rec.entry.uid_headroom > 0 && ap->st->v.validity > 0)
-        rc = state_raise_validity(ap->st, ap->st->v.validity + 4096, ap->err);
-    return rc;
+    if (rc != ERR_OK || rec.entry.uid_headroom == 0)
+        return rc;
+    /* A master that is gone may have given out UIDVALIDITYs that we never saw:
+     * seconds of its clock, one for each mailbox made in that second. */
+    uint64_t seconds = rec.entry.time_us / 1000000;
+    uint64_t least = MAX(seconds, (uint64_t)ap->st->v.validity);
+    return state_raise_validity(
+        ap->st,
+        (uint32_t)MIN(least + UIDVALIDITY_HEADROOM, (uint64_t)UINT32_MAX),
+        ap->err);
 }
 
 static const char *

@@ -29,6 +29,7 @@ store_release(struct store_snap **snapp)
     if (snap->view != NULL)
         kv_release(snap->kv, &snap->view);
     buf_free(&snap->value);
+    arena_free(&snap->arena);
     xfree(snapp);
 }
 
@@ -61,6 +62,36 @@ snap_pos(const struct store_snap *snap)
 
 /* ------------------------------------------------------------- mailboxes */
 
+/*
+ * What a client is told: no less than what a master that is lost may have told
+ * it.  The first write in the new epoch makes it so (store/resolve.c); until
+ * then it is worked out here (reliability of UIDs and MODSEQs over an unplanned
+ * promotion).
+ */
+static enum errcode
+look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
+{
+    if (!snap->has_epochs) {
+        enum errcode rc =
+            snap_epochs(snap, &snap->arena, &snap->epochs, &snap->nepochs, err);
+        if (rc != ERR_OK)
+            return rc;
+        snap->has_epochs = true;
+    }
+    uint64_t uidnext = mb->uidnext;
+    for (size_t i = 0; i < snap->nepochs; i++) {
+        const struct epoch_entry *e = &snap->epochs[i];
+        if (e->uid_headroom == 0)
+            continue;
+        if (e->epoch > mb->uid_epoch)
+            uidnext += e->uid_headroom;
+        mb->highestmodseq =
+            MAX(mb->highestmodseq, modseq_of(e->epoch, e->fork_lsn + 1));
+    }
+    mb->uidnext = (uint32_t)MIN(uidnext, (uint64_t)UINT32_MAX);
+    return ERR_OK;
+}
+
 enum errcode
 snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
              struct mailbox *ret, struct error *err)
@@ -72,6 +103,8 @@ snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
     enum errcode rc = row(snap, key_mailbox(&k, id), &value, err);
     if (rc == ERR_OK)
         rc = mailbox_decode(value, a, &mb, err);
+    if (rc == ERR_OK)
+        rc = look_ahead(snap, &mb, err);
     if (rc != ERR_OK)
         return error_prefix(err, "mailbox %" PRIu64, id);
     mb.id = id;

@@ -11,6 +11,10 @@ struct store_snap {
     struct kv *kv;
     struct kv_snap *view;
     struct buf value;
+    struct arena arena;
+    const struct epoch_entry *epochs; /* of snap_epochs(), when first needed */
+    size_t nepochs;
+    bool has_epochs;
 };
 
 #endif

@@ -147,7 +147,9 @@ store_release(struct store_snap **snap);
 struct store_pos
 snap_pos(const struct store_snap *snap);
 
-/* All of these: ERR_NOTFOUND, ERR_CORRUPT, ERR_IO; results live in A. */
+/* All of these: ERR_NOTFOUND, ERR_CORRUPT, ERR_IO; results live in A.  UIDNEXT
+ * and HIGHESTMODSEQ are those that a client may be told: after an unplanned
+ * promotion they are beyond whatever the lost master may have said. */
 MUST_CHECK enum errcode
 snap_mailbox_by_name(struct store_snap *snap, const char *name, struct arena *a,
                      struct mailbox *ret, struct error *err);

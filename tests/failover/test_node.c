@@ -396,6 +396,15 @@ test_promotion_leaves_headroom_for_uids_I7(void **state)
     start_pair(p);
     assert_int_equal(append(&p->a, "user.jane", "Subject: lost\r\n\r\n"), 2);
     assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    /* Nor is it told as UIDNEXT, or HIGHESTMODSEQ lowered (I8, I9). */
+    struct store_snap *snap = store_snapshot(node_store(p->b.node));
+    struct mailbox mb;
+    assert_int_equal(
+        snap_mailbox_by_name(snap, "user.jane", &p->b.arena, &mb, &err),
+        ERR_OK);
+    store_release(&snap);
+    assert_int_equal(mb.uidnext, 2 + 1000);
+    assert_int_equal(modseq_epoch(mb.highestmodseq), 2);
     assert_int_equal(append(&p->b, "user.jane", "Subject: new\r\n\r\n"),
                      2 + 1000);
     assert_int_equal(append(&p->b, "user.jane", "Subject: next\r\n\r\n"),
