@@ -101,7 +101,7 @@ imapd_options_from_config(const struct config *cfg, struct env *env,
         .delete_delayed = config_enum(cfg, "delete_mode") == DELETE_DELAYED,
         .deleted_prefix = config_string(cfg, "deletedprefix"),
         .partition = partition != NULL ? partition : "default",
-        .login_timeout_ms = 60000,
+        .login_timeout_ms = config_duration_s(cfg, "login_timeout") * 1000,
         .idle_timeout_ms = config_duration_s(cfg, "timeout") * 1000,
         .idle_cmd_timeout_ms = config_duration_s(cfg, "imapidletimeout") * 1000,
     };

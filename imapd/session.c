@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #define OUT_FLUSH_BYTES 16384U
+#define SKIP_BEFORE_LOGIN_BYTES (1U << 20)
 #define SASL_LINE_BYTES (SASL_STEP_BYTES / 3U * 4U + 1024U)
 
 /* ---- output ------------------------------------------------------------ */
@@ -705,12 +706,28 @@ input_line(struct imap_session *s, struct span in)
     return used;
 }
 
+/* What is thrown away is bounded too: before login hardly anything. */
+static void
+count_skipped(struct imap_session *s, size_t n)
+{
+    uint64_t max = s->state == STATE_NOT_AUTH
+                       ? MIN((uint64_t)SKIP_BEFORE_LOGIN_BYTES,
+                             (uint64_t)s->opt->swallow_bytes_max)
+                       : (uint64_t)s->opt->swallow_bytes_max;
+
+    s->skipped_bytes += n;
+    if (s->skipped_bytes > max)
+        say_bye(s, "[TOOBIG] Command too long");
+}
+
 /* One event; true if it used nothing and another one may follow. */
 static bool
 input_event(struct imap_session *s, struct span in, size_t *ret_used)
 {
     switch (imap_reader_take(&s->reader, in, ret_used)) {
     case IMAP_READ_MORE:
+        if (s->reader.state == READER_SKIP)
+            count_skipped(s, *ret_used);
         break;
     case IMAP_READ_COMMAND:
         dispatch(s);
@@ -730,6 +747,7 @@ input_event(struct imap_session *s, struct span in, size_t *ret_used)
         arena_reset(&s->arena);
         return *ret_used == 0 && !s->closing;
     case IMAP_READ_SKIPPED:
+        s->skipped_bytes = 0;
         command_clear(s);
         break;
     }

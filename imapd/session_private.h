@@ -90,6 +90,7 @@ struct imap_session {
     struct session_peer peer; /* strings are ours */
     struct saslsrv *sasl;
     unsigned bad_commands;
+    uint64_t skipped_bytes; /* of a refused command so far */
 
     struct selected *sel;
     struct store_watch *watch; /* in IDLE */

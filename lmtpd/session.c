@@ -20,6 +20,8 @@
 #include "net/lineread.h"
 
 #define RCPTS_KEPT 16U
+/* Of a line that is too long, thrown away before we hang up. */
+#define SKIP_BYTES_MAX ((size_t)1 << 20)
 
 /* ---- output ------------------------------------------------------------ */
 
@@ -563,11 +565,16 @@ static size_t
 skip_line(struct lmtp_session *s, struct span in)
 {
     ptrdiff_t lf = span_find_byte(in, '\n', 0);
+    size_t used = lf < 0 ? in.n : (size_t)lf + 1;
 
-    if (lf < 0)
-        return in.n;
-    s->mode = MODE_COMMAND;
-    return (size_t)lf + 1;
+    s->skipped_bytes += used;
+    if (s->skipped_bytes > SKIP_BYTES_MAX) {
+        lmtp_say_bye(s, "421 4.7.0 Line without end");
+    } else if (lf >= 0) {
+        s->mode = MODE_COMMAND;
+        s->skipped_bytes = 0;
+    }
+    return used;
 }
 
 static size_t

@@ -65,6 +65,7 @@ struct lmtp_session {
     struct saslsrv *sasl;
     struct saslsrv_step *step; /* NULL: no exchange */
     unsigned bad_commands;
+    size_t skipped_bytes; /* of a line that was too long, so far */
 
     char *goodbye;     /* to be said when nothing is under way */
     unsigned inflight; /* calls that will come back to us */

@@ -126,6 +126,7 @@ struct conn {
 
     enum tls_state tls;
     enum closing closing;
+    size_t lingered_bytes; /* read and thrown away since */
     bool established; /* connected, and TLS is up if it was to come first */
     bool rd_on;       /* the event is added */
     bool wr_on;
@@ -707,13 +708,17 @@ read_direct(struct conn *c)
 }
 
 /* Closing with unread input would reset, and the peer lose our last words: so
- * what still comes is read and thrown away, below TLS. */
+ * what still comes is read and thrown away, below TLS.  Not for ever: who sends
+ * on and on does not listen. */
 static void
 read_lingering(struct conn *c)
 {
     ssize_t n = recv(c->fd, scratch, sizeof(scratch), 0);
 
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+    if (n > 0)
+        c->lingered_bytes += (size_t)n;
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ||
+        c->lingered_bytes > LINGER_BYTES)
         c->closing = CLOSE_NOW;
 }
 

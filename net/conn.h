@@ -20,6 +20,9 @@ struct conn;
 
 /* Bytes that one connection may read in one turn. */
 #define CONN_READ_BUDGET 65536
+/* Bytes of a peer that goes on sending that are thrown away after our last
+ * words, so that it can read them; then it is reset. */
+#define LINGER_BYTES ((size_t)4 << 20)
 
 /* 0 takes the default. */
 struct conn_options {
@@ -183,7 +186,7 @@ conn_is_deflate(const struct conn *c);
 void
 conn_close(struct conn *c);
 /* When the peer has taken what was written, or for linger_ms took nothing of
- * it; then its end is waited for, at most linger_ms. */
+ * it; then its end is waited for, at most linger_ms or LINGER_BYTES long. */
 void
 conn_close_after_flush(struct conn *c);
 /* Now, with a TCP RST. */

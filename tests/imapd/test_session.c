@@ -234,6 +234,31 @@ test_limits_of_what_a_client_may_send(void **state)
     assert_true(c->closed);
 }
 
+/* A line without end is skipped, but not for ever. */
+static void
+test_a_line_without_end_is_hung_up_on(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct fake_client *c =
+            i == 0 ? login(0, "fred") : fake_connect(&world, 1);
+        size_t sent = 0;
+        while (!c->closed && sent < (4U << 20)) {
+            uint8_t *to = buf_reserve(&c->in, 50000);
+            memset(to, 'x', 50000);
+            c->in.n += 50000;
+            sent += 50000;
+            fake_turn(&world);
+        }
+        assert_true(c->closed);
+        assert_in_range(sent, world.opt.swallow_bytes_max,
+                        world.opt.swallow_bytes_max + 100000);
+        buf_add_byte(&c->out, '\0');
+        assert_non_null(
+            strstr((char *)c->out.p, "* BYE [TOOBIG] Command too long\r\n"));
+    }
+}
+
 /* ---- mailboxes --------------------------------------------------------- */
 
 static void
@@ -1101,6 +1126,7 @@ main(void)
         T(test_failed_logins_end_the_session),
         T(test_login_needs_tls_unless_allowed),
         T(test_limits_of_what_a_client_may_send),
+        T(test_a_line_without_end_is_hung_up_on),
         T(test_select_of_an_empty_mailbox),
         T(test_create_list_rename_delete),
         T(test_subscriptions),

@@ -391,6 +391,27 @@ test_line_too_long_is_skipped_to_its_end(void **state)
     lt_end(&t);
 }
 
+static void
+test_a_line_without_end_is_hung_up_on(void **state)
+{
+    struct lt t;
+    static uint8_t some[32768];
+    size_t sent = 0;
+
+    (void)state;
+    memset(some, 'x', sizeof(some));
+    lt_options(&t);
+    lt_start(&t, true);
+    for (; !t.closed && sent < (8U << 20); sent += sizeof(some))
+        lt_feed(&t, span_of(some, sizeof(some)), SIZE_MAX);
+    assert_true(t.closed);
+    assert_in_range(sent, 1U << 20, (1U << 20) + 4 * sizeof(some));
+    assert_true(span_eq_str(buf_span(&t.out),
+                            GREETING "500 5.5.2 Line too long\r\n"
+                                     "421 4.7.0 Line without end\r\n"));
+    lt_end(&t);
+}
+
 /* ---- ends -------------------------------------------------------------- */
 
 static void
@@ -536,6 +557,7 @@ main(void)
         cmocka_unit_test(test_quota_can_be_permanent_and_login_temporary),
         cmocka_unit_test(test_replica_and_fence_refuse_mail),
         cmocka_unit_test(test_line_too_long_is_skipped_to_its_end),
+        cmocka_unit_test(test_a_line_without_end_is_hung_up_on),
         cmocka_unit_test(test_pipelined_commands_wait_for_the_commit),
         cmocka_unit_test(test_goodbye_waits_for_the_delivery),
         cmocka_unit_test(

@@ -363,6 +363,26 @@ test_last_words_arrive_although_input_is_unread(void **state)
     assert_int_equal(atomic_load(&seen.lines), 1);
 }
 
+/* Who goes on sending after our last words is not listened to for long. */
+static void
+test_flood_after_the_last_words_is_cut(void **state)
+{
+    struct bclient *c = dial(*state);
+    struct error err = {0};
+    static uint8_t flood[65536];
+    size_t sent = 0;
+    memset(flood, 'x', sizeof(flood));
+    hear(c, "* OK");
+    say(c, "QUIT\r\n");
+    for (enum errcode rc = ERR_OK; rc == ERR_OK && sent < (256U << 20);
+         sent += sizeof(flood))
+        rc = bclient_write(c, span_of(flood, sizeof(flood)), PATIENCE_MS, &err);
+    /* The kernel's buffers of both sides come on top. */
+    assert_in_range(sent, LINGER_BYTES, (64U << 20));
+    WAIT_FOR(atomic_load(&seen.closed) == 1);
+    bclient_close(&c);
+}
+
 static void
 test_reset_resets(void **state)
 {
@@ -716,6 +736,7 @@ main(void)
         WITH_SERVICE(test_half_open_peer_still_gets_its_answers),
         WITH_SERVICE(test_half_close_goes_on_reading),
         WITH_SERVICE(test_last_words_arrive_although_input_is_unread),
+        WITH_SERVICE(test_flood_after_the_last_words_is_cut),
         WITH_SERVICE(test_reset_resets),
         WITH_SERVICE(test_idle_session_is_timed_out_and_told),
         WITH_SERVICE(test_deadline_comes_although_the_peer_is_busy),
