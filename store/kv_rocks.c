@@ -423,6 +423,11 @@ kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
             (const rocksdb_options_t *const *)r->options, r->family, &text);
         if (text != NULL)
             rc = error_of(text, "open", err);
+        if (rc == ERR_BUSY)
+            error_set(err, ERR_BUSY,
+                      "state database: another process has %s open: one store "
+                      "belongs to one process",
+                      path);
     }
     if (rc != ERR_OK) {
         kv_close(&kv);

@@ -5,7 +5,8 @@
  *
  *   seed_open        LOCAL_SEEDING is written and flushed before anything else
  *   seed_put_part    bytes go to a pack; rows of the guid table wait in memory
- *   seed_sync        the pack is synced, then these rows are written, flushed
+ *   seed_sync        the pack is synced, then these rows are written, flushed;
+ *                    it comes by itself now and then, and at seed_close
  *   seed_begin_rows  what an attempt before has left of rows is deleted; rows
  *                    of the guid table stay, so no body travels twice
  *   seed_put_row     rows as they come; the applied position is still 0:0, so
@@ -31,8 +32,10 @@
 
 /* Written at once, so that memory does not grow with the state. */
 #define BATCH_BYTES ((size_t)1 << 20)
-/* Rows of bodies that wait for a sync; then it comes by itself. */
-#define PENDING_BYTES ((size_t)8 << 20)
+/* Bodies that wait for a sync, and how long; then it comes by itself: so much a
+ * crash of this side costs. */
+#define PENDING_BYTES ((uint64_t)32 << 20)
+#define PENDING_NS UINT64_C(1000000000)
 #define ROW_VALUE_MAX ((size_t)1 << 20)
 
 struct seed {
@@ -41,6 +44,8 @@ struct seed {
     struct packs *packs;
     struct kv_batch *rows;    /* of the snapshot */
     struct kv_batch *pending; /* of the guid table; their bytes not synced */
+    uint64_t pending_bytes;   /* of these bodies */
+    uint64_t synced_ns;       /* when it was last done */
 
     /* The body whose parts are coming. */
     bool is_coming;
@@ -174,6 +179,7 @@ seed_open(struct store *store, struct seed **ret, struct error *err)
         seed_close(&s);
         return error_prefix(err, "seeding");
     }
+    s->synced_ns = env_mono_ns(store_env(store));
     say_seeding(s, 1);
     *ret = s;
     return ERR_OK;
@@ -187,6 +193,10 @@ seed_close(struct seed **ps)
     *ps = NULL;
     if (s == NULL)
         return;
+    /* The link broke, most likely: what came need not come again.  A failure
+     * here only means that it does. */
+    if (s->pending_bytes > 0)
+        (void)!seed_sync(s, NULL);
     forget_coming(s);
     kv_batch_free(&s->rows);
     kv_batch_free(&s->pending);
@@ -248,6 +258,7 @@ take_part(struct seed *s, const struct guid *guid, struct body_loc *loc,
     rc = packs_append(s->packs, guid, loc, stored, err);
     if (rc != ERR_OK) {
         kv_batch_clear(s->pending); /* they went the same way */
+        s->pending_bytes = 0;
         return rc;
     }
     body_loc_encode(loc, &value);
@@ -275,7 +286,9 @@ end_body(struct seed *s, uint32_t parts, struct error *err)
         kv_batch_put(s->pending, KV_STATE, key, value);
     }
     forget_coming(s);
-    if (kv_batch_bytes(s->pending) > PENDING_BYTES)
+    s->pending_bytes += s->size;
+    if (s->pending_bytes > PENDING_BYTES ||
+        env_mono_ns(store_env(s->store)) - s->synced_ns > PENDING_NS)
         return seed_sync(s, err);
     return ERR_OK;
 }
@@ -307,6 +320,8 @@ seed_sync(struct seed *s, struct error *err)
 {
     enum errcode rc = packs_sync(s->packs, err);
 
+    s->pending_bytes = 0;
+    s->synced_ns = env_mono_ns(store_env(s->store));
     if (rc != ERR_OK) {
         kv_batch_clear(s->pending);
         forget_coming(s);

@@ -539,6 +539,8 @@ test_rocks_opened_twice_is_busy(void **state)
     struct error err = {0};
 
     assert_int_equal(kv_open_rocks(p->dir, 8U << 20, &second, &err), ERR_BUSY);
+    assert_non_null(strstr(err.text, "another process"));
+    assert_non_null(strstr(err.text, p->dir));
     assert_null(second);
 }
 
