@@ -86,6 +86,13 @@ is_master(const struct ship *s)
            atomic_load(&s->mark->role) == ROLE_MASTER;
 }
 
+static bool
+is_fenced(const struct ship *s)
+{
+    return s->mark != NULL && atomic_load(&s->mark->writer_pid) != 0 &&
+           atomic_load(&s->mark->role) == ROLE_FENCED;
+}
+
 void
 ship_command(const struct ship *s, const char *verb,
              void (*keys)(void *ctx, struct dlist_printer *p), void *ctx,
@@ -518,38 +525,87 @@ peer_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
     return PEER_STREAM;
 }
 
-/* Tell the instance beside us that PEER is further. */
+/* Where PEER's history left the one that ends with OWN's newest epoch. */
+static const struct epoch_entry *
+fork_of(const struct logstatus *own, const struct logstatus *peer)
+{
+    epoch_t last = own->nepochs > 0 ? own->epochs[own->nepochs - 1].epoch : 0;
+    const struct epoch_entry *fork = NULL;
+
+    for (size_t i = peer->nepochs; i-- > 0;)
+        if (peer->epochs[i].epoch > last)
+            fork = &peer->epochs[i];
+    return fork;
+}
+
+static enum errcode
+depose(struct csync_client *self, const struct logstatus *peer,
+       struct error *err)
+{
+    AUTO(buf_free) struct buf line = BUF_INIT;
+    struct arena arena = ARENA_INIT;
+    struct logstatus own;
+    struct dlist_printer p;
+
+    enum errcode rc = csync_log_status(self, &arena, &own, err);
+    if (rc == ERR_OK) {
+        const struct epoch_entry *fork = fork_of(&own, peer);
+        buf_add_str(&line, "NODE ");
+        dlist_print_begin(&p, &line, DLIST_CLIENT);
+        dlist_open_kv(&p, "DEPOSED");
+        dlist_u64(&p, "EPOCH", peer->epoch);
+        dlist_u64(&p, "FORK", fork == NULL ? 0 : fork->fork_lsn);
+        dlist_hex64(&p, "CHAIN", fork == NULL ? 0 : fork->fork_chain);
+        dlist_close(&p);
+        rc = csync_command(self, buf_span(&line), NULL, NULL, err);
+    }
+    arena_free(&arena);
+    return rc;
+}
+
+/* Tell the instance beside us that PEER is further, and since where. */
 static void
 tell_deposed(struct ship *s, const struct logstatus *peer)
 {
     struct csync_client *self = NULL;
-    AUTO(buf_free) struct buf line = BUF_INIT;
     struct error err = {0};
-    struct dlist_printer p;
-    lsn_t fork = 0;
-    uint64_t chain = 0;
 
-    for (size_t i = peer->nepochs; i-- > 0;)
-        if (peer->epochs[i].epoch > atomic_load(&s->mark->epoch)) {
-            fork = peer->epochs[i].fork_lsn;
-            chain = peer->epochs[i].fork_chain;
-        }
-    buf_add_str(&line, "NODE ");
-    dlist_print_begin(&p, &line, DLIST_CLIENT);
-    dlist_open_kv(&p, "DEPOSED");
-    dlist_u64(&p, "EPOCH", peer->epoch);
-    dlist_u64(&p, "FORK", fork);
-    dlist_hex64(&p, "CHAIN", chain);
-    dlist_close(&p);
     enum errcode rc = csync_connect_control(s->o->control, 5000, &self, &err);
     if (rc == ERR_OK)
-        rc = csync_command(self, buf_span(&line), NULL, NULL, &err);
+        rc = depose(self, peer, &err);
     csync_client_close(&self);
-    if (rc != ERR_OK)
+    if (rc != ERR_OK) {
         log_error(&s->log, "sync.deposed", "why=\"%s\"", err.text);
-    else
-        log_warn(&s->log, "sync.deposed", "epoch=%" PRI_EPOCH " peer=%s",
-                 peer->epoch, peer->servername);
+        return;
+    }
+    s->told_epoch = peer->epoch;
+    log_warn(&s->log, "sync.deposed", "epoch=%" PRI_EPOCH " peer=%s",
+             peer->epoch, peer->servername);
+}
+
+/*
+ * This instance was fenced by a twin that came to ship to it, and such a one
+ * does not say where the histories part.  Ask it: perhaps nothing was left
+ * behind, and this instance can follow.
+ */
+static void
+ask_for_fork(struct ship *s)
+{
+    struct csync_client *peer = NULL;
+    struct arena arena = ARENA_INIT;
+    struct instid own = own_cluster(s);
+    struct logstatus status;
+    struct error ignored = {0};
+
+    if (s->told_epoch == atomic_load(&s->mark->epoch))
+        return;
+    if (csync_connect(&s->target, s->o->cfg, &peer, &ignored) == ERR_OK &&
+        csync_log_status(peer, &arena, &status, &ignored) == ERR_OK &&
+        status.role == ROLE_MASTER && instid_eq(&status.cluster, &own) &&
+        status.epoch >= atomic_load(&s->mark->epoch))
+        tell_deposed(s, &status);
+    csync_client_close(&peer);
+    arena_free(&arena);
 }
 
 /* One connection from beginning to end. */
@@ -600,6 +656,13 @@ out:
 
 /* ---- the two ways in --------------------------------------------------- */
 
+static void
+sign_slot(struct ship *s)
+{
+    atomic_store(&s->slot->consumer_pid, (uint32_t)getpid());
+    snprintf(s->slot->peer, sizeof(s->slot->peer), "%s", s->target.host);
+}
+
 static enum errcode
 ship_open(struct ship *s, const struct ship_options *o, struct error *err)
 {
@@ -615,8 +678,7 @@ ship_open(struct ship *s, const struct ship_options *o, struct error *err)
     rc = slot_attach(o->log_dir, o->channel, true, &s->slot, err);
     if (rc != ERR_OK)
         return rc;
-    atomic_store(&s->slot->consumer_pid, (uint32_t)getpid());
-    snprintf(s->slot->peer, sizeof(s->slot->peer), "%s", s->target.host);
+    sign_slot(s);
     return ERR_OK;
 }
 
@@ -631,15 +693,37 @@ ship_close(struct ship *s)
     mark_detach(&s->mark);
 }
 
-/* The page is made anew whenever the instance starts. */
+/* The mark is made anew whenever the instance starts. */
 static bool
-look_at_instance(struct ship *s)
+look_at_mark(struct ship *s)
 {
     struct error err = {0};
 
     mark_detach(&s->mark);
     return mark_attach(s->o->log_dir, &s->mark, &err) == ERR_OK &&
            atomic_load(&s->mark->writer_pid) != 0;
+}
+
+/* The same, and the slot, which a rejoin sets aside with the store: in the old
+ * one nobody would read what we say, and the new log would not be kept for us.
+ */
+static bool
+look_at_instance(struct ship *s)
+{
+    struct synclog_slot *slot = NULL;
+    struct error err = {0};
+
+    if (!look_at_mark(s))
+        return false;
+    if (slot_attach(s->o->log_dir, s->o->channel, true, &slot, &err) !=
+        ERR_OK) {
+        log_warn(&s->log, "sync.slot", "why=\"%s\"", err.text);
+        return false;
+    }
+    slot_detach(&s->slot);
+    s->slot = slot;
+    sign_slot(s);
+    return true;
 }
 
 /* What went wrong decides how long to wait before it is tried again. */
@@ -691,6 +775,8 @@ ship_rolling(const struct ship_options *o, struct error *err)
             set_state(&s, SLOT_WAITING,
                       s.mark == NULL ? "no instance runs here"
                                      : "this instance is not the master");
+            if (is_fenced(&s))
+                ask_for_fork(&s);
             rest(&s, WAITING_MS);
             first = false;
             continue;
@@ -722,7 +808,7 @@ ship_rolling(const struct ship_options *o, struct error *err)
 static enum errcode
 all_check(struct ship *s, struct error *err)
 {
-    if (!look_at_instance(s))
+    if (!look_at_mark(s))
         return error_set(err, ERR_CLOSED,
                          "no instance runs here (%s): start master first",
                          s->o->log_dir);

@@ -16,6 +16,7 @@ struct ship {
     struct synclog_slot *slot;
     struct csync_target target;
     uint64_t said_ms; /* when the log last heard that the twin is away */
+    epoch_t told_epoch; /* of the twin that our instance was last told of */
 };
 
 /* Room for "LOG VERB %(CHANNEL c CLUSTER i INSTANCE i EPOCH e FORMAT n" and,
