@@ -405,13 +405,16 @@ run_fence(struct ctl *c)
 
 /*
  * A handover may have been sent from here: lower the fence only if the twin
- * says that it was not promoted, and never will be by that token.
+ * says that it was not promoted, and never will be by that token.  *RET_SWAPPED
+ * says which of the two came out, if the answer is CTL_OK.
  */
 static enum ctl_exit
-settle_handover(struct ctl *c)
+settle_handover(struct ctl *c, bool *ret_swapped)
 {
     struct error err = {0};
 
+    *ret_swapped = false;
+    csync_client_close(&c->twin); /* it may have been lost with the answer */
     look(c);
     if (!c->has_here)
         return fail(c, CTL_NOLOCAL, "no instance answers here", &c->here_err);
@@ -428,6 +431,7 @@ settle_handover(struct ctl *c)
                 "the twin had been promoted to epoch %" PRI_EPOCH
                 ": this instance is its replica now\n",
                 c->there.epoch);
+        *ret_swapped = true;
         return CTL_OK;
     }
     /* A new token makes every older one worthless. */
@@ -455,8 +459,9 @@ run_unfence(struct ctl *c)
         return code;
     enum errcode rc = ask_local(
         c, c->o->force ? "NODE UNFENCE %(FORCE 1)" : "NODE UNFENCE", &err);
+    bool swapped;
     if (rc == ERR_CONFLICT && !c->o->force)
-        return settle_handover(c);
+        return settle_handover(c, &swapped);
     if (rc != ERR_OK)
         return fail(c, CTL_FAILED, "unfence", &err);
     fprintf(c->o->out, "the fence is down\n");
@@ -607,7 +612,9 @@ run_swap(struct ctl *c)
                 "ctl_failover: the twin's answer to the handover was lost "
                 "(%s)\n",
                 err.text);
-        return settle_handover(c);
+        bool swapped;
+        code = settle_handover(c, &swapped);
+        return code == CTL_OK && !swapped ? CTL_FAILED : code;
     }
     if (rc != ERR_OK)
         return call_off(c, "the twin refuses", &err);
