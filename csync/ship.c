@@ -35,6 +35,8 @@
 #define SAY_AGAIN_MS 60000U
 /* How often an instance that is not the master is looked at. */
 #define WAITING_MS 200U
+/* A fenced instance asks its twin for the fork so often. */
+#define ASK_MS 2000U
 /* What somebody is likely to mend soon, and the rest. */
 #define PARKED_SHORT_MS 10000U
 #define PARKED_MS 60000U
@@ -597,8 +599,10 @@ ask_for_fork(struct ship *s)
     struct logstatus status;
     struct error ignored = {0};
 
-    if (s->told_epoch == atomic_load(&s->mark->epoch))
+    if (s->told_epoch == atomic_load(&s->mark->epoch) ||
+        now_ms(s) - s->asked_ms < ASK_MS)
         return;
+    s->asked_ms = now_ms(s);
     if (csync_connect(&s->target, s->o->cfg, &peer, &ignored) == ERR_OK &&
         csync_log_status(peer, &arena, &status, &ignored) == ERR_OK &&
         status.role == ROLE_MASTER && instid_eq(&status.cluster, &own) &&

@@ -15,7 +15,8 @@ struct ship {
     const struct synclog_mark *mark;
     struct synclog_slot *slot;
     struct csync_target target;
-    uint64_t said_ms; /* when the log last heard that the twin is away */
+    uint64_t said_ms;   /* when the log last heard that the twin is away */
+    uint64_t asked_ms;  /* when the twin was last asked for the fork */
     epoch_t told_epoch; /* of the twin that our instance was last told of */
 };
 
