@@ -195,19 +195,19 @@ def test_log_file_is_opened_anew(bin_dir):
 
 def test_sigterm_ends_in_order_with_clients_inside(bin_dir):
     with single(bin_dir) as w:
-        script = os.path.join(w.tmp, "deaf987656")
+        script = os.path.join(w.tmp, "deaf")  # a path of this world only
         write(script, "trap : TERM\nwhile :; do sleep 0.1; done\n")
         conf_of(w, daemon=' d cmd="sh %s"' % script)
         w.a.start()
         idle = [w.a.imap("alice") for _ in range(5)]
         half = socket.create_connection((w.a.host, w.a.lmtp_port))
         half.sendall(b"LHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice>\r\nDATA\r\n")
-        wait_for("the daemon", lambda: processes_with("deaf987656"))
+        wait_for("the daemon", lambda: processes_with(script))
         began = time.monotonic()
         check_equal(w.a.stop(), 0, "exit code")
         check(time.monotonic() - began < 15, "it took too long")
         wait_for("the end of all of its group",
-                 lambda: not processes_with("deaf987656"), 5)
+                 lambda: not processes_with(script), 5)
         check(not os.path.exists(os.path.join(w.a.dir, "conf/master.pid")),
               "the pid file is left")
         for conn in idle:
@@ -223,14 +223,15 @@ def test_sigterm_ends_in_order_with_clients_inside(bin_dir):
 
 def test_kill_9_leaves_no_children(bin_dir):
     with single(bin_dir) as w:
-        conf_of(w, daemon=' d cmd="sleep 987657"')
+        seconds = str(900000 + os.getpid())  # known by its argument
+        conf_of(w, daemon=' d cmd="sleep %s"' % seconds)
         w.a.start()
-        wait_for("the daemon", lambda: processes_with("987657"))
+        wait_for("the daemon", lambda: processes_with(seconds))
         w.a.proc.kill()
         w.a.proc.wait()
         w.a.proc = None
         wait_for("the end of the daemon",
-                 lambda: not processes_with("987657"))
+                 lambda: not processes_with(seconds))
         w.a.start()
 
 
