@@ -59,6 +59,11 @@ def answers(host, port):
         return False
 
 
+def nap(number):
+    """How long a child of this run's sleeps, in seconds: nobody else's."""
+    return str(10000000 + os.getpid() * 10 + number)
+
+
 def processes_with(word):
     """Ids of processes whose command line has WORD."""
     found = []
@@ -156,16 +161,16 @@ def test_start_comes_before_clients_and_events_run(bin_dir):
 def test_sighup_changes_services_and_children(bin_dir):
     with single(bin_dir) as w:
         new_port = free_port([w.a.host], 15143)
-        conf_of(w, daemon=' d1 cmd="sleep 987654"')
+        conf_of(w, daemon=' d1 cmd="sleep %s"' % nap(4))
         w.a.start()
         conn = w.a.imap("alice")
-        wait_for("the daemon", lambda: processes_with("987654"))
+        wait_for("the daemon", lambda: processes_with(nap(4)))
         conf_of(w, services=' imap2 cmd="imapd" listen="%s:%d"' % (
-            w.a.host, new_port), daemon=' d2 cmd="sleep 987655"')
+            w.a.host, new_port), daemon=' d2 cmd="sleep %s"' % nap(5))
         w.a.proc.send_signal(signal.SIGHUP)
         wait_for("the new port", lambda: answers(w.a.host, new_port))
-        wait_for("the new daemon", lambda: processes_with("987655"))
-        wait_for("the end of the old", lambda: not processes_with("987654"))
+        wait_for("the new daemon", lambda: processes_with(nap(5)))
+        wait_for("the end of the old", lambda: not processes_with(nap(4)))
         # A file with an error changes nothing.
         write(w.a.cyrus_conf, "SERVICES { imap cmd=\n")
         w.a.proc.send_signal(signal.SIGHUP)
@@ -223,15 +228,14 @@ def test_sigterm_ends_in_order_with_clients_inside(bin_dir):
 
 def test_kill_9_leaves_no_children(bin_dir):
     with single(bin_dir) as w:
-        seconds = str(900000 + os.getpid())  # known by its argument
-        conf_of(w, daemon=' d cmd="sleep %s"' % seconds)
+        conf_of(w, daemon=' d cmd="sleep %s"' % nap(7))
         w.a.start()
-        wait_for("the daemon", lambda: processes_with(seconds))
+        wait_for("the daemon", lambda: processes_with(nap(7)))
         w.a.proc.kill()
         w.a.proc.wait()
         w.a.proc = None
         wait_for("the end of the daemon",
-                 lambda: not processes_with(seconds))
+                 lambda: not processes_with(nap(7)))
         w.a.start()
 
 
@@ -246,7 +250,7 @@ def test_root_becomes_the_user(bin_dir):
         os.chown(w.a.imapd_conf, nobody.pw_uid, nobody.pw_gid)
         low = 144  # below 1024: bound as root, and again after SIGHUP
         conf_of(w, services=' low cmd="imapd" listen="%s:%d"' % (
-            w.a.host, low), daemon=' d cmd="sleep 987658"')
+            w.a.host, low), daemon=' d cmd="sleep %s"' % nap(8))
         w.a.start()
         with open("/proc/%d/status" % w.a.proc.pid) as f:
             status = f.read()
@@ -261,7 +265,7 @@ def test_root_becomes_the_user(bin_dir):
                     "owner of configdirectory")
         st = os.stat(os.path.join(w.a.dir, "conf/socket/control"))
         check_equal(st.st_mode & 0o777, 0o600, "mode of the control socket")
-        child = wait_for("the child", lambda: processes_with("987658"))[0]
+        child = wait_for("the child", lambda: processes_with(nap(8)))[0]
         with open("/proc/%d/status" % child) as f:
             caps = next(line for line in f if line.startswith("CapEff:"))
         check_equal(int(caps.split()[1], 16), 0, "rights of a child")
