@@ -51,8 +51,8 @@ uidset_format(const struct uidset *s, struct buf *out);
 /*
  * An IMAP sequence-set (RFC 9051, 9): numbers, ranges either way round, "*"
  * standing for STAR (a range with "*" and STAR 0 stands for nothing).  False if
- * it does not parse or has more than MAX_RANGES parts, and then *S is untouched.
- * Adds to *S.  "$" (RFC 9051, 9) is for the caller.
+ * it does not parse or has more than MAX_RANGES parts, and then *S is
+ * untouched. Adds to *S.  "$" (RFC 9051, 9) is for the caller.
  */
 MUST_CHECK bool
 uidset_parse(struct span text, uint32_t star, size_t max_ranges,

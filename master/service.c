@@ -60,10 +60,9 @@ static enum errcode
 imap_make(struct service *s, struct generation *g, struct error *err)
 {
     const struct service_host *h = s->host;
-    enum errcode rc =
-        imapd_options_from_config(h->cfg, h->env, h->store, g->tls,
-                                  s->plan.implicit_tls, &g->arena,
-                                  &g->options.imap, err);
+    enum errcode rc = imapd_options_from_config(
+        h->cfg, h->env, h->store, g->tls, s->plan.implicit_tls, &g->arena,
+        &g->options.imap, err);
 
     if (rc != ERR_OK)
         return rc;
