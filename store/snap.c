@@ -71,6 +71,11 @@ snap_pos(const struct store_snap *snap)
 static enum errcode
 look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
 {
+    /* Written in the newest epoch of all: the common case, and cheap. */
+    epoch_t newest = store_pos(snap->store).applied.epoch;
+
+    if (mb->uid_epoch >= newest && modseq_epoch(mb->highestmodseq) >= newest)
+        return ERR_OK;
     if (!snap->has_epochs) {
         enum errcode rc =
             snap_epochs(snap, &snap->arena, &snap->epochs, &snap->nepochs, err);
