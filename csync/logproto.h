@@ -13,7 +13,7 @@
  *   S: * POLLUX-LOG 1                            (in the greeting)
  *   C: LOG STATUS                    S: * LOGSTATUS %(...)  OK
  *   C: LOG DIGEST n                  S: * LOGDIGEST %(LSN n DIGEST h)  OK
- *   C: LOG OPEN %(CHANNEL c CLUSTER i INSTANCE i EPOCH e)
+ *   C: LOG OPEN %(CHANNEL c CLUSTER i INSTANCE i EPOCH e FORMAT n)
  *                                    S: * LOGSTATUS %(...)  OK, or NO
  *   C: LOG STREAM %(LSN n CHAIN h)   S: OK, then messages
  *   C: LOG SEED %(CHANNEL c CLUSTER i EPOCH e)  S: OK, then messages

@@ -154,7 +154,6 @@ struct stream {
     bool acked; /* at least once */
     uint64_t heard_ms, pinged_ms;
     bool fence_at_start;
-    bool end_sent;
     lsn_t goal; /* once or -A: end when this is applied; 0: never */
     bool drained;
 };
@@ -199,7 +198,7 @@ next_frames(struct stream *st, bool *ret_some, struct error *err)
     struct batch b = {0};
 
     *ret_some = false;
-    if (st->count == BATCHES_MAX || st->window > WINDOW_BYTES || st->end_sent)
+    if (st->count == BATCHES_MAX || st->window > WINDOW_BYTES)
         return ERR_OK;
     enum errcode rc =
         reader_next(st->reader, SEND_BYTES, &frames, &b.last, &b.time_us, err);
@@ -486,10 +485,7 @@ enum verdict {
     PEER_PARK,    /* retrying will not help: ERR says why */
 };
 
-/*
- * SEED_OK: an empty replica may be seeded although it did not ask.  RC: what
- * LOG OPEN said.
- */
+/* SEED_OK: an empty replica may be seeded although it did not ask. */
 static enum verdict
 peer_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
              struct error *err)

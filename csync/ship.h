@@ -30,11 +30,11 @@ struct ship_options {
  * what is durable, waits until the replica has applied it, says the position on
  * stdout and returns ERR_OK; if the fence was up already when it started and
  * nothing is left to ship, it waits instead until the fence goes.  Lost
- * connections are retried with backoff (1 s doubling to sync_reconnect_maxwait)
- * for ever.  A peer of a newer epoch: the instance is told over CONTROL that it
- * is deposed.  A peer of another history parks the channel (slot text says why)
- * and is asked again each minute.
- * A replica that wants to be seeded (rejoin) is seeded from a snapshot.
+ * connections are retried for ever, after 50 ms doubling to 2 s.  A peer of a
+ * newer epoch: the instance is told over CONTROL that it is deposed.  A peer of
+ * another history parks the channel (slot text says why) and is asked again
+ * each minute.  A replica that wants to be seeded
+ * (rejoin) is seeded from a snapshot.
  */
 MUST_CHECK enum errcode
 ship_rolling(const struct ship_options *o, struct error *err);
