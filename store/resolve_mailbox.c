@@ -1,0 +1,257 @@
+/*
+ * store/resolve_mailbox.c - mailboxes are made, renamed, deleted and described.
+ *
+ * A rename of a tree is one record, whatever its size, so that nobody ever sees
+ * half of it; quotas follow in the same transaction.
+ */
+#include "store/resolve_private.h"
+
+#include "store/acl.h"
+#include "store/names.h"
+
+static enum errcode
+default_acl(struct group *g, const struct txn_mailbox *mb, const char **ret,
+            struct error *err)
+{
+    const char *parent = mb->name;
+    mbid_t id = 0;
+    struct head *h;
+
+    while (id == 0 && (parent = name_parent(parent, &g->arena)) != NULL) {
+        enum errcode rc = state_lookup(g->st, parent, &id, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    if (id != 0) {
+        enum errcode rc = resolve_mailbox(g, id, &h, err);
+        if (rc == ERR_OK)
+            *ret = h->mb.acl;
+        return rc;
+    }
+    const char *owner = name_owner(mb->name, &g->arena);
+    if (owner == NULL) {
+        *ret = mb->default_acl == NULL ? "" : mb->default_acl;
+        return ERR_OK;
+    }
+    AUTO(buf_free) struct buf rights = BUF_INIT;
+    acl_format_rights(ACL_ALL, &rights);
+    *ret = arena_printf(&g->arena, "%s\t%s\t", owner, buf_cstr(&rights));
+    return ERR_OK;
+}
+
+static void
+make_uniqueid(struct env *env, struct uniqueid *ret)
+{
+    uint8_t raw[16];
+    char hex[33];
+
+    env_random(env, raw, sizeof(raw));
+    raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40);
+    raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80);
+    format_hex_bytes(raw, sizeof(raw), hex);
+    memset(ret->s, 0, sizeof(ret->s));
+    char *to = ret->s;
+    for (size_t i = 0; i < 32; i++) {
+        if (i == 8 || i == 12 || i == 16 || i == 20)
+            *to++ = '-';
+        *to++ = hex[i];
+    }
+}
+
+enum errcode
+op_create(struct group *g, struct op *op, struct error *err)
+{
+    struct txn_mailbox *mb = &op->u.create;
+    struct rec_mailbox rec = {0};
+    struct head *h;
+    mbid_t id;
+    const char *acl = mb->acl;
+
+    enum errcode rc = resolve_check_name(mb->name, err);
+    if (rc == ERR_OK)
+        rc = state_lookup(g->st, mb->name, &id, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (id != 0) {
+        if (!mb->exist_ok)
+            return error_set(err, ERR_EXISTS, "mailbox %s is there", mb->name);
+        rc = resolve_mailbox(g, id, &h, err);
+        if (rc != ERR_OK)
+            return rc;
+        op->res.id = id;
+        op->res.uidvalidity = h->mb.uidvalidity;
+        return ERR_OK;
+    }
+    if (acl == NULL)
+        rc = default_acl(g, mb, &acl, err);
+    if (rc == ERR_OK)
+        rc = resolve_check_text("ACL", acl, ACL_BYTES_MAX, err);
+    if (rc == ERR_OK)
+        rc = resolve_check_text("special use", mb->special_use, KEYWORD_MAX * 8,
+                                err);
+    if (rc == ERR_OK)
+        rc = resolve_check_text("partition", mb->partition, USER_MAX, err);
+    const char *root = "";
+    if (rc == ERR_OK)
+        rc = state_quota_root(g->st, mb->name, &root, err);
+    if (rc == ERR_OK && g->st->v.validity == UINT32_MAX)
+        rc = error_set(err, ERR_LIMIT, "all UIDVALIDITY values are used");
+    if (rc != ERR_OK)
+        return rc;
+    rec.head = (struct mailbox){
+        .name = mb->name,
+        .acl = acl,
+        .quota_root = root,
+        .special_use = mb->special_use == NULL ? "" : mb->special_use,
+        .partition = mb->partition == NULL ? "default" : mb->partition,
+        .uidvalidity = (uint32_t)MAX((uint64_t)g->st->v.validity + 1,
+                                     MIN(g->time_us / 1000000, UINT32_MAX)),
+        .uidnext = 1,
+        .uid_epoch = g->epoch,
+    };
+    make_uniqueid(g->env, &rec.head.uniqueid);
+    op->res.id = resolve_next_lsn(g);
+    op->res.uidvalidity = rec.head.uidvalidity;
+    op->res.modseq = modseq_of(g->epoch, op->res.id);
+    return EMIT(mailbox, REC_MAILBOX, &rec, err);
+}
+
+enum errcode
+resolve_purge_whole(struct group *g, mbid_t id, struct error *err)
+{
+    const struct rec_expunge rec = {.id = id};
+    return EMIT(expunge, REC_PURGE, &rec, err);
+}
+
+enum errcode
+op_delete(struct group *g, struct op *op, struct error *err)
+{
+    struct head *h;
+    mbid_t taken = 1;
+    const char *name = NULL;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc != ERR_OK)
+        return rc;
+    const char *old = arena_str(&g->arena, span_str(h->mb.name));
+    rc = resolve_drop_own_quota(g, old, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (!op->u.del.delayed)
+        return resolve_purge_whole(g, op->id, err);
+    for (uint64_t at = op->u.del.now_s; rc == ERR_OK && taken != 0; at++) {
+        name = name_deleted(old, "DELETED", at, &g->arena);
+        rc = state_lookup(g->st, name, &taken, err);
+    }
+    if (rc == ERR_OK && strlen(name) > MAILBOX_NAME_MAX)
+        rc = error_set(err, ERR_BADNAME, "%s is too long a name", name);
+    if (rc != ERR_OK)
+        return rc;
+    struct rec_rename rec = {
+        .n = 1, .moves = arena_alloc(&g->arena, sizeof(*rec.moves))};
+    rec.moves[0].id = op->id;
+    rec.moves[0].name = name;
+    rc = EMIT(rename, REC_RENAME, &rec, err);
+    if (rc == ERR_OK)
+        rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc == ERR_OK && h->mb.quota_root[0] != '\0')
+        rc = resolve_set_quota_root(g, op->id, "", err);
+    return rc;
+}
+
+/* Is NAME free, or given up by one of the N mailboxes that move? */
+static enum errcode
+check_free(struct group *g, const char *name, const struct named *moving,
+           size_t n, struct error *err)
+{
+    mbid_t id;
+
+    enum errcode rc = resolve_check_name(name, err);
+    if (rc == ERR_OK)
+        rc = state_lookup(g->st, name, &id, err);
+    if (rc != ERR_OK || id == 0)
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        if (moving[i].id == id)
+            return ERR_OK;
+    return error_set(err, ERR_EXISTS, "mailbox %s is there", name);
+}
+
+enum errcode
+op_rename(struct group *g, struct op *op, struct error *err)
+{
+    struct head *h;
+    struct named *old;
+    struct rec_rename rec = {0};
+    const char *to = op->u.rename.name;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc == ERR_OK)
+        rc = resolve_list_tree(g, h->mb.name, op->u.rename.tree, &old, &rec.n,
+                               err);
+    if (rc != ERR_OK)
+        return rc;
+    if (strcmp(h->mb.name, to) == 0)
+        return error_set(err, ERR_EXISTS, "mailbox %s has that name", to);
+    const size_t skip = strlen(h->mb.name);
+    op->res.id = op->id;
+    op->res.uidvalidity = h->mb.uidvalidity;
+    rec.moves = arena_array(&g->arena, rec.n, sizeof(*rec.moves));
+    for (size_t i = 0; i < rec.n && rc == ERR_OK; i++) {
+        rec.moves[i].id = old[i].id;
+        rec.moves[i].name =
+            arena_printf(&g->arena, "%s%s", to, old[i].name + skip);
+        rc = check_free(g, rec.moves[i].name, old, rec.n, err);
+    }
+    if (rc == ERR_OK)
+        rc = EMIT(rename, REC_RENAME, &rec, err);
+    if (rc == ERR_OK && op->u.rename.tree)
+        return resolve_move_quotas(g, old, &rec, err);
+    return rc == ERR_OK ? resolve_reroot_tree(g, to, err) : rc;
+}
+
+enum errcode
+op_set(struct group *g, struct op *op, struct error *err)
+{
+    struct head *h;
+    struct rec_set rec = {.id = op->id};
+    const char *value = op->u.set.value;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (op->kind == OP_SET_ACL) {
+        const char *expected = op->u.set.expected;
+        if (expected != NULL && strcmp(expected, h->mb.acl) != 0)
+            return error_set(err, ERR_CONFLICT, "the ACL of %s has changed",
+                             h->mb.name);
+        rc = resolve_check_text("ACL", value, ACL_BYTES_MAX, err);
+        if (rc != ERR_OK || strcmp(value, h->mb.acl) == 0)
+            return rc;
+        rec.fields = SET_ACL;
+        rec.acl = value;
+    } else {
+        rc = resolve_check_text("special use", value, KEYWORD_MAX * 8, err);
+        if (rc != ERR_OK || strcmp(value, h->mb.special_use) == 0)
+            return rc;
+        rec.fields = SET_SPECIAL_USE;
+        rec.special_use = value;
+    }
+    return EMIT(set, REC_SET, &rec, err);
+}
+
+enum errcode
+op_set_recent(struct group *g, struct op *op, struct error *err)
+{
+    struct head *h;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc != ERR_OK || op->u.recent_uid <= h->mb.recent_uid)
+        return rc;
+    const struct rec_set rec = {
+        .id = op->id,
+        .fields = SET_RECENT,
+        .recent_uid = op->u.recent_uid,
+    };
+    return EMIT(set, REC_SET, &rec, err);
+}

@@ -1,0 +1,156 @@
+/*
+ * store/resolve_private.h - what the files resolve_*.c share.
+ *
+ * Every op_*() resolves one operation against the state as the group has it so
+ * far: it checks everything first, then emits records, which are applied at
+ * once.
+ */
+#ifndef POLLUX_STORE_RESOLVE_PRIVATE_H
+#define POLLUX_STORE_RESOLVE_PRIVATE_H
+
+#include "store/resolve.h"
+
+/* A record of ranges stays well below RECORD_BYTES_MAX. */
+#define RANGES_PER_RECORD 50000U
+
+/* The LSN of the next record. */
+static inline lsn_t
+resolve_next_lsn(const struct group *g)
+{
+    return g->place.first_lsn + g->nrecords;
+}
+
+/* Add g->body as a record and apply it.  ERR_LIMIT with g->overflow: the group
+ * is full. */
+MUST_CHECK enum errcode
+resolve_emit(struct group *g, enum record_type type, struct error *err);
+
+#define EMIT(kind, type, rec, err)                                             \
+    (buf_clear(&g->body), rec_##kind##_encode((rec), &g->body),                \
+     resolve_emit(g, (type), (err)))
+
+/* ERR_NOTFOUND. */
+MUST_CHECK enum errcode
+resolve_mailbox(struct group *g, mbid_t id, struct head **ret,
+                struct error *err);
+/* ERR_BADNAME. */
+MUST_CHECK enum errcode
+resolve_check_name(const char *name, struct error *err);
+/* ERR_LIMIT. */
+MUST_CHECK enum errcode
+resolve_check_text(const char *what, const char *s, size_t max,
+                   struct error *err);
+/* ERR_LIMIT. */
+MUST_CHECK enum errcode
+resolve_check_keywords(const struct span *keywords, size_t n,
+                       struct error *err);
+
+/* Each row of a set of UIDs, tombstones too. */
+struct walk {
+    struct state_iter it;
+    const struct uidset *uids;
+    size_t at;
+    struct arena rows; /* of the row under way */
+};
+
+void
+walk_open(struct walk *w, struct state *st, struct head *h,
+          const struct uidset *uids);
+/* False at the end, or with *RC on an error. */
+bool
+walk_next(struct walk *w, struct message *ret, enum errcode *rc,
+          struct error *err);
+/* RC, or why the walk ended early. */
+MUST_CHECK enum errcode
+walk_close(struct walk *w, enum errcode rc, struct error *err);
+
+/* RANGES_PER_RECORD of the ranges from AT on. */
+struct uidset
+resolve_part_of(const struct uidset *all, size_t at);
+/* REC_EXPUNGE or REC_PURGE of UIDS, in as many records as it takes. */
+MUST_CHECK enum errcode
+resolve_emit_uids(struct group *g, enum record_type type, mbid_t id,
+                  const struct uidset *uids, struct error *err);
+
+/* ---- resolve_mailbox.c ------------------------------------------------ */
+
+/* A mailbox and its name before something happens to it. */
+struct named {
+    const char *name;
+    mbid_t id;
+};
+
+MUST_CHECK enum errcode
+resolve_purge_whole(struct group *g, mbid_t id, struct error *err);
+enum errcode
+op_create(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_delete(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_rename(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_set(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_set_recent(struct group *g, struct op *op, struct error *err);
+
+/* ---- resolve_quota.c -------------------------------------------------- */
+
+/* ROOT itself, if there, and, if BELOW, all mailboxes below it. */
+MUST_CHECK enum errcode
+resolve_list_tree(struct group *g, const char *root, bool below,
+                  struct named **ret, size_t *ret_n, struct error *err);
+MUST_CHECK enum errcode
+resolve_set_quota_root(struct group *g, mbid_t id, const char *root,
+                       struct error *err);
+/* Give all mailboxes at and below NAME the quota root that their names say. */
+MUST_CHECK enum errcode
+resolve_reroot_tree(struct group *g, const char *name, struct error *err);
+/* The quota at ROOT ends: who has it falls to the next one above. */
+MUST_CHECK enum errcode
+resolve_remove_quota(struct group *g, const char *root, struct error *err);
+/* A mailbox whose quota row is its own loses it before it goes. */
+MUST_CHECK enum errcode
+resolve_drop_own_quota(struct group *g, const char *name, struct error *err);
+/* Quotas of a renamed tree (OLD: the names before REC) go with it. */
+MUST_CHECK enum errcode
+resolve_move_quotas(struct group *g, const struct named *old,
+                    const struct rec_rename *rec, struct error *err);
+/* ERR_QUOTA if so much does not fit into MB's root. */
+MUST_CHECK enum errcode
+resolve_check_quota(struct group *g, const struct mailbox *mb, uint64_t bytes,
+                    uint64_t messages, struct error *err);
+enum errcode
+op_quota(struct group *g, struct op *op, struct error *err);
+
+/* ---- resolve_append.c ------------------------------------------------- */
+
+/* The next UID of a mailbox, beyond what a dead master may have given out. */
+MUST_CHECK enum errcode
+resolve_next_uid(const struct group *g, const struct mailbox *mb, uint32_t *ret,
+                 struct error *err);
+/* The derived record of a message, put when the transaction is in. */
+void
+resolve_keep_cache(struct group *g, mbid_t id, uint32_t uid,
+                   struct span record);
+/*
+ * Write the next part of a body that goes ahead.  *RET_MORE: something was
+ * written, so this transaction has had its turn.
+ */
+MUST_CHECK enum errcode
+resolve_write_ahead(struct group *g, const struct store_txn *txn, struct op *op,
+                    bool *ret_more, struct error *err);
+enum errcode
+op_append(struct group *g, struct op *op, struct error *err);
+
+/* ---- resolve_flags.c, resolve_message.c, resolve_user.c --------------- */
+
+enum errcode
+op_flags(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_expunge(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_copy(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_user(struct group *g, struct op *op, struct error *err);
+
+#endif

@@ -1,0 +1,143 @@
+/*
+ * store/state_message.c - a message's row changes: with it the index rows, the
+ * counters and the digest of its mailbox, and the usage of its quota root.
+ */
+#include "store/state_private.h"
+
+static void
+count(struct mailbox *mb, const struct message *m, bool in)
+{
+    const uint32_t one = in ? 1 : UINT32_MAX;
+
+    if ((m->flags & FLAG_EXPUNGED) != 0) {
+        mb->expunged += one;
+        return;
+    }
+    mb->exists += one;
+    mb->bytes += in ? m->size : 0 - m->size;
+    if ((m->flags & FLAG_SEEN) == 0)
+        mb->unseen += one;
+    if ((m->flags & FLAG_DELETED) != 0)
+        mb->deleted += one;
+}
+
+static bool
+is_live(const struct message *m)
+{
+    return m != NULL && (m->flags & FLAG_EXPUNGED) == 0;
+}
+
+static enum errcode
+charge(struct state *st, const struct mailbox *mb, uint64_t bytes,
+       uint64_t messages, struct error *err)
+{
+    struct quota_head *q;
+
+    if (mb->quota_root[0] == '\0' || (bytes == 0 && messages == 0))
+        return ERR_OK;
+    enum errcode rc = state_quota(st, mb->quota_root, &q, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (q == NULL)
+        return error_set(err, ERR_CORRUPT,
+                         "mailbox %s has the quota root %s, which is not there",
+                         mb->name, mb->quota_root);
+    state_touch_quota(st, q);
+    q->q.used_bytes += bytes;
+    q->q.used_messages += messages;
+    return ERR_OK;
+}
+
+enum errcode
+state_charge_quota(struct state *st, struct head *head, int sign,
+                   struct error *err)
+{
+    const struct mailbox *mb = &head->mb;
+
+    return sign > 0
+               ? charge(st, mb, mb->bytes, mb->exists, err)
+               : charge(st, mb, 0 - mb->bytes, 0 - (uint64_t)mb->exists, err);
+}
+
+static void
+put_message_row(struct state *st, struct head *head, const struct message *m)
+{
+    struct key k;
+    const mbid_t id = head->mb.id;
+
+    buf_clear(&st->value_scratch);
+    message_encode(m, &st->value_scratch);
+    struct span value = buf_span(&st->value_scratch);
+    head->mb.digest ^= row_hash(key_message(&k, id, m->uid), value);
+    state_put(st, key_span(&k), value);
+    state_put(st, key_changed(&k, id, m->modseq, m->uid), SPAN_EMPTY);
+}
+
+static void
+add_ref(struct state *st, mbid_t id, const struct message *m)
+{
+    struct key k;
+    struct newref *r = arena_alloc(&st->arena, sizeof(*r));
+
+    *r = (struct newref){m->guid, id, m->uid, st->newrefs[m->guid.b[0]]};
+    st->newrefs[m->guid.b[0]] = r;
+    state_put(st, key_guidref(&k, &m->guid, id, m->uid), SPAN_EMPTY);
+}
+
+static enum errcode
+put_keywords(struct state *st, struct head *head, const struct message *m,
+             struct error *err)
+{
+    struct key k;
+    struct span value;
+
+    for (size_t i = 0; i < m->nkeywords; i++) {
+        struct span key = key_keyword(&k, head->mb.id, m->keywords[i]);
+        enum errcode rc = state_get(st, key, &st->scratch, &value, err);
+        if (rc == ERR_OK)
+            continue;
+        if (rc != ERR_NOTFOUND)
+            return rc;
+        head->mb.digest ^= row_hash(key, SPAN_EMPTY);
+        state_put(st, key, SPAN_EMPTY);
+    }
+    return ERR_OK;
+}
+
+enum errcode
+state_change_message(struct state *st, struct head *head,
+                     const struct message *old, const struct message *new_row,
+                     struct error *err)
+{
+    struct key k;
+    const mbid_t id = head->mb.id;
+    const struct message *either = new_row != NULL ? new_row : old;
+
+    state_touch_head(st, head);
+    uidset_add(&head->touched, either->uid, either->uid);
+    if (old != NULL) {
+        buf_clear(&st->value_scratch);
+        message_encode(old, &st->value_scratch);
+        head->mb.digest ^= row_hash(key_message(&k, id, old->uid),
+                                    buf_span(&st->value_scratch));
+        state_delete(st, key_changed(&k, id, old->modseq, old->uid));
+        count(&head->mb, old, false);
+    }
+    if (new_row == NULL) {
+        state_delete(st, key_message(&k, id, old->uid));
+        state_delete(st, key_guidref(&k, &old->guid, id, old->uid));
+    } else {
+        put_message_row(st, head, new_row);
+        if (old == NULL)
+            add_ref(st, id, new_row);
+        count(&head->mb, new_row, true);
+        head->mb.highestmodseq = MAX(head->mb.highestmodseq, new_row->modseq);
+        enum errcode rc = put_keywords(st, head, new_row, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    uint64_t bytes =
+        (is_live(new_row) ? new_row->size : 0) - (is_live(old) ? old->size : 0);
+    uint64_t messages = (uint64_t)is_live(new_row) - (uint64_t)is_live(old);
+    return charge(st, &head->mb, bytes, messages, err);
+}

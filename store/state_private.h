@@ -1,0 +1,65 @@
+/*
+ * store/state_private.h - what the files state*.c share.
+ */
+#ifndef POLLUX_STORE_STATE_PRIVATE_H
+#define POLLUX_STORE_STATE_PRIVATE_H
+
+#include "store/kv_private.h"
+#include "store/state.h"
+
+enum undo_kind { UNDO_ROW, UNDO_HEAD, UNDO_QUOTA, UNDO_OWNER };
+
+struct undo {
+    enum undo_kind kind;
+    struct undo *next;
+    union {
+        struct {
+            struct span key;
+            int what; /* as kv_batch_get() had it */
+            struct span value;
+        } row;
+        struct {
+            struct head *head;
+            struct mailbox mb;
+            bool exists, dirty, changed;
+        } head;
+        struct {
+            struct quota_head *head;
+            struct quota q;
+            bool exists, dirty;
+        } quota;
+        struct {
+            struct owner *owner;
+            uint64_t digest;
+        } owner;
+    } u;
+};
+
+struct newref {
+    struct guid guid;
+    mbid_t id;
+    uint32_t uid;
+    struct newref *next;
+};
+
+/* state.c */
+struct undo *
+state_add_undo(struct state *st, enum undo_kind kind);
+void
+state_end_savepoint(struct state *st);
+
+/* state_read.c */
+size_t
+state_bucket(const void *p, size_t n);
+/* NULL: not looked at in this group. */
+struct head *
+state_find_head(struct state *st, mbid_t id);
+struct head *
+state_add_head(struct state *st, mbid_t id);
+
+/* state_change.c: HASH goes into (or out of) OWNER's digest. */
+MUST_CHECK enum errcode
+state_fold(struct state *st, const char *owner, uint64_t hash,
+           struct error *err);
+
+#endif

@@ -1,0 +1,364 @@
+/*
+ * store/state_read.c - reading through the overlay: what the batch of the group
+ * says of a row, else what the key-value store has.
+ *
+ * Heads and quota rows are decoded once a group.
+ */
+#include "store/state_private.h"
+
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+static size_t
+state_bucket_of_id(mbid_t id)
+{
+    return (size_t)(id % HEAD_BUCKETS);
+}
+
+size_t
+state_bucket(const void *p, size_t n)
+{
+    return (size_t)(XXH3_64bits(p, n) % HEAD_BUCKETS);
+}
+
+/* --------------------------------------------------------------- reading */
+
+enum errcode
+state_get(struct state *st, struct span key, struct arena *a, struct span *ret,
+          struct error *err)
+{
+    struct span value;
+
+    switch (kv_batch_get(st->batch, KV_STATE, key, &value)) {
+    case 1:
+        *ret = arena_copy(a, value);
+        return ERR_OK;
+    case 0:
+        return error_set(err, ERR_NOTFOUND, "no such row");
+    default:
+        break;
+    }
+    buf_clear(&st->value_scratch);
+    enum errcode rc =
+        kv_get(st->kv, NULL, KV_STATE, key, &st->value_scratch, err);
+    if (rc == ERR_OK)
+        *ret = arena_copy(a, buf_span(&st->value_scratch));
+    return rc;
+}
+
+struct head *
+state_find_head(struct state *st, mbid_t id)
+{
+    struct head *h = st->heads[state_bucket_of_id(id)];
+    while (h != NULL && h->mb.id != id)
+        h = h->next;
+    return h;
+}
+
+struct head *
+state_add_head(struct state *st, mbid_t id)
+{
+    struct head *h = arena_alloc(&st->arena, sizeof(*h));
+    struct head **bucket = &st->heads[state_bucket_of_id(id)];
+
+    h->mb.id = id;
+    h->next = *bucket;
+    *bucket = h;
+    h->all = st->all_heads;
+    st->all_heads = h;
+    return h;
+}
+
+enum errcode
+state_head(struct state *st, mbid_t id, struct head **ret, struct error *err)
+{
+    struct head *h = state_find_head(st, id);
+
+    if (h == NULL) {
+        struct key k;
+        struct span value;
+        struct mailbox mb;
+        enum errcode rc =
+            state_get(st, key_mailbox(&k, id), &st->arena, &value, err);
+        if (rc != ERR_OK && rc != ERR_NOTFOUND)
+            return rc;
+        if (rc == ERR_OK) {
+            rc = mailbox_decode(value, &st->arena, &mb, err);
+            if (rc != ERR_OK)
+                return error_prefix(err, "mailbox %" PRIu64, id);
+            h = state_add_head(st, id);
+            mb.id = id;
+            h->mb = mb;
+            h->exists = true;
+            h->row_hash = row_hash(key_span(&k), value);
+            h->row_owner = row_owner_of_name(mb.name, &st->arena);
+        }
+    }
+    *ret = h != NULL && h->exists ? h : NULL;
+    return ERR_OK;
+}
+
+enum errcode
+state_lookup(struct state *st, const char *name, mbid_t *ret, struct error *err)
+{
+    struct key k;
+    struct span value;
+
+    *ret = 0;
+    if (strlen(name) > MAILBOX_NAME_MAX)
+        return ERR_OK;
+    enum errcode rc = state_get(st, key_text(&k, TAB_NAME, span_str(name)),
+                                &st->scratch, &value, err);
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    if (rc != ERR_OK)
+        return rc;
+    struct rd r = rd_init(value);
+    *ret = rd_u64le(&r);
+    return ERR_OK;
+}
+
+enum errcode
+state_quota(struct state *st, const char *root, struct quota_head **ret,
+            struct error *err)
+{
+    const size_t bucket = state_bucket(root, strlen(root));
+    struct quota_head *h = st->quotas[bucket];
+
+    while (h != NULL && strcmp(h->root, root) != 0)
+        h = h->next;
+    if (h == NULL) {
+        struct key k;
+        struct span value;
+        struct quota q = {0};
+        enum errcode rc = state_get(st, key_text(&k, TAB_QUOTA, span_str(root)),
+                                    &st->scratch, &value, err);
+        if (rc == ERR_OK)
+            rc = quota_decode(value, &q, err);
+        if (rc != ERR_OK && rc != ERR_NOTFOUND)
+            return rc;
+        h = arena_alloc(&st->arena, sizeof(*h));
+        h->root = arena_str(&st->arena, span_str(root));
+        h->q = q;
+        h->q.root = h->root;
+        h->exists = rc == ERR_OK;
+        h->row_hash = h->exists ? row_hash(key_span(&k), value) : 0;
+        h->next = st->quotas[bucket];
+        st->quotas[bucket] = h;
+    }
+    *ret = h->exists ? h : NULL;
+    return ERR_OK;
+}
+
+enum errcode
+state_quota_root(struct state *st, const char *name, const char **ret,
+                 struct error *err)
+{
+    *ret = "";
+    if (name_is_deleted(name))
+        return ERR_OK;
+    char *root = arena_str(&st->scratch, span_str(name));
+    for (;;) {
+        struct quota_head *q;
+        enum errcode rc = state_quota(st, root, &q, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (q != NULL) {
+            *ret = q->root;
+            return ERR_OK;
+        }
+        char *dot = strrchr(root, '.');
+        if (dot == NULL)
+            return ERR_OK;
+        *dot = '\0';
+    }
+}
+
+enum errcode
+state_message(struct state *st, mbid_t id, uint32_t uid, struct arena *a,
+              struct message *ret, struct error *err)
+{
+    struct key k;
+    struct span value;
+
+    enum errcode rc = state_get(st, key_message(&k, id, uid), a, &value, err);
+    if (rc != ERR_OK)
+        return rc;
+    ret->uid = uid;
+    return message_decode(value, a, ret, err);
+}
+
+enum errcode
+state_has_ref(struct state *st, const struct guid *guid, bool *ret,
+              struct error *err)
+{
+    struct span value;
+    struct key k;
+    bool found = false;
+
+    for (struct newref *r = st->newrefs[guid->b[0]]; r != NULL && !found;
+         r = r->next)
+        found = guid_eq(&r->guid, guid) &&
+                kv_batch_get(st->batch, KV_STATE,
+                             key_guidref(&k, guid, r->id, r->uid), &value) == 1;
+    if (!found) {
+        key_guidref(&k, guid, 0, 0);
+        k.n = 1 + GUID_BYTES;
+        struct kv_iter *it =
+            kv_iter_open(st->kv, NULL, KV_STATE, key_span(&k), SPAN_EMPTY);
+        struct span key;
+        while (!found && kv_iter_next(it, &key, &value)) {
+            struct span now;
+            found = kv_batch_get(st->batch, KV_STATE, key, &now) != 0;
+        }
+        enum errcode rc = kv_iter_close(&it, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    *ret = found;
+    return ERR_OK;
+}
+
+static int
+compare_spans(const void *a, const void *b)
+{
+    return span_cmp(*(const struct span *)a, *(const struct span *)b);
+}
+
+/* All keys that either side has, doubles and deleted ones too. */
+static enum errcode
+gather_keys(struct state *st, struct span prefix, struct arena *a,
+            struct buf *ret, struct error *err)
+{
+    size_t nops;
+    const struct kv_op *ops = kv_batch_ops(st->batch, &nops);
+    for (size_t i = 0; i < nops; i++) {
+        struct span key = kv_op_key(st->batch, &ops[i]);
+        if (ops[i].family != KV_STATE || !span_starts(key, prefix))
+            continue;
+        struct span copy = arena_copy(a, key);
+        buf_add(ret, span_of(&copy, sizeof(copy)));
+    }
+    struct kv_iter *it =
+        kv_iter_open(st->kv, NULL, KV_STATE, prefix, SPAN_EMPTY);
+    struct span key, value;
+    while (kv_iter_next(it, &key, &value)) {
+        struct span copy = arena_copy(a, key);
+        buf_add(ret, span_of(&copy, sizeof(copy)));
+    }
+    return kv_iter_close(&it, err);
+}
+
+enum errcode
+state_keys(struct state *st, struct span prefix, struct arena *a,
+           struct span **ret, size_t *ret_n, struct error *err)
+{
+    AUTO(buf_free) struct buf all = BUF_INIT;
+
+    enum errcode rc = gather_keys(st, prefix, a, &all, err);
+    if (rc != ERR_OK)
+        return rc;
+    const size_t n = all.n / sizeof(struct span);
+    struct span *keys = arena_array(a, n + 1, sizeof(*keys));
+    if (n > 0)
+        memcpy(keys, all.p, all.n);
+    qsort(keys, n, sizeof(*keys), compare_spans);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct span value;
+        if (i > 0 && span_eq(keys[i], keys[i - 1]))
+            continue;
+        if (kv_batch_get(st->batch, KV_STATE, keys[i], &value) == 0)
+            continue;
+        keys[kept++] = keys[i];
+    }
+    *ret = keys;
+    *ret_n = kept;
+    return ERR_OK;
+}
+
+/* -------------------------------------------------------------- messages */
+
+static void
+iter_step(struct state_iter *it)
+{
+    struct span key;
+
+    it->kv_valid = kv_iter_next(it->kv, &key, &it->kv_value);
+    if (it->kv_valid)
+        it->kv_uid = key_get_uid(key);
+}
+
+void
+state_iter_open(struct state *st, struct head *head, struct state_iter *ret)
+{
+    *ret = (struct state_iter){.st = st, .head = head, .next = 1};
+}
+
+/* Stand on the first stored row >= UID. */
+static void
+iter_reach(struct state_iter *it, uint32_t uid)
+{
+    struct key from, prefix;
+    const mbid_t id = it->head->mb.id;
+
+    if (it->kv == NULL) {
+        key_of_mailbox(&prefix, TAB_MESSAGE, id);
+        it->kv = kv_iter_open(it->st->kv, NULL, KV_STATE, key_span(&prefix),
+                              key_message(&from, id, uid));
+        iter_step(it);
+        return;
+    }
+    /* A short way is walked, a long one jumped. */
+    for (int i = 0; i < 8 && it->kv_valid && it->kv_uid < uid; i++)
+        iter_step(it);
+    if (it->kv_valid && it->kv_uid < uid) {
+        kv_iter_seek(it->kv, key_message(&from, id, uid));
+        iter_step(it);
+    }
+}
+
+bool
+state_iter_next(struct state_iter *it, uint32_t from, struct arena *a,
+                struct message *ret, enum errcode *rc, struct error *err)
+{
+    *rc = ERR_OK;
+    uint32_t uid = MAX(it->next, from);
+    for (;;) {
+        if (uid == 0)
+            return false; /* past the last UID there can be */
+        iter_reach(it, uid);
+        uint32_t touched = uidset_next(&it->head->touched, uid);
+        if (!it->kv_valid && touched == 0)
+            return false;
+        const bool in_batch =
+            touched != 0 && (!it->kv_valid || touched <= it->kv_uid);
+        uid = in_batch ? touched : it->kv_uid;
+        it->next = uid + 1;
+        struct message m = {.uid = uid};
+        if (in_batch) {
+            *rc = state_message(it->st, it->head->mb.id, uid, a, &m, err);
+            if (*rc == ERR_NOTFOUND) {
+                *rc = ERR_OK;
+                uid++;
+                continue;
+            }
+        } else {
+            *rc = message_decode(it->kv_value, a, &m, err);
+        }
+        if (*rc == ERR_OK)
+            *ret = m;
+        return *rc == ERR_OK;
+    }
+}
+
+enum errcode
+state_iter_close(struct state_iter *it, enum errcode rc, struct error *err)
+{
+    if (it->kv == NULL)
+        return rc;
+    enum errcode end = kv_iter_close(&it->kv, rc == ERR_OK ? err : NULL);
+    return rc == ERR_OK ? end : rc;
+}
