@@ -1,16 +1,22 @@
 /*
  * store/body_store.c - the bodies of an open store: body_read.c with its log.
+ *
+ * What cannot be read is noted here (store/damage.h), whoever reads.
  */
 #include "store/body_private.h"
 
+#include "store/damage.h"
 #include "store/store.h"
 
 enum errcode
 store_body_read(struct store *store, const struct guid *guid, uint64_t offset,
                 uint64_t n, struct buf *out, struct error *err)
 {
-    return bodies_read(store_bodies(store), store_log(store), guid, offset, n,
-                       out, err);
+    enum errcode rc = bodies_read(store_bodies(store), store_log(store), guid,
+                                  offset, n, out, err);
+    if (rc == ERR_CORRUPT || rc == ERR_NOTFOUND || rc == ERR_IO)
+        store_damage_find(store, guid);
+    return rc;
 }
 
 enum errcode

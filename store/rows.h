@@ -41,6 +41,8 @@ enum local_row {
     LOCAL_CLUSTER = 'c', /* 16 bytes */
     LOCAL_BODIES = 'b',  /* u64le LSN: first record whose body is in the log */
     LOCAL_SEEDING = 'S', /* there: the state is incomplete */
+    LOCAL_DAMAGE = 'D',  /* and what names it: an entry of store/damage.h */
+    LOCAL_SCRUB = 'k',   /* how far the scrubber is: store/scrub.h */
 };
 
 #define KEY_MAX 1024U

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "store/body_private.h"
+#include "store/damage_private.h"
 #include "store/seed.h"
 
 #define SEGMENT_BYTES_DEFAULT (UINT64_C(64) << 20)
@@ -269,6 +270,12 @@ struct bodies *
 store_bodies(struct store *store)
 {
     return store->bodies;
+}
+
+struct damages *
+store_damages(struct store *store)
+{
+    return store->damages;
 }
 
 struct env *
@@ -526,6 +533,7 @@ free_store(struct store *store)
 {
     state_free(&store->st);
     bodies_close(&store->bodies);
+    damages_close(&store->damages);
     synclog_close(&store->log);
     kv_close(&store->kv);
     part_hashes_free(&store->part_hashes);
@@ -562,6 +570,8 @@ open_parts(struct store *store, struct store_opened *ret, struct error *err)
     if (rc == ERR_OK)
         rc = bodies_open(store->env, store->kv, store->cfg.pack_dir,
                          &store->cfg.cluster, &store->bodies, err);
+    if (rc == ERR_OK)
+        rc = damages_open(store->env, store->kv, &store->damages, err);
     if (rc == ERR_OK)
         rc = check_schema(store, &ret->is_new, err);
     if (rc == ERR_OK)
@@ -613,6 +623,7 @@ store_close(struct store **storep)
     pthread_cond_broadcast(&store->idle);
     pthread_cond_broadcast(&store->checkpoint_wake);
     pthread_mutex_unlock(&store->lock);
+    damages_stop(store->damages);
     if (!store->cfg.no_threads) {
         pthread_join(store->writer, NULL);
         pthread_join(store->checkpointer, NULL);

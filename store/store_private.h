@@ -97,6 +97,7 @@ struct store {
     struct kv *kv;
     struct synclog *log;
     struct bodies *bodies;
+    struct damages *damages;
     struct watches watches;
     struct part_hashes part_hashes;
 
