@@ -1,15 +1,19 @@
 /*
- * bench/mailload.c - LMTP load: N connections, each sending the next message
- * when the one before was answered (closed loop), or at a given rate over all.
+ * bench/mailload.c - load by LMTP, or by IMAP's APPEND: N connections, each
+ * sending the next message when the one before was answered (closed loop), or
+ * at a given rate over all.
  *
  * One thread and epoll, so that the client takes as little of the machine as it
- * can.  MAIL, RCPT and DATA go out as one write (PIPELINING), the message as a
- * second one after the 354.  Every message has its own Message-ID and so its
- * own GUID; recipients come in turn.  With a rate the latency counts from the
- * moment at which the message was due, so a server that stalls cannot hide it.
+ * can.  LMTP: MAIL, RCPT and DATA go out as one write (PIPELINING), the message
+ * as a second one after the 354; recipients come in turn.  APPEND (-a): each
+ * connection logs in as the next user, and command and message are one write
+ * (LITERAL+).  Every message has its own Message-ID and so its own GUID.  With
+ * a rate the latency counts from the moment at which the message was due, so a
+ * server that stalls cannot hide it.
  *
- *   mailload [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES] [-u USERS]
- *            [-P PREFIX] [-w WARMUP_S] [-t SECONDS | -n MESSAGES] [-r RATE]
+ *   mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES] [-u USERS]
+ *            [-P PREFIX] [-s PASSWORD] [-w WARMUP_S]
+ *            [-t SECONDS | -n MESSAGES] [-r RATE]
  */
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -21,7 +25,7 @@
 #define BODIES 64
 #define HEADER_MAX 512
 
-enum state { GREETING, LHLO, IDLE, ENVELOPE, BODY };
+enum state { GREETING, HELLO, IDLE, ENVELOPE, BODY };
 
 struct client {
     int fd;
@@ -37,7 +41,8 @@ struct client {
 };
 
 struct load {
-    const char *host, *port, *prefix;
+    const char *host, *port, *prefix, *password;
+    bool append;
     uint32_t nclients, bytes, users, warmup_s, seconds, messages, rate;
     int ep, timer;
     char *bodies[BODIES];
@@ -98,11 +103,12 @@ send_envelope(struct load *l, struct client *c, uint64_t due)
     flush(l, c);
 }
 
-static void
-send_message(struct load *l, struct client *c)
+/* The next message, of exactly l->bytes, to AT; it ends with CR LF. */
+static size_t
+put_message(const struct load *l, const struct client *c, char *at)
 {
     int head = snprintf(
-        c->out, HEADER_MAX,
+        at, HEADER_MAX,
         "From: Load <load@example.org>\r\n"
         "To: %s%04u@example.org\r\n"
         "Subject: load %llu\r\n"
@@ -116,14 +122,36 @@ send_message(struct load *l, struct client *c)
             l->issued);
     size_t body = l->bytes > (size_t)head + 2 ? l->bytes - (size_t)head : 2;
 
-    memcpy(c->out + head, l->bodies[l->issued % BODIES] + l->bytes - body,
-           body);
-    if (c->out[head] == '\n')
-        c->out[head] = ' '; /* the cut went through a line's end */
-    memcpy(c->out + head + body, ".\r\n", 3);
+    memcpy(at + head, l->bodies[l->issued % BODIES] + l->bytes - body, body);
+    if (at[head] == '\n')
+        at[head] = ' '; /* the cut went through a line's end */
+    return (size_t)head + body;
+}
+
+static void
+send_message(struct load *l, struct client *c)
+{
+    size_t n = put_message(l, c, c->out);
+
+    memcpy(c->out + n, ".\r\n", 3);
     c->state = BODY;
     c->out_at = 0;
-    c->out_n = (size_t)head + body + 3;
+    c->out_n = n + 3;
+    flush(l, c);
+}
+
+static void
+send_append(struct load *l, struct client *c, uint64_t due)
+{
+    int n = snprintf(c->out, HEADER_MAX, "m APPEND INBOX {%u+}\r\n", l->bytes);
+
+    l->issued++;
+    size_t end = (size_t)n + put_message(l, c, c->out + n);
+    memcpy(c->out + end, "\r\n", 2);
+    c->state = BODY;
+    c->due = due;
+    c->out_at = 0;
+    c->out_n = end + 2;
     flush(l, c);
 }
 
@@ -165,7 +193,11 @@ dispatch(struct load *l)
                 return;
             }
         }
-        send_envelope(l, l->idle[--l->nidle], due);
+        struct client *c = l->idle[--l->nidle];
+        if (l->append)
+            send_append(l, c, due);
+        else
+            send_envelope(l, c, due);
     }
 }
 
@@ -189,18 +221,18 @@ on_message_answer(struct load *l, struct client *c, bool ok)
 }
 
 static void
-on_reply(struct load *l, struct client *c, unsigned code, const char *line)
+on_lmtp(struct load *l, struct client *c, unsigned code, const char *line)
 {
     switch (c->state) {
     case GREETING:
         if (code != 220)
             die("greeting: %s", line);
-        c->state = LHLO;
+        c->state = HELLO;
         c->out_at = 0;
         c->out_n = (size_t)snprintf(c->out, HEADER_MAX, "LHLO load\r\n");
         flush(l, c);
         return;
-    case LHLO:
+    case HELLO:
         if (code != 250)
             die("LHLO: %s", line);
         c->state = IDLE;
@@ -230,6 +262,52 @@ on_reply(struct load *l, struct client *c, unsigned code, const char *line)
     }
 }
 
+/* A line of IMAP; only the greeting and answers of our two commands count. */
+static void
+on_imap(struct load *l, struct client *c, const char *line)
+{
+    bool ok = strncmp(line, "m OK", 4) == 0;
+
+    if (strncmp(line, "* ", 2) == 0) {
+        if (c->state != GREETING)
+            return;
+        if (strncmp(line, "* OK", 4) != 0)
+            die("greeting: %s", line);
+        c->state = HELLO;
+        c->out_at = 0;
+        c->out_n = (size_t)snprintf(
+            c->out, HEADER_MAX, "m LOGIN %s%04u %s\r\n", l->prefix,
+            (unsigned)((size_t)(c - l->clients) % l->users), l->password);
+        flush(l, c);
+    } else if (c->state == HELLO) {
+        if (!ok)
+            die("LOGIN: %s", line);
+        c->state = IDLE;
+        l->idle[l->nidle++] = c;
+    } else if (c->state == BODY) {
+        if (!ok && l->refused < 3)
+            fprintf(stderr, "refused: %s\n", line);
+        on_message_answer(l, c, ok);
+    } else {
+        die("unasked: %s", line);
+    }
+}
+
+static void
+on_line(struct load *l, struct client *c, char *line, size_t n)
+{
+    uint32_t code = 0;
+
+    if (l->append) {
+        on_imap(l, c, line);
+        return;
+    }
+    if (n < 4 || !parse_u32(span_of(line, 3), &code))
+        die("not a reply: %s", line);
+    if (line[3] != '-')
+        on_lmtp(l, c, code, line);
+}
+
 static void
 on_readable(struct load *l, struct client *c)
 {
@@ -243,13 +321,9 @@ on_readable(struct load *l, struct client *c)
     size_t at = 0;
     for (char *nl; (nl = memchr(c->in + at, '\n', c->in_n - at)) != NULL;) {
         char *line = c->in + at;
-        uint32_t code = 0;
         *nl = '\0';
         at = (size_t)(nl - c->in) + 1;
-        if (nl - line < 4 || !parse_u32(span_of(line, 3), &code))
-            die("not a reply: %s", line);
-        if (line[3] != '-')
-            on_reply(l, c, code, line);
+        on_line(l, c, line, (size_t)(nl - line));
     }
     memmove(c->in, c->in + at, c->in_n - at);
     c->in_n -= at;
@@ -273,7 +347,7 @@ connect_all(struct load *l)
     for (uint32_t i = 0; i < l->nclients; i++) {
         struct client *c = &l->clients[i];
         c->fd = tcp_connect(l->host, l->port);
-        c->out = xmalloc(l->bytes + HEADER_MAX + 8);
+        c->out = xmalloc(l->bytes + 2 * HEADER_MAX);
         if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
             die("fcntl: %s", strerror(errno));
         e.data.ptr = c;
@@ -329,12 +403,13 @@ report(struct load *l)
     double took = (double)(until - l->counted_from) / 1e9;
 
     getrusage(RUSAGE_SELF, &u);
-    printf("{\"tool\":\"mailload\",\"connections\":%u,\"bytes\":%u,"
+    printf("{\"tool\":\"mailload\",\"by\":\"%s\","
+           "\"connections\":%u,\"bytes\":%u,"
            "\"rate\":%u,\"messages\":%llu,\"refused\":%llu,\"seconds\":%.3f,"
            "\"per_s\":%.1f,\"answered\":%llu,\"client_cpu_s\":%.2f,",
-           l->nclients, l->bytes, l->rate, (unsigned long long)l->counted,
-           (unsigned long long)l->refused, took, (double)l->counted / took,
-           (unsigned long long)l->answered,
+           l->append ? "append" : "lmtp", l->nclients, l->bytes, l->rate,
+           (unsigned long long)l->counted, (unsigned long long)l->refused, took,
+           (double)l->counted / took, (unsigned long long)l->answered,
            (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
     samples_json(&l->latency, "");
@@ -344,16 +419,19 @@ report(struct load *l)
 NORETURN static void
 usage(void)
 {
-    die("usage: mailload [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]\n"
-        "                [-u USERS] [-P PREFIX] [-w WARMUP_S]\n"
+    die("usage: mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]\n"
+        "                [-u USERS] [-P PREFIX] [-s PASSWORD] [-w WARMUP_S]\n"
         "                [-t SECONDS | -n MESSAGES] [-r RATE]");
 }
 
 static void
 options(struct load *l, int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "h:p:c:b:u:P:w:t:n:r:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "ah:p:c:b:u:P:s:w:t:n:r:")) != -1;) {
         switch (c) {
+        case 'a':
+            l->append = true;
+            break;
         case 'h':
             l->host = optarg;
             break;
@@ -371,6 +449,9 @@ options(struct load *l, int argc, char **argv)
             break;
         case 'P':
             l->prefix = optarg;
+            break;
+        case 's':
+            l->password = optarg;
             break;
         case 'w':
             l->warmup_s = number(optarg, 3600);
@@ -400,6 +481,7 @@ main(int argc, char **argv)
 {
     struct load l = {.host = "127.0.0.1",
                      .prefix = "u",
+                     .password = "secret",
                      .nclients = 1,
                      .bytes = 4096,
                      .users = 32,

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import statistics
@@ -15,6 +14,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "lib"))
 from pair import Pair  # noqa: E402
+from report import (load_1min, machine, machine_line,  # noqa: E402
+                    markdown_table, put_section, write_json)
 
 USERS = {"u%04d" % n: "secret" for n in range(32)}
 PARTS = ("raw", "lmtp", "lag", "idle", "seed")
@@ -209,26 +210,16 @@ class Bench:
         self.drop(p)
 
 
-def load_1min():
-    with open("/proc/loadavg") as f:
-        return float(f.read().split()[0])
-
-
 def write_markdown(path, b):
-    m = b.results["machine"]
-    with open(path, "w") as f:
-        f.write("# Figures\n\n`bench/run%s`, release build, client and both "
-                "servers on the same %d cores (%s, %s GiB, Linux %s). Load of "
-                "the machine before it began: %.1f.\n\n" % (
-                    " --quick" if b.quick else "", m["cpus"], m["cpu"],
-                    m["memory_gib"], m["kernel"], b.results["load_before"]))
-        f.write("| what | measured | raw limit, the same minute |\n"
-                "| --- | --- | --- |\n")
-        for row in b.rows:
-            f.write("| %s |\n" % " | ".join(
-                " ".join(cell.split()) for cell in row))
-        f.write("\nus CPU: of both instances and sync_client, for each "
-                "message. bench/README.md says how each is measured.\n")
+    text = "`bench/run%s`, release build; client and both servers share the " \
+        "cores. %s.\n\n" % (
+            " --quick" if b.quick else "",
+            machine_line(b.results["machine"], b.results["load_before"]))
+    text += markdown_table(
+        ("what", "measured", "raw limit, the same minute"), b.rows)
+    text += "\nus CPU: of both instances and sync_client, for each message. " \
+        "bench/README.md says how each is measured.\n"
+    put_section(path, "A pair, beside the disk and the loopback", text)
 
 
 def cpu_s(instance):
@@ -246,19 +237,6 @@ def cpu_s(instance):
                 fields[1] == str(instance.proc.pid)):
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def machine():
-    model = ""
-    with open("/proc/cpuinfo") as f:
-        for line in f:
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return {"cpus": os.cpu_count(), "cpu": model,
-            "kernel": platform.release(),
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") *
-                                os.sysconf("SC_PHYS_PAGES") / 2**30, 1)}
 
 
 def main():
@@ -279,8 +257,7 @@ def main():
         a.error("parts are " + ", ".join(PARTS))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     b = Bench(args)
-    print("%(cpus)d x %(cpu)s, %(memory_gib)s GiB, Linux %(kernel)s" %
-          b.results["machine"])
+    print(machine_line(b.results["machine"], b.results["load_before"]))
     print("client and both servers share these cores\n")
     print("  %-44s %-58s %s" % ("what", "measured", "raw limit"))
     try:
@@ -291,9 +268,7 @@ def main():
         for p in list(b.pairs):
             b.drop(p)
     out = args.json or os.path.join(os.path.dirname(args.build), "bench.json")
-    with open(out, "w") as f:
-        json.dump(b.results, f, indent=1, sort_keys=True)
-        f.write("\n")
+    write_json(out, b.results)
     if args.markdown:
         write_markdown(args.markdown, b)
     print("\nall figures: %s" % os.path.relpath(out))

@@ -265,13 +265,17 @@ class Pair:
         self.sasldb = os.path.join(self.base, "sasldb2")
         hosts = list(HOSTS.values())
         self.ports = {}
-        port = first_port or random.SystemRandom().randrange(10000, 28000)
+        port = first_port or self.some_port()
         for name in ("imap", "lmtp", "csync"):
             self.ports[name] = port = free_port(hosts, port)
             port += 1
         os.makedirs(self.base, mode=0o700, exist_ok=True)
         self.a = Instance(self, "a")
         self.b = Instance(self, "b")
+
+    @staticmethod
+    def some_port():
+        return random.SystemRandom().randrange(10000, 28000)
 
     def set_up(self, rolling=True, options=None):
         for name, password in {**self.users,

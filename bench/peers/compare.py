@@ -1,0 +1,408 @@
+"""bench/run --peers: Pollux beside Cyrus IMAP and Dovecot, in one run.
+
+All three run at once, and what is measured is asked of them in turns: Pollux,
+Cyrus, Dovecot, and again, so that a disk or neighbour that changes its pace
+changes it for all.  Medians of the rounds, and ratios of the medians; a ratio
+over 1 always says that Pollux is quicker.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..")]
+import report  # noqa: E402
+import servers  # noqa: E402
+
+READER = "reader"    # has one large INBOX
+FOLDERS = "folders"  # has many folders
+USERS = servers.user_names(64)
+
+
+# ---- what is measured ----------------------------------------------------
+#
+# Each has a part (for --only), a text, what it NEEDS filled in before, and
+# measure(); "better" says whether more or less of its value is good.  TARGET
+# is the least ratio to Cyrus; RAW_TARGET the most that p50 may be of one sync.
+
+class Load:
+    """Messages a second by mailload."""
+    better, unit, needs = "more", "/s", None
+
+    def __init__(self, part, kib, connections, target=None, raw_target=None):
+        self.part, self.kib, self.connections = part, kib, connections
+        self.target, self.raw_target = target, raw_target
+        self.text = "%s %d KiB, %d connection%s" % (
+            part.upper(), kib, connections, "" if connections == 1 else "s")
+
+    def measure(self, c, server, _round):
+        append = self.part == "append"
+        r = c.tool(server, "mailload", *(["-a"] if append else []), "-h",
+                   server.host, "-p",
+                   server.imap_port if append else server.lmtp_port, "-c",
+                   self.connections, "-b", self.kib * 1024, "-u", len(USERS),
+                   "-w", 1, "-t", c.seconds)
+        r["value"] = r["per_s"]
+        r["server_cpu_us_each"] = r["server_cpu_s"] * 1e6 / r["answered"]
+        return r
+
+    def raw(self, c):
+        r = c.raw("-b", self.kib * 1024, "-g", self.connections)
+        r["value"] = r["records_per_s"]
+        return r
+
+    def detail(self, r):
+        return "p50 %.2f p99 %.2f ms, %.0f us CPU" % (
+            r["p50_ms"], r["p99_ms"], r["server_cpu_us_each"])
+
+
+class Command:
+    """One IMAP command on a new connection, in milliseconds."""
+    better, unit, raw, raw_target = "less", " ms", None, None
+
+    def __init__(self, part, text, command, needs, pre=(), user=READER,
+                 target=None):
+        self.part, self.text, self.command = part, text, command
+        self.needs, self.pre, self.user = needs, pre, user
+        self.target = target
+
+    def measure(self, c, server, _round):
+        before = [w for p in self.pre for w in ("-x", p)]
+        r = c.imap(server, self.user, *before, self.command)
+        r["value"] = r["ms"]
+        return r
+
+    def detail(self, r):
+        return "%.2f MB" % (r["bytes"] / 1e6)
+
+
+class Status(Command):
+    """The state of all folders: by one LIST where the server can, else by
+    one STATUS for each, all sent at once."""
+
+    ITEMS = "(MESSAGES UNSEEN UIDNEXT)"
+
+    def __init__(self):
+        super().__init__("status", "STATUS of {folders} folders", None,
+                         "folders", user=FOLDERS)
+
+    def measure(self, c, server, _round):
+        if c.can(server, "LIST-STATUS"):
+            r = c.imap(server, self.user,
+                       'LIST "" "F*" RETURN (STATUS %s)' % self.ITEMS)
+            r["how"] = "LIST RETURN (STATUS)"
+        else:
+            r = c.imap(server, self.user, "-n", c.folders, "-W", 500,
+                       "STATUS F%d " + self.ITEMS)
+            r["how"] = "pipelined STATUS"
+        if r["lines"] < 2 * c.folders:
+            raise SystemExit("%s: %d lines about %d folders" % (
+                server.name, r["lines"], c.folders))
+        r["value"] = r["ms"]
+        return r
+
+    def detail(self, r):
+        return r["how"]
+
+
+class Create:
+    """Mailboxes a second, one after another on one connection."""
+    part, better, unit, needs = "create", "more", "/s", None
+    text, target, raw, raw_target = "CREATE, 1 connection", 20, None, None
+
+    def measure(self, c, server, round_number):
+        r = c.imap(server, USERS[round_number % len(USERS)], "-n", c.creates,
+                   "CREATE N%d%%d" % round_number)
+        r["value"] = r["per_s"]
+        return r
+
+    def detail(self, r):
+        return "p50 %.2f p99 %.2f ms" % (r["p50_ms"], r["p99_ms"])
+
+
+SELECT = "SELECT INBOX"
+MEASURES = [
+    Load("lmtp", 4, 1, target=4),
+    Load("lmtp", 4, 8),
+    Load("lmtp", 4, 32, target=15),
+    Load("lmtp", 64, 8, target=6),
+    Load("append", 4, 1, raw_target=2),
+    Load("append", 4, 8, target=8),
+    Create(),
+    Command("store", "STORE 1:* +FLAGS (\\Flagged), {messages} messages",
+            "STORE 1:* +FLAGS (\\Flagged)", "messages",
+            pre=(SELECT, "STORE 1:* -FLAGS.SILENT (\\Flagged)"), target=4),
+    Command("select", "SELECT, {messages} messages", SELECT, "messages"),
+    Command("fetch", "FETCH 1:* (FLAGS UID), {messages} messages",
+            "FETCH 1:* (FLAGS UID)", "messages", pre=(SELECT,)),
+    Status(),
+]
+PARTS = list(dict.fromkeys(m.part for m in MEASURES))
+
+
+# ---- the run -------------------------------------------------------------
+
+class Comparison:
+    def __init__(self, args):
+        self.args = args
+        self.seconds = args.seconds or (1 if args.quick else 4)
+        self.messages = 1000 if args.quick else 20000
+        self.folders = 100 if args.quick else 2000
+        self.creates = 50 if args.quick else 300
+        self.base = tempfile.mkdtemp(prefix="pollux-peers.", dir=args.dir)
+        os.chmod(self.base, 0o755)  # the peers run as another user
+        self.servers = []
+        self.capabilities = {}
+        self.results = {
+            "machine": report.machine(), "load_before": report.load_1min(),
+            "quick": args.quick, "rounds": args.rounds, "skipped": {},
+            "seconds": self.seconds, "measures": []}
+
+    # -- asking --
+
+    def program(self, name, args):
+        done = subprocess.run(
+            [os.path.join(self.args.build, "bench", name),
+             *[str(a) for a in args]], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=900)
+        if done.returncode != 0:
+            raise SystemExit("%s %s: %s%s" % (
+                name, " ".join(str(a) for a in args), done.stdout[-500:],
+                done.stderr[-2000:]))
+        return json.loads(done.stdout)
+
+    def tool(self, server, name, *args):
+        """NAME's report, with what the server and others of this machine
+        took of the CPU meanwhile."""
+        cpu, busy, began = server.cpu_s(), report.busy_s(), time.monotonic()
+        try:
+            r = self.program(name, args)
+        except SystemExit as e:
+            raise SystemExit("%s\n%s\n%s" % (
+                server.name, e, server.complaint())) from None
+        r["wall_s"] = time.monotonic() - began
+        r["server_cpu_s"] = server.cpu_s() - cpu
+        r["others_cpu_s"] = max(0.0, report.busy_s() - busy -
+                                r["server_cpu_s"] - r["client_cpu_s"])
+        return r
+
+    def imap(self, server, user, *args):
+        return self.tool(server, "imaptime", "-h", server.host, "-p",
+                         server.imap_port, "-u", user, *args)
+
+    def raw(self, *args):
+        return self.program("rawdisk", [*args, "-t", 1, self.base])
+
+    def can(self, server, capability):
+        if server.name not in self.capabilities:
+            import imaplib
+            c = imaplib.IMAP4(server.host, server.imap_port, 30)
+            c.login(USERS[0], servers.PASSWORD)
+            _, lines = c.capability()
+            self.capabilities[server.name] = lines[0].decode().split()
+            c.logout()
+        return capability in self.capabilities[server.name]
+
+    # -- steps --
+
+    def start(self):
+        users = USERS + [READER, FOLDERS]
+        a = self.args
+        self.servers.append(servers.Pollux(a.build, self.base, users))
+        why_not = servers.why_not()
+        if why_not is None:
+            done = subprocess.run([os.path.join(HERE, "unpack"), a.packages])
+            if done.returncode != 0:
+                why_not = "their packages cannot be fetched"
+        if why_not is None:
+            self.servers += [
+                servers.Cyrus(a.packages, self.base, users),
+                servers.Dovecot(a.packages, self.base, users,
+                                a.dovecot_format)]
+        else:
+            self.results["skipped"]["Cyrus, Dovecot"] = why_not
+            print("without Cyrus and Dovecot: %s" % why_not)
+        for s in self.servers:
+            s.start()
+            # Mailboxes are made by the first delivery.
+            self.tool(s, "mailload", "-h", s.host, "-p", s.lmtp_port, "-c", 4,
+                      "-u", len(USERS), "-n", len(USERS))
+        self.results["servers"] = {
+            s.name: {"version": s.version, "settings": s.settings}
+            for s in self.servers}
+
+    def fill(self, what):
+        for s in self.servers:
+            if what == "messages":
+                self.imap(s, READER, "-m", 2300, "-n", self.messages, "-W", 32,
+                          "INBOX")
+            else:
+                self.imap(s, FOLDERS, "-n", self.folders, "-W", 32,
+                          "CREATE F%d")
+                self.imap(s, FOLDERS, "-m", 600, "-n", self.folders, "-W", 32,
+                          "F%d")
+
+    def measure(self, m):
+        text = m.text.format(messages=self.messages, folders=self.folders)
+        runs = {s.name: [] for s in self.servers}
+        raw = []
+        for round_number in range(self.args.rounds):
+            if m.raw is not None:
+                raw.append(m.raw(self))
+            for s in self.servers:
+                runs[s.name].append(m.measure(self, s, round_number))
+        row = {"text": text, "part": m.part, "better": m.better,
+               "target": m.target, "raw_target": m.raw_target, "runs": runs,
+               "raw": raw, "ratio": {}}
+        row["median"] = {name: median(r) for name, r in runs.items()}
+        ours = row["median"]["Pollux"]
+        for name, r in row["median"].items():
+            if name != "Pollux":
+                row["ratio"][name] = (ours["value"] / r["value"]
+                                      if m.better == "more"
+                                      else r["value"] / ours["value"])
+        if raw:
+            row["raw_median"] = median(raw)
+            row["p50_of_raw"] = ours["p50_ms"] / row["raw_median"]["p50_ms"]
+        row["others_cpu_share"] = max(
+            r["others_cpu_s"] / r["wall_s"] / os.cpu_count()
+            for runs_of_one in runs.values() for r in runs_of_one)
+        row["cells"] = self.cells(m, row)
+        self.results["measures"].append(row)
+        print("  %-45s %s" % (text, "  ".join(
+            "%*s" % (w, c) for w, c in zip((13, 13, 13, 13, 7, 7, 0),
+                                           row["cells"]))), flush=True)
+        for s in self.servers:
+            print("      %-8s %s" % (s.name, m.detail(
+                row["median"][s.name])), flush=True)
+
+    def cells(self, m, row):
+        """Raw, each server, each ratio, target."""
+        def shown(v):
+            return "%.0f%s" % (v, m.unit) if v >= 100 else "%.1f%s" % (
+                v, m.unit)
+        names = ("Pollux", "Cyrus", "Dovecot")
+        cells = [shown(row["raw_median"]["value"]) if row["raw"] else ""]
+        cells += [shown(row["median"][n]["value"]) if n in row["median"]
+                  else "" for n in names]
+        cells += ["%.1f x" % row["ratio"][n] if n in row["ratio"] else ""
+                  for n in names[1:]]
+        target = ""
+        if m.target and "Cyrus" in row["ratio"]:
+            target = "%s x Cyrus: %s" % (
+                m.target, verdict(row["ratio"]["Cyrus"] >= m.target))
+        if m.raw_target:
+            target = "p50 %.3f ms <= %s x raw %.3f: %s" % (
+                row["median"]["Pollux"]["p50_ms"], m.raw_target,
+                row["raw_median"]["p50_ms"],
+                verdict(row["p50_of_raw"] <= m.raw_target))
+        return cells + [target]
+
+    def run(self, parts):
+        self.start()
+        print("  %-45s %13s  %13s  %13s  %13s  %7s  %7s" % (
+            "", "raw disk", "Pollux", "Cyrus", "Dovecot", "x Cyrus",
+            "x Dovec."))
+        filled = set()
+        for m in MEASURES:
+            if m.part not in parts:
+                continue
+            if m.needs and m.needs not in filled:
+                self.fill(m.needs)
+                filled.add(m.needs)
+            self.measure(m)
+
+    def stop(self):
+        for s in self.servers:
+            s.stop()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+def verdict(ok):
+    return "met" if ok else "missed"
+
+
+def median(runs):
+    middle = statistics.median_low([r["value"] for r in runs])
+    return next(r for r in runs if r["value"] == middle)
+
+
+def markdown(results):
+    text = ("`bench/run --peers%s`, release build, in turns in one run, medians "
+            "of %d rounds of %d s; client and servers share the cores. %s.\n\n"
+            % (" --quick" if results["quick"] else "", results["rounds"],
+               results["seconds"],
+               report.machine_line(results["machine"],
+                                   results["load_before"])))
+    for name, s in results["servers"].items():
+        text += "- %s: %s, %s\n" % (name, s["version"], s["settings"])
+    for name, why in results["skipped"].items():
+        text += "- %s: not measured, %s\n" % (name, why)
+    shares = [r["others_cpu_share"] for r in results["measures"]]
+    text += ("\nOther processes of the machine took up to %.0f %% of its CPU "
+             "while one of these ran, %.0f %% in the middle one.\n" % (
+                 100 * max(shares), 100 * statistics.median(shares)))
+    text += "\n" + report.markdown_table(
+        ("what", "raw disk", "Pollux", "Cyrus", "Dovecot", "to Cyrus",
+         "to Dovecot", "target"),
+        [[r["text"], *r["cells"]] for r in results["measures"]])
+    loads = [r for r in results["measures"] if r["raw"]]
+    if loads:
+        text += "\n" + report.markdown_table(
+            ("p50 / p99 ms; server CPU us a message", *results["servers"]),
+            [[r["text"], *["%.2f / %.2f; %.0f" % (
+                m["p50_ms"], m["p99_ms"], m["server_cpu_us_each"])
+                for m in r["median"].values()]] for r in loads])
+    return text
+
+
+def main():
+    a = argparse.ArgumentParser(prog="bench/run --peers")
+    a.add_argument("build", help=argparse.SUPPRESS)
+    a.add_argument("--quick", action="store_true", help="small and short")
+    a.add_argument("--only", default=",".join(PARTS),
+                   help="parts, of " + ", ".join(PARTS))
+    a.add_argument("--rounds", type=int, default=3)
+    a.add_argument("--seconds", type=int, default=0,
+                   help="of each load, after 1 s of it (4)")
+    a.add_argument("--dovecot-format", default="mdbox",
+                   choices=("mdbox", "sdbox", "maildir"))
+    a.add_argument("--dir", default="/var/tmp",
+                   help="where the stores lie (/var/tmp)")
+    a.add_argument("--packages", default="/var/tmp/pollux-peer-packages",
+                   help="where the peers' programs lie, or are unpacked to")
+    a.add_argument("--json", default=None,
+                   help="where the figures go (build/bench-peers.json)")
+    a.add_argument("--markdown", default=None,
+                   help="page whose section about peers is written anew")
+    args = a.parse_args()
+    parts = args.only.split(",")
+    if not set(parts) <= set(PARTS) or args.rounds < 1:
+        a.error("parts are " + ", ".join(PARTS) + "; at least one round")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    c = Comparison(args)
+    try:
+        print(report.machine_line(c.results["machine"],
+                                  c.results["load_before"]))
+        c.run(parts)
+    finally:
+        c.stop()
+    out = args.json or os.path.join(os.path.dirname(args.build),
+                                    "bench-peers.json")
+    report.write_json(out, c.results)
+    if args.markdown:
+        report.put_section(args.markdown, "Beside Cyrus and Dovecot",
+                           markdown(c.results))
+    print("\nall figures: %s" % os.path.relpath(out))
+
+
+if __name__ == "__main__":
+    main()
