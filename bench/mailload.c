@@ -11,9 +11,11 @@
  * a rate the latency counts from the moment at which the message was due, so a
  * server that stalls cannot hide it.
  *
- *   mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES] [-u USERS]
- *            [-P PREFIX] [-s PASSWORD] [-w WARMUP_S]
+ *   mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]
+ *            [-u USERS] [-P PREFIX] [-U USER] [-s PASSWORD] [-w WARMUP_S]
  *            [-t SECONDS | -n MESSAGES] [-r RATE]
+ *
+ * Users are PREFIX0000 and so on, or the one USER.
  */
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -41,7 +43,7 @@ struct client {
 };
 
 struct load {
-    const char *host, *port, *prefix, *password;
+    const char *host, *port, *prefix, *user, *password;
     bool append;
     uint32_t nclients, bytes, users, warmup_s, seconds, messages, rate;
     int ep, timer;
@@ -55,6 +57,19 @@ struct load {
     struct samples latency;
     uint64_t last_answer;
 };
+
+#define USER_MAX 200 /* prefix and number, or -U; checked in options() */
+
+/* The name of user N of the load. */
+static const char *
+user_name(const struct load *l, uint64_t n, char *name)
+{
+    if (l->user != NULL)
+        return l->user;
+    (void)snprintf(name, USER_MAX, "%s%04u", l->prefix,
+                   (unsigned)(n % l->users));
+    return name;
+}
 
 /* ---- sending ----------------------------------------------------------- */
 
@@ -88,10 +103,11 @@ flush(struct load *l, struct client *c)
 static void
 send_envelope(struct load *l, struct client *c, uint64_t due)
 {
+    char name[USER_MAX];
     int n = snprintf(c->out, HEADER_MAX,
                      "MAIL FROM:<load@example.org>\r\n"
-                     "RCPT TO:<%s%04u>\r\nDATA\r\n",
-                     l->prefix, (unsigned)(l->issued % l->users));
+                     "RCPT TO:<%s>\r\nDATA\r\n",
+                     user_name(l, l->issued, name));
 
     c->state = ENVELOPE;
     c->replies = 3;
@@ -107,17 +123,18 @@ send_envelope(struct load *l, struct client *c, uint64_t due)
 static size_t
 put_message(const struct load *l, const struct client *c, char *at)
 {
+    char name[USER_MAX];
     int head = snprintf(
         at, HEADER_MAX,
         "From: Load <load@example.org>\r\n"
-        "To: %s%04u@example.org\r\n"
+        "To: %s@example.org\r\n"
         "Subject: load %llu\r\n"
         "Date: Mon, 05 Jan 2026 10:00:00 +0100\r\n"
         "Message-ID: <%llx.%llu@load.example.org>\r\n"
         "MIME-Version: 1.0\r\n"
         "Content-Type: text/plain; charset=us-ascii\r\n\r\n",
-        l->prefix, (unsigned)(l->issued % l->users),
-        (unsigned long long)l->issued, (unsigned long long)l->run_id,
+        user_name(l, l->issued, name), (unsigned long long)l->issued,
+        (unsigned long long)l->run_id,
         (unsigned long long)(uintptr_t)(c - l->clients) * 100000000ULL +
             l->issued);
     size_t body = l->bytes > (size_t)head + 2 ? l->bytes - (size_t)head : 2;
@@ -267,6 +284,7 @@ static void
 on_imap(struct load *l, struct client *c, const char *line)
 {
     bool ok = strncmp(line, "m OK", 4) == 0;
+    char name[USER_MAX];
 
     if (strncmp(line, "* ", 2) == 0) {
         if (c->state != GREETING)
@@ -276,8 +294,8 @@ on_imap(struct load *l, struct client *c, const char *line)
         c->state = HELLO;
         c->out_at = 0;
         c->out_n = (size_t)snprintf(
-            c->out, HEADER_MAX, "m LOGIN %s%04u %s\r\n", l->prefix,
-            (unsigned)((size_t)(c - l->clients) % l->users), l->password);
+            c->out, HEADER_MAX, "m LOGIN %s %s\r\n",
+            user_name(l, (size_t)(c - l->clients), name), l->password);
         flush(l, c);
     } else if (c->state == HELLO) {
         if (!ok)
@@ -420,14 +438,14 @@ NORETURN static void
 usage(void)
 {
     die("usage: mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]\n"
-        "                [-u USERS] [-P PREFIX] [-s PASSWORD] [-w WARMUP_S]\n"
-        "                [-t SECONDS | -n MESSAGES] [-r RATE]");
+        "                [-u USERS] [-P PREFIX] [-U USER] [-s PASSWORD]\n"
+        "                [-w WARMUP_S] [-t SECONDS | -n MESSAGES] [-r RATE]");
 }
 
 static void
 options(struct load *l, int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "ah:p:c:b:u:P:s:w:t:n:r:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "ah:p:c:b:u:P:U:s:w:t:n:r:")) != -1;) {
         switch (c) {
         case 'a':
             l->append = true;
@@ -450,6 +468,9 @@ options(struct load *l, int argc, char **argv)
         case 'P':
             l->prefix = optarg;
             break;
+        case 'U':
+            l->user = optarg;
+            break;
         case 's':
             l->password = optarg;
             break;
@@ -470,7 +491,9 @@ options(struct load *l, int argc, char **argv)
         }
     }
     if (optind != argc || l->port == NULL || l->nclients == 0 ||
-        l->users == 0 || l->bytes < HEADER_MAX)
+        l->users == 0 || l->bytes < HEADER_MAX ||
+        strlen(l->user != NULL ? l->user : l->prefix) > 64 ||
+        strlen(l->password) > 64)
         usage();
     if (l->messages > 0)
         l->warmup_s = 0;

@@ -7,7 +7,7 @@ over 1 always says that Pollux is quicker.
 """
 
 import argparse
-import json
+import imaplib
 import os
 import shutil
 import signal
@@ -15,12 +15,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
 import report  # noqa: E402
 import servers  # noqa: E402
+from runner import Runner  # noqa: E402
 
 READER = "reader"    # has one large INBOX
 FOLDERS = "folders"  # has many folders
@@ -44,14 +44,10 @@ class Load:
             part.upper(), kib, connections, "" if connections == 1 else "s")
 
     def measure(self, c, server, _round):
-        append = self.part == "append"
-        r = c.tool(server, "mailload", *(["-a"] if append else []), "-h",
-                   server.host, "-p",
-                   server.imap_port if append else server.lmtp_port, "-c",
-                   self.connections, "-b", self.kib * 1024, "-u", len(USERS),
-                   "-w", 1, "-t", c.seconds)
+        load = c.append if self.part == "append" else c.lmtp
+        r = load(server, "-c", self.connections, "-b", self.kib * 1024, "-u",
+                 len(USERS), "-w", 1, "-t", c.seconds)
         r["value"] = r["per_s"]
-        r["server_cpu_us_each"] = r["server_cpu_s"] * 1e6 / r["answered"]
         return r
 
     def raw(self, c):
@@ -150,14 +146,15 @@ PARTS = list(dict.fromkeys(m.part for m in MEASURES))
 
 # ---- the run -------------------------------------------------------------
 
-class Comparison:
+class Comparison(Runner):
     def __init__(self, args):
         self.args = args
         self.seconds = args.seconds or (1 if args.quick else 4)
         self.messages = 1000 if args.quick else 20000
         self.folders = 100 if args.quick else 2000
         self.creates = 50 if args.quick else 300
-        self.base = tempfile.mkdtemp(prefix="pollux-peers.", dir=args.dir)
+        super().__init__(args.build, tempfile.mkdtemp(
+            prefix="pollux-peers.", dir=args.dir))
         os.chmod(self.base, 0o755)  # the peers run as another user
         self.servers = []
         self.capabilities = {}
@@ -166,44 +163,8 @@ class Comparison:
             "quick": args.quick, "rounds": args.rounds, "skipped": {},
             "seconds": self.seconds, "measures": []}
 
-    # -- asking --
-
-    def program(self, name, args):
-        done = subprocess.run(
-            [os.path.join(self.args.build, "bench", name),
-             *[str(a) for a in args]], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=900)
-        if done.returncode != 0:
-            raise SystemExit("%s %s: %s%s" % (
-                name, " ".join(str(a) for a in args), done.stdout[-500:],
-                done.stderr[-2000:]))
-        return json.loads(done.stdout)
-
-    def tool(self, server, name, *args):
-        """NAME's report, with what the server and others of this machine
-        took of the CPU meanwhile."""
-        cpu, busy, began = server.cpu_s(), report.busy_s(), time.monotonic()
-        try:
-            r = self.program(name, args)
-        except SystemExit as e:
-            raise SystemExit("%s\n%s\n%s" % (
-                server.name, e, server.complaint())) from None
-        r["wall_s"] = time.monotonic() - began
-        r["server_cpu_s"] = server.cpu_s() - cpu
-        r["others_cpu_s"] = max(0.0, report.busy_s() - busy -
-                                r["server_cpu_s"] - r["client_cpu_s"])
-        return r
-
-    def imap(self, server, user, *args):
-        return self.tool(server, "imaptime", "-h", server.host, "-p",
-                         server.imap_port, "-u", user, *args)
-
-    def raw(self, *args):
-        return self.program("rawdisk", [*args, "-t", 1, self.base])
-
     def can(self, server, capability):
         if server.name not in self.capabilities:
-            import imaplib
             c = imaplib.IMAP4(server.host, server.imap_port, 30)
             c.login(USERS[0], servers.PASSWORD)
             _, lines = c.capability()
@@ -233,8 +194,7 @@ class Comparison:
         for s in self.servers:
             s.start()
             # Mailboxes are made by the first delivery.
-            self.tool(s, "mailload", "-h", s.host, "-p", s.lmtp_port, "-c", 4,
-                      "-u", len(USERS), "-n", len(USERS))
+            self.lmtp(s, "-c", 4, "-u", len(USERS), "-n", len(USERS))
         self.results["servers"] = {
             s.name: {"version": s.version, "settings": s.settings}
             for s in self.servers}

@@ -45,6 +45,18 @@ def process_table():
     return table
 
 
+def cpu_of_threads(pid):
+    """CPU seconds of the threads of PID that live, to the nanosecond."""
+    total = 0
+    for task in os.listdir("/proc/%d/task" % pid):
+        try:
+            with open("/proc/%d/task/%s/schedstat" % (pid, task)) as f:
+                total += int(f.read().split()[0])
+        except OSError:
+            continue
+    return total / 1e9
+
+
 def cpu_of_tree(root):
     """CPU seconds of process ROOT and all below it, the ended ones too."""
     table = process_table()
@@ -67,10 +79,10 @@ class Pollux:
 
     name = "Pollux"
 
-    def __init__(self, build, base, users):
+    def __init__(self, build, base, users, options=None):
         self.pair = Pair(os.path.join(build, "bin"),
                          os.path.join(base, "pollux"),
-                         {u: PASSWORD for u in users})
+                         {u: PASSWORD for u in users}, options)
         self.host = self.pair.a.host
         self.imap_port = self.pair.a.imap_port
         self.lmtp_port = self.pair.a.lmtp_port
@@ -83,7 +95,7 @@ class Pollux:
         self.pair.a.must("promote")
 
     def cpu_s(self):
-        return cpu_of_tree(self.pair.a.proc.pid)
+        return cpu_of_threads(self.pair.a.proc.pid)
 
     def stop(self):
         self.pair.kill()
