@@ -269,9 +269,7 @@ class Growth(Runner):
         for g in wanted:
             if g not in sizes:
                 print("    without %s GiB: %d GiB are free" % (g, free / GIB))
-        probe = Shaped(self, 1, ["-U", 10, "-M", 10, "-N", 300, "-b", 65536])
-        each = probe.shape["log_bytes"] / 300
-        probe.drop()
+        each = self.log_bytes_each(65536)
         out = {}
         for g in sizes:  # one after another: room for the largest only
             self.make([int(g * 1024)], lambda mib: [
@@ -290,12 +288,23 @@ class Growth(Runner):
             self.drop_all()
         self.report("log", "MiB of log", "MiB of log", out)
 
+    def log_bytes_each(self, size):
+        """What a message of SIZE bytes takes in the log."""
+        n = (8 << 20) // size
+        # Small segments: the log counts whole ones.
+        probe = Shaped(self, 0, ["-U", 10, "-M", 10, "-N", n, "-b", size,
+                                 "-S", 1])
+        probe.drop()
+        return probe.shape["log_bytes"] / n
+
     def replay(self):
         """Restart after kill -9, by how much log the state had not flushed."""
         sizes = (16, 64) if self.quick else (64, 256, 512)
         out = {size: {} for size in sizes}
+        each = self.log_bytes_each(4096)
         self.make(sizes, lambda mib: [
-            "-U", 100, "-M", 100, "-N", mib * 420, "-b", 4096, "-k"])
+            "-U", 100, "-M", 100, "-N", int(mib * (1 << 20) / each), "-b",
+            4096, "-k"])
         for s in self.stores:
             out[s.size]["log_mib"] = s.shape["log_bytes"] / (1 << 20)
             out[s.size]["records"] = s.shape["records"]
