@@ -13,6 +13,7 @@
  */
 #include "store/state.h"
 
+#include "store/local.h"
 #include "store/mutants.h"
 
 struct apply {
@@ -189,6 +190,18 @@ put_body(const struct apply *ap, const struct guid *guid,
     note_first_body(ap);
 }
 
+/* Until its message comes nothing refers to it: not garbage yet. */
+static void
+note_parts(const struct apply *ap, const struct guid *guid)
+{
+    struct key k;
+    AUTO(buf_free) struct buf value = BUF_INIT;
+
+    buf_add_varint(&value, ap->place->time_us);
+    buf_add_varint(&value, ap->rec->lsn);
+    state_put(ap->st, key_local_parts(&k, guid), buf_span(&value));
+}
+
 static enum errcode
 apply_body(const struct apply *ap)
 {
@@ -211,6 +224,7 @@ apply_body(const struct apply *ap)
         .size = rec.size,
     };
     put_body(ap, &rec.guid, &loc);
+    note_parts(ap, &rec.guid);
     return ERR_OK;
 }
 

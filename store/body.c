@@ -32,7 +32,7 @@
 #define COMPRESS_MIN_BYTES 256U
 #define MESSAGE_BYTES_MAX ((uint64_t)BODY_PARTS_MAX * BODY_PART_BYTES)
 
-#define LOC_VERSION 1U
+#define LOC_VERSION 2U
 
 struct part {
     enum body_encoding encoding;
@@ -410,12 +410,20 @@ body_loc_fits(const struct body_loc *loc)
            (loc->encoding == BODY_ZSTD || loc->stored_bytes == loc->raw_bytes);
 }
 
+bool
+body_loc_same(const struct body_loc *a, const struct body_loc *b)
+{
+    return a->home == b->home && a->dir == b->dir && a->file == b->file &&
+           a->offset == b->offset;
+}
+
 void
 body_loc_encode(const struct body_loc *loc, struct buf *out)
 {
     buf_add_byte(out, LOC_VERSION);
     buf_add_byte(out, (uint8_t)loc->home);
     buf_add_byte(out, (uint8_t)loc->encoding);
+    buf_add_varint(out, loc->dir);
     buf_add_varint(out, loc->file);
     buf_add_varint(out, loc->offset);
     buf_add_varint(out, loc->stored_bytes);
@@ -437,6 +445,7 @@ body_loc_decode(struct span in, struct body_loc *ret, struct error *err)
         .encoding = encoding == BODY_ZSTD ? BODY_ZSTD : BODY_RAW,
     };
 
+    loc.dir = rd_varint32(&r);
     loc.file = rd_varint(&r);
     loc.offset = rd_varint(&r);
     loc.stored_bytes = rd_varint32(&r);
@@ -444,11 +453,12 @@ body_loc_decode(struct span in, struct body_loc *ret, struct error *err)
     loc.part = rd_varint32(&r);
     loc.size = rd_varint(&r);
     loc.hash = rd_u64le(&r);
-    if (!r.bad && version > LOC_VERSION)
+    if (!r.bad && version != LOC_VERSION)
         return error_set(err, ERR_VERSION, "place of a body: version %u",
                          version);
-    if (!rd_done(&r) || version != LOC_VERSION || home != loc.home ||
-        encoding != loc.encoding || loc.size > MESSAGE_BYTES_MAX)
+    if (!rd_done(&r) || home != loc.home || encoding != loc.encoding ||
+        (home == BODY_IN_PACK) != (loc.dir != 0) ||
+        loc.size > MESSAGE_BYTES_MAX)
         return error_set(err, ERR_CORRUPT, "place of a body: malformed");
     loc.parts = body_parts_of(loc.size);
     if (!body_loc_fits(&loc))

@@ -59,6 +59,7 @@ enum body_home { BODY_IN_LOG = 1, BODY_IN_PACK = 2 };
 struct body_loc {
     enum body_home home;
     enum body_encoding encoding;
+    uint32_t dir;  /* of the pack (store/places.h), from 1; 0: in the log */
     uint64_t file; /* segment or pack number */
     uint64_t offset;
     uint32_t stored_bytes;
@@ -72,8 +73,11 @@ struct body_loc {
 /* Do part, parts, sizes and encoding fit each other? */
 bool
 body_loc_fits(const struct body_loc *loc);
+/* Is it the same place?  What lies there cannot differ then. */
+bool
+body_loc_same(const struct body_loc *a, const struct body_loc *b);
 /*
- * Version 1: u8 version, u8 home, u8 encoding, varints file, offset,
+ * Version 2: u8 version, u8 home, u8 encoding, varints dir, file, offset,
  * stored_bytes, raw_bytes, part, size, then u64le hash.  `parts` follows from
  * size and is not written.
  */

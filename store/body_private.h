@@ -10,18 +10,21 @@
 
 #include "store/body.h"
 #include "store/kv.h"
-#include "store/pack.h"
+#include "store/places.h"
 #include "synclog/synclog.h"
 
 struct bodies;
 
-/* PACK_DIR is made if absent.  KV must outlive it.  ERR_IO, ERR_NOSPACE. */
+/* Of CFG the partitions and packs.  KV must outlive it.  As places_open(). */
 MUST_CHECK enum errcode
-bodies_open(struct env *env, struct kv *kv, const char *pack_dir,
+bodies_open(struct env *env, struct kv *kv, const struct store_config *cfg,
             const struct instid *cluster, struct bodies **ret,
             struct error *err);
 void
 bodies_close(struct bodies **b);
+struct places *
+bodies_places(struct bodies *b);
+/* Of the default partition. */
 struct packs *
 bodies_packs(struct bodies *b);
 
@@ -40,6 +43,12 @@ bodies_read_stored(struct bodies *b, struct synclog *log,
                    const struct kv_snap *snap, const struct guid *guid,
                    uint32_t part, struct body_loc *ret_loc, struct buf *ret,
                    struct error *err);
+/* The stored bytes at LOC (from a row), checked, appended to RET.  ERR_GAP: the
+ * file is gone, the row says something else by now; ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum errcode
+bodies_read_place(struct bodies *b, struct synclog *log,
+                  const struct body_loc *loc, struct buf *ret,
+                  struct error *err);
 /*
  * Raw bytes of a stored part into TO (room for loc->raw_bytes).  False if they
  * are not what LOC says.

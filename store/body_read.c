@@ -37,7 +37,7 @@ struct cached {
 
 struct bodies {
     struct kv *kv;
-    struct packs *packs;
+    struct places *places;
     pthread_mutex_t lock; /* of what follows */
     struct cached cached[CACHE_ENTRIES];
     size_t cached_bytes;
@@ -151,18 +151,27 @@ body_unpack(const struct body_loc *loc, struct span stored, uint8_t *to)
 }
 
 enum errcode
-bodies_open(struct env *env, struct kv *kv, const char *pack_dir,
+bodies_open(struct env *env, struct kv *kv, const struct store_config *cfg,
             const struct instid *cluster, struct bodies **ret,
             struct error *err)
 {
-    struct packs *packs = NULL;
-    enum errcode rc = packs_open(env, pack_dir, cluster, 0, &packs, err);
+    /* Without partitions there is one, for tests and tools. */
+    const struct store_partition only = {.name = "default",
+                                         .path = cfg->pack_dir};
+    const bool has_any = cfg->npartitions > 0;
+    struct places *places = NULL;
+    enum errcode rc = places_open(env, kv, has_any ? cfg->partitions : &only,
+                                  has_any ? cfg->npartitions : 1,
+                                  has_any && cfg->default_partition != NULL
+                                      ? cfg->default_partition
+                                      : "default",
+                                  cluster, cfg->pack_bytes, &places, err);
 
     if (rc != ERR_OK)
         return rc;
     struct bodies *b = xcalloc(1, sizeof(*b));
     b->kv = kv;
-    b->packs = packs;
+    b->places = places;
     ENSURE(pthread_mutex_init(&b->lock, NULL) == 0);
     *ret = b;
     return ERR_OK;
@@ -178,15 +187,21 @@ bodies_close(struct bodies **pb)
         return;
     for (size_t i = 0; i < CACHE_ENTRIES; i++)
         free(b->cached[i].raw);
-    packs_close(&b->packs);
+    places_close(&b->places);
     pthread_mutex_destroy(&b->lock);
     free(b);
+}
+
+struct places *
+bodies_places(struct bodies *b)
+{
+    return b->places;
 }
 
 struct packs *
 bodies_packs(struct bodies *b)
 {
-    return b->packs;
+    return places_packs(b->places, places_default(b->places));
 }
 
 static enum errcode
@@ -212,23 +227,40 @@ read_row(struct bodies *b, const struct kv_snap *snap, const struct guid *guid,
                                        guid_text(guid, text), part);
 }
 
-static bool
-same_place(const struct body_loc *a, const struct body_loc *b)
-{
-    return a->home == b->home && a->file == b->file && a->offset == b->offset;
-}
-
 static enum errcode
 read_at(struct bodies *b, struct synclog *log, const struct body_loc *loc,
         uint8_t *to, struct error *err)
 {
-    if (loc->home == BODY_IN_PACK)
-        return packs_pread(b->packs, loc->file, loc->offset, to,
-                           loc->stored_bytes, err);
+    if (loc->home == BODY_IN_PACK) {
+        struct packs *packs = places_packs(b->places, loc->dir);
+        if (packs == NULL)
+            return error_set(err, ERR_CORRUPT, "there is no directory %" PRIu32,
+                             loc->dir);
+        return packs_pread(packs, loc->file, loc->offset, to, loc->stored_bytes,
+                           err);
+    }
     if (log == NULL)
         return error_set(err, ERR_IO, "it is in the log, which is not open");
     return synclog_pread(log, loc->file, loc->offset, to, loc->stored_bytes,
                          err);
+}
+
+enum errcode
+bodies_read_place(struct bodies *b, struct synclog *log,
+                  const struct body_loc *loc, struct buf *ret,
+                  struct error *err)
+{
+    uint8_t *to = buf_reserve(ret, loc->stored_bytes);
+
+    if (to == NULL)
+        return error_set(err, ERR_LIMIT, "no room for %" PRIu32 " bytes",
+                         loc->stored_bytes);
+    enum errcode rc = read_at(b, log, loc, to, err);
+    if (rc == ERR_OK && XXH3_64bits(to, loc->stored_bytes) != loc->hash)
+        rc = error_set(err, ERR_CORRUPT, "its bytes are damaged");
+    if (rc == ERR_OK)
+        ret->n += loc->stored_bytes;
+    return rc;
 }
 
 enum errcode
@@ -247,19 +279,12 @@ bodies_read_stored(struct bodies *b, struct synclog *log,
         rc = read_row(b, i == 0 ? snap : NULL, guid, part, &loc, err);
         if (rc != ERR_OK)
             return rc;
-        if (i > 0 && same_place(&loc, &before)) {
+        if (i > 0 && body_loc_same(&loc, &before)) {
             rc = error_set(err, ERR_CORRUPT, "its file is gone or too short");
             break;
         }
-        uint8_t *to = buf_reserve(ret, loc.stored_bytes);
-        if (to == NULL)
-            return error_set(err, ERR_LIMIT, "no room for %" PRIu32 " bytes",
-                             loc.stored_bytes);
-        rc = read_at(b, log, &loc, to, err);
-        if (rc == ERR_OK && XXH3_64bits(to, loc.stored_bytes) != loc.hash)
-            rc = error_set(err, ERR_CORRUPT, "its bytes are damaged");
+        rc = bodies_read_place(b, log, &loc, ret, err);
         if (rc == ERR_OK) {
-            ret->n += loc.stored_bytes;
             *ret_loc = loc;
             return ERR_OK;
         }

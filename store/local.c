@@ -9,7 +9,117 @@
 #include "store/local.h"
 
 #include "store/kv_private.h"
+#include "store/places.h"
 #include "store/store_private.h"
+
+/* ------------------------------------------------------------------ keys */
+
+static struct span
+append(struct key *k, const void *p, size_t n)
+{
+    ENSURE(n <= KEY_MAX - k->n);
+    memcpy(k->b + k->n, p, n);
+    k->n += n;
+    return key_span(k);
+}
+
+static struct span
+append_be(struct key *k, uint64_t v, size_t n)
+{
+    uint8_t b[8];
+
+    for (size_t i = 0; i < n; i++)
+        b[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
+    return append(k, b, n);
+}
+
+struct span
+key_local_dir(struct key *k, uint8_t kind, const char *name)
+{
+    (void)key_local(k, LOCAL_DIR);
+    (void)append_be(k, kind, 1);
+    return append(k, name, strlen(name));
+}
+
+struct span
+key_local_pack(struct key *k, uint32_t dir, uint64_t pack)
+{
+    (void)key_local(k, LOCAL_PACK);
+    (void)append_be(k, dir, 4);
+    return append_be(k, pack, 8);
+}
+
+struct span
+key_local_dead(struct key *k, const struct guid *guid)
+{
+    (void)key_local(k, LOCAL_DEAD);
+    return append(k, guid->b, GUID_BYTES);
+}
+
+struct span
+key_local_parts(struct key *k, const struct guid *guid)
+{
+    (void)key_local(k, LOCAL_PARTS);
+    return append(k, guid->b, GUID_BYTES);
+}
+
+/* ----------------------------------------------------------------- bodies */
+
+enum errcode
+local_get_body(struct state *st, const struct guid *guid, uint32_t part,
+               struct body_loc *ret, struct error *err)
+{
+    struct span value;
+    struct key k;
+    enum errcode rc =
+        state_get(st, key_body(&k, guid, part), &st->scratch, &value, err);
+
+    return rc == ERR_OK ? body_loc_decode(value, ret, err) : rc;
+}
+
+/* What the row names goes out of its pack's account. */
+static enum errcode
+leave(struct state *st, struct kv_batch *b, const struct guid *guid,
+      uint32_t part, struct error *err)
+{
+    struct body_loc old;
+    enum errcode rc = local_get_body(st, guid, part, &old, err);
+
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    return rc == ERR_OK ? pack_account_move(st->kv, b, &old, true, err) : rc;
+}
+
+enum errcode
+local_put_body(struct state *st, struct kv_batch *b, const struct guid *guid,
+               const struct body_loc *to, struct error *err)
+{
+    AUTO(buf_free) struct buf value = BUF_INIT;
+    struct key k;
+
+    enum errcode rc = leave(st, b, guid, to->part, err);
+    if (rc == ERR_OK)
+        rc = pack_account_move(st->kv, b, to, false, err);
+    if (rc != ERR_OK)
+        return rc;
+    body_loc_encode(to, &value);
+    kv_batch_put(b, KV_STATE, key_body(&k, guid, to->part), buf_span(&value));
+    return ERR_OK;
+}
+
+enum errcode
+local_drop_body(struct state *st, struct kv_batch *b, const struct guid *guid,
+                uint32_t part, struct error *err)
+{
+    struct key k;
+    enum errcode rc = leave(st, b, guid, part, err);
+
+    if (rc == ERR_OK)
+        kv_batch_delete(b, KV_STATE, key_body(&k, guid, part));
+    return rc;
+}
+
+/* ------------------------------------------------------------- the writer */
 
 static void
 check_rows(const struct kv_batch *b)

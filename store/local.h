@@ -9,7 +9,8 @@
 #ifndef POLLUX_STORE_LOCAL_H
 #define POLLUX_STORE_LOCAL_H
 
-#include "store/kv.h"
+#include "store/body.h"
+#include "store/rows.h"
 
 struct state;
 struct store;
@@ -29,5 +30,36 @@ store_local(struct store *store,
             enum errcode (*call)(void *ctx, struct state *st,
                                  struct kv_batch *b, struct error *err),
             void *ctx, struct error *err);
+
+/* Of use in CALL: the row of a part of GUID becomes TO, or goes; the accounts
+ * of packs (store/places.h) with it, into B.  Each part once in a call.
+ * ERR_AGAIN (the pack of TO is condemned), ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum errcode
+local_put_body(struct state *st, struct kv_batch *b, const struct guid *guid,
+               const struct body_loc *to, struct error *err);
+MUST_CHECK enum errcode
+local_drop_body(struct state *st, struct kv_batch *b, const struct guid *guid,
+                uint32_t part, struct error *err);
+/* Where the row says it lies.  ERR_NOTFOUND. */
+MUST_CHECK enum errcode
+local_get_body(struct state *st, const struct guid *guid, uint32_t part,
+               struct body_loc *ret, struct error *err);
+
+/* ---- keys of local rows (TAB_LOCAL; golden bytes: tests/store/test_local.c)
+ */
+
+/* LOCAL_DIR: kind and name of a partition -> its directory's number, varint. */
+struct span
+key_local_dir(struct key *k, uint8_t kind, const char *name);
+/* LOCAL_PACK: directory and number of a pack -> struct pack_account. */
+struct span
+key_local_pack(struct key *k, uint32_t dir, uint64_t pack);
+/* LOCAL_DEAD: a body that has lost a reference, perhaps the last: nothing. */
+struct span
+key_local_dead(struct key *k, const struct guid *guid);
+/* LOCAL_PARTS: a body of which parts came ahead of its message -> varints of
+ * the commit time in microseconds and the LSN of the last one. */
+struct span
+key_local_parts(struct key *k, const struct guid *guid);
 
 #endif

@@ -85,17 +85,11 @@ static enum errcode
 switch_rows(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
 {
     const struct mend *m = ctx;
-    AUTO(buf_free) struct buf value = BUF_INIT;
-    struct key k;
+    enum errcode rc = ERR_OK;
 
-    (void)st;
-    (void)err;
-    for (uint32_t i = 0; i < m->n; i++) {
-        buf_clear(&value);
-        body_loc_encode(&m->locs[i], &value);
-        kv_batch_put(b, KV_STATE, key_body(&k, &m->guid, i), buf_span(&value));
-    }
-    return ERR_OK;
+    for (uint32_t i = 0; rc == ERR_OK && i < m->n; i++)
+        rc = local_put_body(st, b, &m->guid, &m->locs[i], err);
+    return rc;
 }
 
 enum errcode
@@ -111,7 +105,12 @@ mend_finish(struct mend *m, struct error *err)
     if (!guid_eq(&got, &m->guid))
         return error_set(err, ERR_CORRUPT,
                          "the bytes that came are of another GUID");
-    enum errcode rc = packs_sync(bodies_packs(store_bodies(m->store)), err);
+    struct packs *packs = bodies_packs(store_bodies(m->store));
+    enum errcode rc = packs_sync(packs, err);
+    /* The compactor appends there too, and may have been told of the loss. */
+    for (uint32_t i = 0; rc == ERR_OK && i < m->n; i++)
+        if (!packs_holds(packs, &m->locs[i]))
+            rc = error_set(err, ERR_IO, "its pack could not be written");
     if (rc == ERR_OK)
         rc = store_local(m->store, switch_rows, m, err);
     /* The segment that the old rows named may be let go of only when these are

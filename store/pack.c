@@ -20,6 +20,7 @@
 #define FRAME_MAGIC_BODY 0x42584c50U          /* "PLXB" */
 #define CHECKSUM_AT 12U
 #define HANDLES 32U
+#define WALK_BYTES ((size_t)256 << 10)
 #define NAME_BYTES (sizeof("pack-0123456789abcdef.plx") - 1)
 
 struct handle {
@@ -32,6 +33,7 @@ struct handle {
 struct packs {
     struct env *env;
     char *dir;
+    uint32_t dir_number;
     struct instid cluster;
     uint64_t pack_bytes;
 
@@ -43,6 +45,12 @@ struct packs {
     bool is_unsynced;
     bool is_new;       /* its name may not be durable */
     enum errcode lost; /* why appends since the last sync were; ERR_OK: none */
+    uint64_t synced;   /* so much of `file` */
+    struct given_up {  /* packs of which only so much counts */
+        uint64_t number;
+        uint64_t synced;
+    } * given_up;
+    size_t ngiven_up;
     struct buf frame;
 
     pthread_mutex_t handle_lock;
@@ -198,30 +206,63 @@ number_of(struct span name)
     return number;
 }
 
-enum errcode
-packs_open(struct env *env, const char *dir, const struct instid *cluster,
-           uint64_t pack_bytes, struct packs **ret, struct error *err)
+static int
+compare_numbers(const void *a, const void *b)
 {
-    struct buf names = BUF_INIT;
-    uint64_t highest = 0;
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static enum errcode
+list_packs(struct env *env, const char *dir, uint64_t **ret, size_t *ret_n,
+           struct error *err)
+{
+    AUTO(buf_free) struct buf names = BUF_INIT;
+    uint64_t *v = NULL;
+    size_t n = 0;
+
+    enum errcode rc = env_list(env, dir, &names, err);
+    if (rc != ERR_OK)
+        return rc;
+    for (size_t at = 0; at < names.n;) {
+        struct span name = span_str((const char *)names.p + at);
+        uint64_t number = number_of(name);
+        at += name.n + 1;
+        if (number == 0)
+            continue;
+        if ((n & (n + 1)) == 0) /* room for 2^k - 1 is used up */
+            v = xrealloc(v, (2 * n + 1) * sizeof(*v));
+        v[n++] = number;
+    }
+    if (n > 1)
+        qsort(v, n, sizeof(*v), compare_numbers);
+    *ret = v;
+    *ret_n = n;
+    return ERR_OK;
+}
+
+enum errcode
+packs_open(struct env *env, const char *dir, uint32_t number,
+           const struct instid *cluster, uint64_t pack_bytes,
+           struct packs **ret, struct error *err)
+{
+    uint64_t *numbers = NULL;
+    size_t n = 0;
     enum errcode rc = env_mkdirs(env, dir, err);
 
     if (rc == ERR_OK)
-        rc = env_list(env, dir, &names, err);
-    if (rc != ERR_OK) {
-        buf_free(&names);
+        rc = list_packs(env, dir, &numbers, &n, err);
+    if (rc != ERR_OK)
         return error_prefix(err, "packs");
-    }
-    for (size_t at = 0; at < names.n;) {
-        struct span name = span_str((const char *)names.p + at);
-        highest = MAX(highest, number_of(name));
-        at += name.n + 1;
-    }
-    buf_free(&names);
+    const uint64_t highest = n > 0 ? numbers[n - 1] : 0;
+    free(numbers);
 
     struct packs *p = xcalloc(1, sizeof(*p));
     p->env = env;
     p->dir = xstrdup(dir);
+    p->dir_number = number;
     p->cluster = *cluster;
     p->pack_bytes = pack_bytes == 0 ? PACK_BYTES_MAX : pack_bytes;
     p->next_number = highest + 1;
@@ -247,8 +288,26 @@ packs_close(struct packs **pp)
     pthread_mutex_destroy(&p->append_lock);
     pthread_mutex_destroy(&p->handle_lock);
     buf_free(&p->frame);
+    free(p->given_up);
     free(p->dir);
     free(p);
+}
+
+enum errcode
+packs_list(struct packs *p, uint64_t **ret, size_t *ret_n, struct error *err)
+{
+    enum errcode rc = list_packs(p->env, p->dir, ret, ret_n, err);
+
+    return rc == ERR_OK ? rc : error_prefix(err, "packs");
+}
+
+uint64_t
+packs_current(struct packs *p)
+{
+    pthread_mutex_lock(&p->append_lock);
+    const uint64_t number = p->file == NULL ? 0 : p->number;
+    pthread_mutex_unlock(&p->append_lock);
+    return number;
 }
 
 /* What was appended since the last sync is lost.  Returns what *ERR says. */
@@ -256,6 +315,9 @@ static enum errcode
 give_up_pack(struct packs *p, enum errcode rc)
 {
     env_close(&p->file);
+    p->given_up =
+        xrealloc(p->given_up, (p->ngiven_up + 1) * sizeof(*p->given_up));
+    p->given_up[p->ngiven_up++] = (struct given_up){p->number, p->synced};
     if (p->is_unsynced)
         p->lost = rc;
     p->is_unsynced = false;
@@ -285,7 +347,7 @@ begin_pack(struct packs *p, struct error *err)
     }
     free(path);
     p->number = h.number;
-    p->end = PACK_HEADER_BYTES;
+    p->end = p->synced = PACK_HEADER_BYTES;
     p->is_new = true;
     return rc;
 }
@@ -303,6 +365,7 @@ sync_pack(struct packs *p, struct error *err)
         rc = env_syncdir(p->env, p->dir, err);
     if (rc != ERR_OK)
         return give_up_pack(p, rc);
+    p->synced = p->end;
     p->is_unsynced = false;
     p->is_new = false;
     return ERR_OK;
@@ -339,6 +402,7 @@ append(struct packs *p, const struct guid *guid, struct body_loc *loc,
     if (rc != ERR_OK)
         return give_up_pack(p, rc);
     loc->home = BODY_IN_PACK;
+    loc->dir = p->dir_number;
     loc->file = p->number;
     loc->offset = p->end + PACK_FRAME_BYTES;
     p->end += p->frame.n;
@@ -370,6 +434,22 @@ packs_sync(struct packs *p, struct error *err)
     p->lost = ERR_OK;
     pthread_mutex_unlock(&p->append_lock);
     return rc == ERR_OK ? rc : error_prefix(err, "pack");
+}
+
+bool
+packs_holds(struct packs *p, const struct body_loc *loc)
+{
+    const uint64_t end = loc->offset + padded(loc->stored_bytes);
+    uint64_t synced = UINT64_MAX; /* one that is full */
+
+    pthread_mutex_lock(&p->append_lock);
+    if (loc->file == p->number)
+        synced = p->synced;
+    for (size_t i = 0; i < p->ngiven_up; i++)
+        if (p->given_up[i].number == loc->file)
+            synced = p->given_up[i].synced;
+    pthread_mutex_unlock(&p->append_lock);
+    return end <= synced;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -478,8 +558,67 @@ packs_remove(struct packs *p, uint64_t number, struct error *err)
     return rc;
 }
 
+uint64_t
+pack_frame_bytes(uint32_t stored_bytes)
+{
+    return PACK_FRAME_BYTES + padded(stored_bytes);
+}
+
+/* Headers that lie within IN, which is from *AT of the file on. */
+static bool
+walk_window(struct packs *p, uint64_t number, struct span in, uint64_t *at,
+            void (*each)(void *ctx, const struct guid *guid,
+                         const struct body_loc *loc),
+            void *ctx)
+{
+    uint64_t skip = 0;
+
+    while (skip < in.n && in.n - skip >= PACK_FRAME_BYTES) {
+        struct guid guid;
+        struct body_loc loc;
+        if (frame_head_read(span_skip(in, (size_t)skip), &guid, &loc) !=
+            PARSE_DONE)
+            return false;
+        loc.dir = p->dir_number;
+        loc.file = number;
+        loc.offset = *at + PACK_FRAME_BYTES;
+        each(ctx, &guid, &loc);
+        *at += pack_frame_bytes(loc.stored_bytes);
+        skip += pack_frame_bytes(loc.stored_bytes);
+    }
+    return true;
+}
+
+enum errcode
+packs_walk(struct packs *p, uint64_t number, uint64_t *at,
+           void (*each)(void *ctx, const struct guid *guid,
+                        const struct body_loc *loc),
+           void *ctx, bool *ret_end, bool *ret_broken, struct error *err)
+{
+    AUTO(buf_free) struct buf window = BUF_INIT;
+    AUTO(env_close) struct envfile *file = NULL;
+    uint64_t from = *at == 0 ? PACK_HEADER_BYTES : *at;
+    uint64_t bytes = 0;
+    size_t got = 0;
+
+    enum errcode rc = open_reader(p, number, &file, err);
+    if (rc == ERR_OK)
+        rc = env_size(file, &bytes, err);
+    if (rc == ERR_OK)
+        rc = env_pread_some(file, buf_reserve(&window, WALK_BYTES), WALK_BYTES,
+                            from, &got, err);
+    if (rc != ERR_OK)
+        return error_prefix(err, "pack");
+    const bool is_sound =
+        walk_window(p, number, span_of(window.p, got), &from, each, ctx);
+    *at = from;
+    *ret_end = !is_sound || got < WALK_BYTES;
+    *ret_broken = *ret_end && from != bytes;
+    return ERR_OK;
+}
+
 static enum errcode
-verify_frames(struct envfile *file, uint64_t end,
+verify_frames(struct packs *p, struct envfile *file, uint64_t end,
               void (*each)(void *ctx, const struct guid *guid,
                            const struct body_loc *loc),
               void *ctx, uint64_t number, uint64_t *ret_torn, struct error *err)
@@ -504,6 +643,7 @@ verify_frames(struct envfile *file, uint64_t end,
                                               &loc, &stored, &used);
         if (parsed != PARSE_DONE)
             break;
+        loc.dir = p->dir_number;
         loc.file = number;
         loc.offset = at + PACK_FRAME_BYTES;
         if (each != NULL)
@@ -544,7 +684,8 @@ packs_verify(struct packs *p, uint64_t number,
                        " or of another cluster",
                        number, h.number);
     if (rc == ERR_OK)
-        rc = verify_frames(file, end, each, ctx, number, ret_torn_bytes, err);
+        rc =
+            verify_frames(p, file, end, each, ctx, number, ret_torn_bytes, err);
     env_close(&file);
     return rc;
 }

@@ -66,25 +66,38 @@ pack_frame_decode(struct span in, struct guid *ret_guid,
 
 struct packs; /* the packs of one directory; thread-safe */
 
-/* DIR is made if absent.  PACK_BYTES: a pack that has so many is followed by a
- * new one (0: PACK_BYTES_MAX).  ERR_IO, ERR_NOSPACE. */
+/* DIR is made if absent; NUMBER is what locs call it.  PACK_BYTES: a pack that
+ * has so many is followed by a new one (0: PACK_BYTES_MAX).  ERR_IO,
+ * ERR_NOSPACE. */
 MUST_CHECK enum errcode
-packs_open(struct env *env, const char *dir, const struct instid *cluster,
-           uint64_t pack_bytes, struct packs **ret, struct error *err);
+packs_open(struct env *env, const char *dir, uint32_t number,
+           const struct instid *cluster, uint64_t pack_bytes,
+           struct packs **ret, struct error *err);
 void
 packs_close(struct packs **packs);
+/* The numbers of all packs that lie there, in order; to be freed. */
+MUST_CHECK enum errcode
+packs_list(struct packs *packs, uint64_t **ret, size_t *ret_n,
+           struct error *err);
+/* The one that would be appended to; 0: none. */
+uint64_t
+packs_current(struct packs *packs);
 /*
- * Append a part's stored bytes; fills in home, file and offset of *LOC.  Counts
- * only after packs_sync() succeeded.  ERR_NOSPACE, ERR_IO: after any failure
- * all that was appended since the last good packs_sync() is lost, and what
- * comes next, once packs_sync() has been called and has told it, goes to a new
- * pack.
+ * Append a part's stored bytes; fills in home, dir, file, offset of *LOC.
+ * Counts only after packs_sync() succeeded.  ERR_NOSPACE, ERR_IO: after any
+ * failure all that was appended since the last good packs_sync() is lost, and
+ * what comes next, once packs_sync() has been called and has told it, goes to a
+ * new pack.
  */
 MUST_CHECK enum errcode
 packs_append(struct packs *packs, const struct guid *guid, struct body_loc *loc,
              struct span stored, struct error *err);
 MUST_CHECK enum errcode
 packs_sync(struct packs *packs, struct error *err);
+/* Is what packs_append() put at LOC on stable storage?  Where several append,
+ * each asks this of its own after its packs_sync(). */
+bool
+packs_holds(struct packs *packs, const struct body_loc *loc);
 /* N bytes at OFFSET of pack NUMBER.  ERR_GAP: no such pack, or it ends before;
  * ERR_IO. */
 MUST_CHECK enum errcode
@@ -93,6 +106,22 @@ packs_pread(struct packs *packs, uint64_t number, uint64_t offset, void *to,
 /* Remove a pack in which no body is left.  One that is not there is fine. */
 MUST_CHECK enum errcode
 packs_remove(struct packs *packs, uint64_t number, struct error *err);
+/* How long a pack is on the disk that holds bodies of so many stored bytes:
+ * what a body adds to it. */
+uint64_t
+pack_frame_bytes(uint32_t stored_bytes);
+/*
+ * Walk a stretch of pack NUMBER's frames from *AT on (0: its start) by their
+ * headers; what lies in them is not read or checked.  *AT is where to go on,
+ * *RET_END says that there is no more.  *RET_BROKEN is set when what follows is
+ * no frame: a tail that a crash tore, or damage.  ERR_GAP: no such pack;
+ * ERR_IO.
+ */
+MUST_CHECK enum errcode
+packs_walk(struct packs *packs, uint64_t number, uint64_t *at,
+           void (*each)(void *ctx, const struct guid *guid,
+                        const struct body_loc *loc),
+           void *ctx, bool *ret_end, bool *ret_broken, struct error *err);
 /*
  * Walk pack NUMBER and call EACH (may be NULL) for every frame that is whole.
  * *RET_TORN_BYTES: what is behind the last of them; whether it was ever good

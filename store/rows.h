@@ -43,6 +43,12 @@ enum local_row {
     LOCAL_SEEDING = 'S', /* there: the state is incomplete */
     LOCAL_DAMAGE = 'D',  /* and what names it: an entry of store/damage.h */
     LOCAL_SCRUB = 'k',   /* how far the scrubber is: store/scrub.h */
+    /* Families of rows; their keys go on (store/local.h). */
+    LOCAL_DIR = 'd',   /* a directory of packs */
+    LOCAL_PACK = 'p',  /* a pack */
+    LOCAL_DEAD = 'x',  /* a body that may be garbage */
+    LOCAL_PARTS = 'y', /* a body whose message may still come */
+    LOCAL_SWEEP = 'w', /* when all bodies were last walked */
 };
 
 #define KEY_MAX 1024U

@@ -282,8 +282,14 @@ end_body(struct seed *s, uint32_t parts, struct error *err)
         return error_set(err, ERR_CORRUPT, "its bytes are of another GUID");
     for (uint32_t i = 0; i < parts; i++) {
         struct span key = key_body(&k, &s->guid, i);
+        struct body_loc loc;
         ENSURE(kv_batch_get(s->coming, KV_STATE, key, &value) == 1);
         kv_batch_put(s->pending, KV_STATE, key, value);
+        enum errcode rc = body_loc_decode(value, &loc, err);
+        if (rc == ERR_OK)
+            rc = pack_account_move(s->kv, s->pending, &loc, false, err);
+        if (rc != ERR_OK)
+            return rc;
     }
     forget_coming(s);
     s->pending_bytes += s->size;

@@ -2,6 +2,7 @@
  * store/state_message.c - a message's row changes: with it the index rows, the
  * counters and the digest of its mailbox, and the usage of its quota root.
  */
+#include "store/local.h"
 #include "store/state_private.h"
 
 static void
@@ -126,6 +127,7 @@ state_change_message(struct state *st, struct head *head,
     if (new_row == NULL) {
         state_delete(st, key_message(&k, id, old->uid));
         state_delete(st, key_guidref(&k, &old->guid, id, old->uid));
+        state_put(st, key_local_dead(&k, &old->guid), SPAN_EMPTY);
     } else {
         put_message_row(st, head, new_row);
         if (old == NULL)

@@ -568,7 +568,7 @@ open_parts(struct store *store, struct store_opened *ret, struct error *err)
         rc = kv_open_rocks(path, store->cfg.cache_bytes, &store->kv, err);
     }
     if (rc == ERR_OK)
-        rc = bodies_open(store->env, store->kv, store->cfg.pack_dir,
+        rc = bodies_open(store->env, store->kv, &store->cfg,
                          &store->cfg.cluster, &store->bodies, err);
     if (rc == ERR_OK)
         rc = damages_open(store->env, store->kv, &store->damages, err);
@@ -581,6 +581,13 @@ open_parts(struct store *store, struct store_opened *ret, struct error *err)
     /* Only now is it ours, and known to be whole. */
     if (rc == ERR_OK)
         rc = write_local(store, err);
+    unsigned removed = 0;
+    if (rc == ERR_OK)
+        rc = places_clean(bodies_places(store->bodies), &removed, err);
+    if (removed > 0)
+        log_notice(NULL, "store.packs_removed",
+                   "packs=%u why=\"a crash left them without a body\"",
+                   removed);
     return rc;
 }
 
@@ -721,8 +728,8 @@ join_cluster(struct store *store, const struct instid *cluster,
 
     if (store->pos.applied.lsn != LSN_NONE)
         return error_set(err, ERR_CONFLICT, "there is history here already");
-    enum errcode rc = bodies_open(store->env, store->kv, store->cfg.pack_dir,
-                                  cluster, &bodies, err);
+    enum errcode rc = bodies_open(store->env, store->kv, &store->cfg, cluster,
+                                  &bodies, err);
     if (rc != ERR_OK)
         return rc;
     bodies_close(&store->bodies);

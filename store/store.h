@@ -17,9 +17,34 @@
 
 struct store;
 
+/* What the compactor may do (store/compact.h). */
+struct store_compaction {
+    uint64_t log_keep_bytes; /* so much of the log keeps its bodies */
+    uint64_t rate_bytes;     /* read and written a second; 0: no bound */
+    unsigned dead_percent;   /* a pack with so much dead is rewritten; 0: 50 */
+    bool archive;            /* archive_enabled */
+    bool archive_keepflagged;
+    uint64_t archive_maxsize; /* larger ones are archived at once; 0: never */
+};
+
+/* partition-NAME and archivepartition-NAME. */
+struct store_partition {
+    const char *name;
+    const char *path;
+    const char *archive_path; /* NULL: it has none */
+};
+
 struct store_config {
     const char *dir; /* configdirectory: synclog/, state/, tmp/, packs below */
-    const char *pack_dir;   /* of the default partition */
+    /* Where bodies go that outlive their log segment.  The strings and the
+     * array must outlive the store.  None: one called "default" in PACK_DIR
+     * (NULL: DIR/packs). */
+    const struct store_partition *partitions;
+    size_t npartitions;
+    const char *default_partition; /* name of one of them; NULL: "default" */
+    const char *pack_dir;
+    uint64_t pack_bytes; /* 0: PACK_BYTES_MAX */
+    struct store_compaction compaction;
     const char *fence_path; /* the shutdown file; NULL: none */
     uint64_t segment_bytes;
     uint64_t cache_bytes;

@@ -179,6 +179,7 @@ test_body_is_shared_until_its_last_holder(void **state)
 static const struct body_loc golden_loc = {
     .home = BODY_IN_PACK,
     .encoding = BODY_ZSTD,
+    .dir = 3,
     .file = 300,
     .offset = 4160,
     .stored_bytes = 700,
@@ -194,8 +195,8 @@ test_place_has_its_golden_bytes(void **state)
 {
     (void)state;
     static const uint8_t golden[] = {
-        1,    2,    1,    0xac, 0x02, 0xc0, 0x20, 0xbc, 0x05, 0xe8, 0x07, 1,
-        0xe8, 0x87, 0x40, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11};
+        2, 2,    1,    3,    0xac, 0x02, 0xc0, 0x20, 0xbc, 0x05, 0xe8, 0x07,
+        1, 0xe8, 0x87, 0x40, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11};
     struct buf b = BUF_INIT;
     struct body_loc loc = {0};
     struct error err = {0};
@@ -206,6 +207,7 @@ test_place_has_its_golden_bytes(void **state)
     assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_OK);
     assert_int_equal(loc.home, golden_loc.home);
     assert_int_equal(loc.encoding, golden_loc.encoding);
+    assert_int_equal(loc.dir, golden_loc.dir);
     assert_int_equal(loc.file, golden_loc.file);
     assert_int_equal(loc.offset, golden_loc.offset);
     assert_int_equal(loc.stored_bytes, golden_loc.stored_bytes);
@@ -218,15 +220,20 @@ test_place_has_its_golden_bytes(void **state)
         assert_int_equal(
             body_loc_decode(span_sub(buf_span(&b), 0, cut), &loc, &err),
             ERR_CORRUPT);
-    b.p[0] = 2;
-    assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_VERSION);
     b.p[0] = 1;
+    assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_VERSION);
+    b.p[0] = 3;
+    assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_VERSION);
+    b.p[0] = 2;
     b.p[1] = 3;
     assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_CORRUPT);
     b.p[1] = 2;
-    b.p[11] = 2; /* part 2 of 2 */
+    b.p[3] = 0; /* a pack in no directory */
     assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_CORRUPT);
-    b.p[11] = 1;
+    b.p[3] = 3;
+    b.p[12] = 2; /* part 2 of 2 */
+    assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_CORRUPT);
+    b.p[12] = 1;
     buf_add_byte(&b, 0);
     assert_int_equal(body_loc_decode(buf_span(&b), &loc, &err), ERR_CORRUPT);
     buf_free(&b);
@@ -248,8 +255,9 @@ setup(void **state)
 
     f->sim = env_sim_new(NULL);
     f->kv = kv_open_mem();
-    assert_int_equal(bodies_open(env_sim_env(f->sim), f->kv, "/packs", &cluster,
-                                 &f->bodies, &err),
+    assert_int_equal(bodies_open(env_sim_env(f->sim), f->kv,
+                                 &(struct store_config){.pack_dir = "/packs"},
+                                 &cluster, &f->bodies, &err),
                      ERR_OK);
     *state = f;
     return 0;

@@ -184,7 +184,7 @@ open_packs(struct env *env, uint64_t pack_bytes)
     struct error err = {0};
 
     assert_int_equal(
-        packs_open(env, "/a/packs", &cluster, pack_bytes, &p, &err), ERR_OK);
+        packs_open(env, "/a/packs", 1, &cluster, pack_bytes, &p, &err), ERR_OK);
     return p;
 }
 
@@ -389,7 +389,7 @@ test_damaged_or_foreign_first_block_is_corrupt(void **state)
 
     assert_int_equal(append_some(p, 0, 1, locs, &err), ERR_OK);
     assert_int_equal(
-        packs_open(env_sim_env(sim), "/a/packs", &foreign, 0, &other, &err),
+        packs_open(env_sim_env(sim), "/a/packs", 1, &foreign, 0, &other, &err),
         ERR_OK);
     assert_int_equal(packs_verify(other, 1, NULL, NULL, &torn, &err),
                      ERR_CORRUPT);
