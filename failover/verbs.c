@@ -345,8 +345,9 @@ verb_export(struct node *node, const struct dlist *args, struct buf *out,
     return ERR_OK;
 }
 
-/* Move what the store consists of into DIR/discarded-..., so that nothing that
- * exists only here is lost by this command. */
+/* Move what the store consists of into DIR/discarded-..., and the packs into
+ * one of that name in each partition, so that nothing that exists only here is
+ * lost by this command. */
 static enum errcode
 set_aside(struct node *node, struct buf *ret_path, struct error *err)
 {
@@ -367,6 +368,9 @@ set_aside(struct node *node, struct buf *ret_path, struct error *err)
     }
     if (rc == ERR_OK)
         rc = env_syncdir(node->env, node->dir, err);
+    const char *name = strrchr(buf_cstr(ret_path), '/') + 1;
+    if (rc == ERR_OK)
+        rc = store_set_packs_aside(node->env, &node->cfg.store, name, err);
     return rc;
 }
 

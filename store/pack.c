@@ -187,9 +187,15 @@ pack_frame_decode(struct span in, struct guid *ret_guid,
 /* Files. */
 
 static char *
+path_in(const char *dir, uint64_t number)
+{
+    return xasprintf("%s/pack-%016" PRIx64 ".plx", dir, number);
+}
+
+static char *
 pack_path(const struct packs *p, uint64_t number)
 {
-    return xasprintf("%s/pack-%016" PRIx64 ".plx", p->dir, number);
+    return path_in(p->dir, number);
 }
 
 /* The number in a file's name; 0 if it is not a pack's. */
@@ -298,6 +304,30 @@ packs_list(struct packs *p, uint64_t **ret, size_t *ret_n, struct error *err)
 {
     enum errcode rc = list_packs(p->env, p->dir, ret, ret_n, err);
 
+    return rc == ERR_OK ? rc : error_prefix(err, "packs");
+}
+
+enum errcode
+packs_set_aside(struct env *env, const char *dir, const char *name,
+                struct error *err)
+{
+    uint64_t *numbers = NULL;
+    size_t n = 0;
+    AUTO(xfree) char *aside = xasprintf("%s/%s", dir, name);
+
+    if (!env_exists(env, dir))
+        return ERR_OK;
+    enum errcode rc = list_packs(env, dir, &numbers, &n, err);
+    if (rc == ERR_OK && n > 0)
+        rc = env_mkdirs(env, aside, err);
+    for (size_t i = 0; rc == ERR_OK && i < n; i++) {
+        AUTO(xfree) char *from = path_in(dir, numbers[i]);
+        AUTO(xfree) char *to = path_in(aside, numbers[i]);
+        rc = env_rename(env, from, to, err);
+    }
+    free(numbers);
+    if (rc == ERR_OK && n > 0)
+        rc = env_syncdir(env, dir, err);
     return rc == ERR_OK ? rc : error_prefix(err, "packs");
 }
 

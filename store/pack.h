@@ -79,6 +79,10 @@ packs_close(struct packs **packs);
 MUST_CHECK enum errcode
 packs_list(struct packs *packs, uint64_t **ret, size_t *ret_n,
            struct error *err);
+/* Beside no open packs of DIR: move all of them to DIR/NAME. */
+MUST_CHECK enum errcode
+packs_set_aside(struct env *env, const char *dir, const char *name,
+                struct error *err);
 /* The one that would be appended to; 0: none. */
 uint64_t
 packs_current(struct packs *packs);

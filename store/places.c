@@ -538,3 +538,24 @@ places_sync(struct places *ps, struct error *err)
     }
     return rc;
 }
+
+enum errcode
+store_set_packs_aside(struct env *env, const struct store_config *cfg,
+                      const char *name, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    if (cfg->npartitions == 0) {
+        AUTO(xfree)
+        char *dir = cfg->pack_dir != NULL ? xstrdup(cfg->pack_dir)
+                                          : xasprintf("%s/packs", cfg->dir);
+        return packs_set_aside(env, dir, name, err);
+    }
+    for (size_t i = 0; rc == ERR_OK && i < cfg->npartitions; i++) {
+        const struct store_partition *p = &cfg->partitions[i];
+        rc = packs_set_aside(env, p->path, name, err);
+        if (rc == ERR_OK && p->archive_path != NULL)
+            rc = packs_set_aside(env, p->archive_path, name, err);
+    }
+    return rc;
+}

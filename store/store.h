@@ -83,6 +83,11 @@ store_open(struct env *env, const struct store_config *cfg,
 /* Ends the writer after what is queued (refused with ERR_CLOSED), flushes. */
 void
 store_close(struct store **store);
+/* Beside no open store: move all packs of CFG's partitions into a directory
+ * NAME of each, for an instance that begins anew.  ERR_IO, ERR_NOSPACE. */
+MUST_CHECK enum errcode
+store_set_packs_aside(struct env *env, const struct store_config *cfg,
+                      const char *name, struct error *err);
 /* no_threads: run the writer over what is queued; true if it did something. */
 bool
 store_step(struct store *store);
