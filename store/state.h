@@ -121,7 +121,8 @@ MUST_CHECK enum errcode
 state_message(struct state *st, mbid_t id, uint32_t uid, struct arena *a,
               struct message *ret, struct error *err);
 /* Does any message have this body?  That, and not the local table of bodies,
- * says whether a replica has it too. */
+ * says whether a replica has it too.  False too where the body is not in that
+ * table: then it is needed again here. */
 MUST_CHECK enum errcode
 state_has_ref(struct state *st, const struct guid *guid, bool *ret,
               struct error *err);

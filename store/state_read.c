@@ -204,6 +204,18 @@ state_has_ref(struct state *st, const struct guid *guid, bool *ret,
                 kv_batch_get(st->batch, KV_STATE,
                              key_guidref(&k, guid, r->id, r->uid), &value) == 1;
     if (!found) {
+        /* Nearly every message is new, and of a key that is not there the
+         * filters tell without a look at the disk; an iterator has none. */
+        buf_clear(&st->value_scratch);
+        enum errcode there =
+            kv_get(st->kv, NULL, KV_STATE, key_body(&k, guid, 0),
+                   &st->value_scratch, err);
+        if (there == ERR_NOTFOUND) {
+            *ret = false;
+            return ERR_OK;
+        }
+        if (there != ERR_OK)
+            return there;
         key_guidref(&k, guid, 0, 0);
         k.n = 1 + GUID_BYTES;
         struct kv_iter *it =
