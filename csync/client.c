@@ -162,19 +162,16 @@ static const struct {
     const char *word;
     enum errcode code;
 } no_codes[] = {
-    {"POLLUX-HISTORY", ERR_HISTORY},
-    {"POLLUX-EPOCH", ERR_FENCED},
-    {"POLLUX-FENCED", ERR_FENCED},
-    {"POLLUX-ROLE", ERR_READONLY},
-    {"POLLUX-GAP", ERR_GAP},
-    {"POLLUX-CONFLICT", ERR_CONFLICT},
-    {"POLLUX-VERSION", ERR_VERSION},
-    {"POLLUX-AGAIN", ERR_AGAIN},
-    {"POLLUX-CORRUPT", ERR_CORRUPT},
-    {"POLLUX-NOSPACE", ERR_NOSPACE},
-    {"POLLUX-BUSY", ERR_BUSY},
-    {"POLLUX-NOTFOUND", ERR_NOTFOUND},
-    {"POLLUX-UNSUPPORTED", ERR_UNSUPPORTED},
+    {"POLLUX-HISTORY", ERR_HISTORY},   {"POLLUX-EPOCH", ERR_FENCED},
+    {"POLLUX-FENCED", ERR_FENCED},     {"POLLUX-ROLE", ERR_READONLY},
+    {"POLLUX-GAP", ERR_GAP},           {"POLLUX-CONFLICT", ERR_CONFLICT},
+    {"POLLUX-EXISTS", ERR_EXISTS},     {"POLLUX-LIMIT", ERR_LIMIT},
+    {"POLLUX-SYNTAX", ERR_SYNTAX},     {"POLLUX-IO", ERR_IO},
+    {"POLLUX-QUOTA", ERR_QUOTA},       {"POLLUX-BADNAME", ERR_BADNAME},
+    {"POLLUX-CLOSED", ERR_CLOSED},     {"POLLUX-VERSION", ERR_VERSION},
+    {"POLLUX-AGAIN", ERR_AGAIN},       {"POLLUX-CORRUPT", ERR_CORRUPT},
+    {"POLLUX-NOSPACE", ERR_NOSPACE},   {"POLLUX-BUSY", ERR_BUSY},
+    {"POLLUX-NOTFOUND", ERR_NOTFOUND}, {"POLLUX-UNSUPPORTED", ERR_UNSUPPORTED},
 };
 
 static enum errcode
@@ -468,6 +465,12 @@ bool
 csync_client_has_log(const struct csync_client *c)
 {
     return c->has_log;
+}
+
+void
+csync_client_set_timeout(struct csync_client *c, int timeout_ms)
+{
+    c->timeout_ms = timeout_ms;
 }
 
 struct bclient *

@@ -43,6 +43,9 @@ csync_connect_control(const char *path, int timeout_ms,
                       struct csync_client **ret, struct error *err);
 void
 csync_client_close(struct csync_client **c);
+/* From now on; BCLIENT_FOREVER: an answer may take as long as it takes. */
+void
+csync_client_set_timeout(struct csync_client *c, int timeout_ms);
 /* Does the peer speak POLLUX-LOG? */
 bool
 csync_client_has_log(const struct csync_client *c);

@@ -22,6 +22,7 @@
 
 struct csync_server {
     struct csync_server_options options;
+    struct request_list requests;
 };
 
 const struct csync_server_options *
@@ -34,6 +35,12 @@ const struct csync_instance *
 session_instance(const struct csync_session *s)
 {
     return &s->server->options.instance;
+}
+
+struct request_list *
+session_requests(const struct csync_session *s)
+{
+    return &s->server->requests;
 }
 
 /* ---- jobs -------------------------------------------------------------- */
@@ -142,8 +149,9 @@ refusal_word(enum errcode code)
     case ERR_GAP:
         return "POLLUX-GAP";
     case ERR_CONFLICT:
-    case ERR_EXISTS:
         return "POLLUX-CONFLICT";
+    case ERR_EXISTS:
+        return "POLLUX-EXISTS";
     case ERR_VERSION:
         return "POLLUX-VERSION";
     case ERR_CORRUPT:
@@ -159,16 +167,22 @@ refusal_word(enum errcode code)
     case ERR_AGAIN:
     case ERR_TIMEOUT:
         return "POLLUX-AGAIN";
-    case ERR_OK:
     case ERR_LIMIT:
-    case ERR_PROTO:
+        return "POLLUX-LIMIT";
     case ERR_SYNTAX:
+        return "POLLUX-SYNTAX";
     case ERR_IO:
+        return "POLLUX-IO";
+    case ERR_QUOTA:
+        return "POLLUX-QUOTA";
+    case ERR_BADNAME:
+        return "POLLUX-BADNAME";
     case ERR_CLOSED:
+        return "POLLUX-CLOSED";
+    case ERR_OK:
+    case ERR_PROTO:
     case ERR_AUTH:
     case ERR_DENIED:
-    case ERR_QUOTA:
-    case ERR_BADNAME:
         break;
     }
     return "POLLUX-ERROR";
@@ -476,6 +490,12 @@ cmd_node(struct csync_session *s)
     session_offload(s, work_node, answer_plain);
 }
 
+static void
+cmd_admin(struct csync_session *s)
+{
+    request_begin(s);
+}
+
 /* The Cyrus verbs by state are answered in the words that Cyrus uses for a
  * command that it does not have. */
 static void
@@ -552,9 +572,9 @@ static const struct {
     void (*run)(struct csync_session *s);
     bool control_only;
 } families[] = {
-    {"LOG", cmd_log, false},       {"NODE", cmd_node, true},
-    {"GET", cmd_state, false},     {"APPLY", cmd_state, false},
-    {"RESTORE", cmd_state, false},
+    {"LOG", cmd_log, false},     {"NODE", cmd_node, true},
+    {"ADMIN", cmd_admin, true},  {"GET", cmd_state, false},
+    {"APPLY", cmd_state, false}, {"RESTORE", cmd_state, false},
 };
 
 /* A fatal mistake of the peer: say it and hang up. */
@@ -687,6 +707,8 @@ on_input(struct conn *c, struct span in, void *ctx)
     struct csync_session *s = ctx;
 
     (void)c;
+    if (s->request != NULL)
+        return 0; /* not paused, so that we see when the peer goes */
     switch (s->phase) {
     case PHASE_COMMAND:
     case PHASE_SASL:
@@ -708,6 +730,8 @@ on_drain(struct conn *c, void *ctx)
     (void)c;
     if (s->phase == PHASE_GIVE_SEED)
         give_drained(s);
+    if (s->request != NULL)
+        request_drained(s);
 }
 
 static void
@@ -725,6 +749,7 @@ on_shutdown(struct conn *c, void *ctx)
 {
     struct csync_session *s = ctx;
 
+    request_cancel(s);
     if (s->phase == PHASE_COMMAND)
         conn_write_str(c, "BYE shutting down\r\n");
     conn_close_after_flush(c);
@@ -739,6 +764,7 @@ on_close(struct conn *c, const struct error *why, void *ctx)
     log_info(&s->log, "csync.closed", "code=%s why=\"%s\"",
              errcode_name(why->code), why->text);
     s->conn = NULL;
+    request_cancel(s);
     if (s->jobs == 0)
         session_free(s);
 }
@@ -790,12 +816,28 @@ csync_server_new(const struct csync_server_options *options)
     struct csync_server *server = xcalloc(1, sizeof(*server));
 
     server->options = *options;
+    request_list_init(&server->requests);
     return server;
+}
+
+void
+csync_server_end_requests(struct csync_server *s)
+{
+    request_list_close(&s->requests);
+}
+
+void
+csync_server_take_requests(struct csync_server *s)
+{
+    request_list_open(&s->requests);
 }
 
 void
 csync_server_free(struct csync_server **s)
 {
+    if (*s == NULL)
+        return;
+    request_list_free(&(*s)->requests);
     free(*s);
     *s = NULL;
 }

@@ -41,6 +41,30 @@ struct csync_instance {
                          struct buf *out, struct error *err);
 };
 
+/*
+ * Where the answer to a tool's request goes.  It may be long and take long.  To
+ * be called by the thread that was asked.
+ */
+struct csync_answer {
+    void *ctx;
+    /* LINE is "* NAME value" without its end; copied.  Waits while who asked
+     * does not read.  False: nobody waits for the answer any more. */
+    bool (*line)(void *ctx, struct span line);
+    /* Wait for MS, or only look (0).  False as above, and then at once. */
+    bool (*pause)(void *ctx, unsigned ms);
+};
+
+/*
+ * "ADMIN VERB [%(...)]" from the control socket, each on a thread of its own
+ * (csync/request.c); what is asked and answered is known to who fills this in.
+ * RUN NULL: there is nobody to ask.
+ */
+struct csync_admin {
+    void *ctx;
+    enum errcode (*run)(void *ctx, struct span verb, const struct dlist *args,
+                        const struct csync_answer *answer, struct error *err);
+};
+
 struct csync_server_options {
     const char *servername;
     const struct config *cfg; /* SASL */
@@ -51,6 +75,7 @@ struct csync_server_options {
     unsigned login_timeout_ms;
     unsigned idle_timeout_ms;
     struct csync_instance instance;
+    struct csync_admin admin;
 };
 
 struct csync_server;
@@ -61,6 +86,15 @@ csync_server_new(const struct csync_server_options *options);
 /* After the reactors stopped. */
 void
 csync_server_free(struct csync_server **s);
+/*
+ * End what runs for ADMIN requests, and take no new ones (ERR_AGAIN) until
+ * csync_server_take_requests(): the store is about to go.  Returns when none is
+ * left.  Not from such a request.
+ */
+void
+csync_server_end_requests(struct csync_server *s);
+void
+csync_server_take_requests(struct csync_server *s);
 /* listener_service.on_conn; ctx is the struct csync_server. */
 void
 csync_server_accept(struct conn *c, void *ctx);

@@ -10,6 +10,8 @@
 #ifndef POLLUX_CSYNC_SESSION_H
 #define POLLUX_CSYNC_SESSION_H
 
+#include <pthread.h>
+
 #include "base/log.h"
 #include "csync/server.h"
 #include "store/seed.h"
@@ -24,6 +26,16 @@ enum session_phase {
 };
 
 struct giver;
+struct request;
+
+/* The ADMIN requests of one server that run now. */
+struct request_list {
+    pthread_mutex_t lock;
+    pthread_cond_t gone; /* one has ended */
+    struct request *head;
+    unsigned n;
+    bool closed; /* none is taken */
+};
 
 struct csync_session {
     struct csync_server *server;
@@ -62,6 +74,9 @@ struct csync_session {
 
     /* PHASE_GIVE_SEED */
     struct giver *giver;
+
+    /* ADMIN: what runs for this session; input is kept, not used. */
+    struct request *request;
 };
 
 const struct csync_server_options *
@@ -88,6 +103,26 @@ session_fail(struct csync_session *s, enum errcode code,
 void
 session_refuse(struct csync_session *s, enum errcode code,
                const struct error *err);
+
+/* csync/request.c: run ADMIN s->verb s->args; the peer took something; nobody
+ * waits any more. */
+void
+request_begin(struct csync_session *s);
+void
+request_drained(struct csync_session *s);
+void
+request_cancel(struct csync_session *s);
+struct request_list *
+session_requests(const struct csync_session *s);
+void
+request_list_init(struct request_list *l);
+void
+request_list_free(struct request_list *l);
+/* Cancel all, take no more, and wait until none is left. */
+void
+request_list_close(struct request_list *l);
+void
+request_list_open(struct request_list *l);
 
 /* csync/login.c: a new exchange (false: hung up); its first step, from what
  * follows AUTHENTICATE; the client's answer to a challenge. */

@@ -24,6 +24,7 @@
 #ifndef POLLUX_FAILOVER_NODE_H
 #define POLLUX_FAILOVER_NODE_H
 
+#include "base/config.h"
 #include "csync/server.h"
 #include "store/store.h"
 
@@ -38,6 +39,14 @@ struct node_config {
     uint64_t swap_hold_ms;
     uint64_t swap_max_lag; /* records */
 };
+
+/* `servername`, or the name of this host. */
+void
+node_servername(const struct config *cfg, char *ret, size_t room);
+/* What CFG says; strings are CFG's and SERVERNAME. */
+void
+node_config_from(const struct config *cfg, const char *servername,
+                 struct node_config *ret);
 
 struct node_hooks {
     void *ctx;
@@ -75,6 +84,15 @@ node_csync_instance(struct node *node, struct csync_instance *ret);
  */
 MUST_CHECK enum errcode
 node_heard(struct node *node, const struct logstatus *peer, struct error *err);
+
+/*
+ * A master that comes back asks its twin (CFG's sync_host) whether it still is
+ * one, before it serves or writes.  A twin that does not answer within
+ * TIMEOUT_MS cannot know better: that is logged, and ERR_OK.
+ */
+MUST_CHECK enum errcode
+node_ask_twin(struct node *node, const struct config *cfg, int timeout_ms,
+              struct error *err);
 
 /*
  * Verbs of the control socket, "NODE VERB %(...)":
