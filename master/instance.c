@@ -30,9 +30,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "admin/admin.h"
 #include "base/config_check.h"
 #include "base/log.h"
-#include "csync/client.h"
 #include "failover/node.h"
 #include "master/child.h"
 #include "master/service.h"
@@ -72,6 +72,7 @@ struct instance {
     struct listener *control;
     struct csync_server_options control_options;
     struct csync_server *control_server;
+    struct admin_host admin; /* what tools ask of */
 
     struct children *children;
     bool serving;
@@ -316,6 +317,7 @@ hook_close_sessions(void *ctx)
 {
     struct instance *in = ctx;
 
+    csync_server_end_requests(in->control_server);
     pthread_mutex_lock(&in->lock);
     in->ask.close = true;
     wake(in);
@@ -329,6 +331,7 @@ hook_reopened(void *ctx)
 {
     struct instance *in = ctx;
 
+    csync_server_take_requests(in->control_server);
     pthread_mutex_lock(&in->lock);
     in->ask.reopen = true;
     wake(in);
@@ -582,17 +585,6 @@ watch_signals(struct instance *in, struct error *err)
     return ERR_OK;
 }
 
-static void
-choose_servername(struct instance *in)
-{
-    const char *name = config_string(in->cfg, "servername");
-
-    if (name != NULL && name[0] != '\0')
-        snprintf(in->servername, sizeof(in->servername), "%s", name);
-    else if (gethostname(in->servername, sizeof(in->servername) - 1) != 0)
-        snprintf(in->servername, sizeof(in->servername), "localhost");
-}
-
 /* All that may need root. */
 static enum errcode
 prepare_as_root(struct instance *in, struct error *err)
@@ -613,38 +605,11 @@ prepare_as_root(struct instance *in, struct error *err)
     return rc;
 }
 
-/* Path of the partition for new mailboxes. */
-static const char *
-default_partition(const struct config *cfg)
-{
-    const char *name = config_string(cfg, "defaultpartition");
-    AUTO(xfree)
-    char *option = xasprintf("partition-%s", name == NULL ? "default" : name);
-    const char *path = config_free_form(cfg, option);
-
-    if (path == NULL)
-        path = config_free_form(cfg, "partition-default");
-    return path == NULL ? config_string(cfg, "configdirectory") : path;
-}
-
 static enum errcode
 open_node(struct instance *in, struct error *err)
 {
     const struct config *cfg = in->cfg;
-    const char *twin = config_string(cfg, "sync_host");
-    struct node_config nc = {
-        .store = {.dir = config_string(cfg, "configdirectory"),
-                  .pack_dir = default_partition(cfg),
-                  .fence_path = config_string(cfg, "sync_shutdown_file"),
-                  .segment_bytes = config_bytes(cfg, "sync_segment_bytes"),
-                  .cache_bytes = config_bytes(cfg, "rocksdb_cache"),
-                  .log_cap_bytes = config_bytes(cfg, "sync_log_cap")},
-        .servername = in->servername,
-        .has_twin = twin != NULL && twin[0] != '\0',
-        .uid_headroom = (uint32_t)config_int(cfg, "promotion_uid_headroom"),
-        .swap_hold_ms = config_duration_s(cfg, "swap_hold") * 1000,
-        .swap_max_lag = (uint64_t)config_int(cfg, "swap_max_lag"),
-    };
+    struct node_config nc;
     struct node_hooks hooks = {
         .ctx = in,
         .on_role = hook_role,
@@ -655,9 +620,11 @@ open_node(struct instance *in, struct error *err)
     struct store_opened found = {0};
     uint64_t began_ns = env_mono_ns(in->env);
 
+    node_config_from(cfg, in->servername, &nc);
     enum errcode rc = node_open(in->env, &nc, &hooks, &in->node, &found, err);
     if (rc != ERR_OK)
         return rc;
+    in->admin.found = found;
     in->store = node_store(in->node);
     in->shown_role = node_role(in->node);
     atomic_store(&in->role, (int)in->shown_role);
@@ -666,32 +633,6 @@ open_node(struct instance *in, struct error *err)
                "dir=\"%s\" new=%d replayed=%" PRIu64 " ms=%" PRIu64,
                nc.store.dir, found.is_new, found.replayed,
                (env_mono_ns(in->env) - began_ns) / 1000000);
-    return ERR_OK;
-}
-
-/* A master that comes back asks its twin whether it still is one.  A twin that
- * is not there cannot know better. */
-static enum errcode
-ask_twin(struct instance *in, struct error *err)
-{
-    AUTO(csync_client_close) struct csync_client *c = NULL;
-    AUTO(arena_free) struct arena a = ARENA_INIT;
-    struct csync_target target;
-    struct logstatus status;
-    struct error why = {0};
-
-    if (node_role(in->node) != ROLE_MASTER ||
-        csync_target_from_config(in->cfg, NULL, NULL, &target, &why) != ERR_OK)
-        return ERR_OK;
-    target.timeout_ms = MIN(target.timeout_ms, TWIN_MS);
-    enum errcode rc = csync_connect(&target, in->cfg, &c, &why);
-    if (rc == ERR_OK)
-        rc = csync_log_status(c, &a, &status, &why);
-    if (rc == ERR_OK)
-        return node_heard(in->node, &status, err);
-    log_warn(NULL, "failover.twin_silent",
-             "twin=\"%s\" why=\"%s\" then=\"serving as the master\"",
-             target.host, why.text);
     return ERR_OK;
 }
 
@@ -723,6 +664,11 @@ open_control(struct instance *in, struct error *err)
         .is_control = true,
         .instance = in->host.instance,
     };
+    in->admin.env = in->env;
+    in->admin.cfg = in->cfg;
+    in->admin.node = in->node;
+    in->admin.is_live = true;
+    admin_csync(&in->admin, &in->control_options.admin);
     in->control_server = csync_server_new(&in->control_options);
     service.ctx = in->control_server;
     listener_start(in->control, in->control_pool, &service, NULL);
@@ -744,7 +690,7 @@ come_up(struct instance *in, struct error *err)
                POLLUX_VERSION, in->o->imapd_conf, in->o->cyrus_conf,
                (long)getpid());
     log_findings(in->plan->findings, in->plan->nfindings);
-    choose_servername(in);
+    node_servername(in->cfg, in->servername, sizeof(in->servername));
     in->host = (struct service_host){
         .env = in->env,
         .cfg = in->cfg,
@@ -763,7 +709,7 @@ come_up(struct instance *in, struct error *err)
     if (rc == ERR_OK)
         rc = open_node(in, err);
     if (rc == ERR_OK)
-        rc = ask_twin(in, err);
+        rc = node_ask_twin(in->node, in->cfg, TWIN_MS, err);
     if (rc == ERR_OK)
         rc = open_control(in, err);
     if (rc == ERR_OK)

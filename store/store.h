@@ -161,6 +161,10 @@ store_frames_done(void *ctx, enum errcode code, const struct error *err,
 void
 store_append_frames(struct store *store, struct span frames,
                     store_frames_done *done, void *ctx);
+/* Write the state through and let go of log segments that nobody needs, now and
+ * not when it is due; may take seconds.  ERR_NOSPACE, ERR_IO, ERR_CORRUPT. */
+MUST_CHECK enum errcode
+store_checkpoint(struct store *store, struct error *err);
 /* Bytes of frames and transactions that wait for the writer. */
 size_t
 store_queue_bytes(const struct store *store);

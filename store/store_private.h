@@ -168,8 +168,5 @@ writer_refuse_all(struct store *store, enum errcode code, const char *why);
 
 void *
 checkpoint_main(void *store);
-/* Flush and let go of log segments that nobody needs. */
-MUST_CHECK enum errcode
-store_checkpoint(struct store *store, struct error *err);
 
 #endif

@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""The admin's tools, against a running instance and without one: the same
+question has the same answer both ways."""
+
+import json
+import os
+import subprocess
+import sys
+
+from pollux import (World, check, check_equal, log_has, message, run, wait_for)
+
+ALONE = {"sync_host": "", "unixhierarchysep": "yes"}
+OK, DIFFERS, USAGE, DATA, NOSTORE, FAILED = 0, 1, 64, 65, 69, 70
+IO, TEMPFAIL, CONFIG = 74, 75, 78
+
+
+def alone(bin_dir, **options):
+    """One instance without a twin, not started."""
+    return World(bin_dir, {**ALONE, **options}, promote=False, start=False)
+
+
+def tool(instance, *args, stdin=None, env=None):
+    """(exit code, stdout, stderr) of a tool."""
+    done = subprocess.run(instance.program(*args), input=stdin,
+                          capture_output=True, text=True, timeout=120,
+                          env={**os.environ, **(env or {})})
+    return done.returncode, done.stdout, done.stderr
+
+
+def good(instance, *args, **kwargs):
+    code, out, err = tool(instance, *args, **kwargs)
+    check_equal(code, OK, "%s: %s%s" % (" ".join(args), out, err))
+    return out
+
+
+def refused(instance, code, text, *args, **kwargs):
+    """It ends with CODE and one sentence that has TEXT in it."""
+    got, out, err = tool(instance, *args, **kwargs)
+    check_equal(got, code, "exit code of %s: %s%s" % (" ".join(args), out,
+                                                      err))
+    check(text in err, "%s says %r" % (" ".join(args), err))
+    check(err.startswith(args[0] + ": "), "who speaks? %r" % err)
+
+
+def both_ways(instance, *args, same=True):
+    """The answer of the running instance and then that of its store."""
+    live = tool(instance, *args)
+    instance.stop()
+    dead = tool(instance, *args)
+    instance.start()
+    if same:
+        check_equal(dead, live, "%s without an instance" % " ".join(args))
+    return live
+
+
+def test_store(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        refused(a, NOSTORE, "there is no store in", "ctl_cyrusdb", "-r")
+        check(not os.path.exists(os.path.join(a.dir, "conf", "node")),
+              "a tool founded a store")
+        a.start()
+        w.deliver_all(a, range(5))
+        code, out, _ = both_ways(a, "ctl_cyrusdb", "-r", "-x", "--json")
+        check_equal(code, OK, "ctl_cyrusdb -r")
+        found = json.loads(out)
+        check_equal(found["role"], "master", "role")
+        check_equal(found["lsn"], a.status()["here"]["applied"], "position")
+        out = good(a, "ctl_cyrusdb", "-r", "--verify")
+        check("recovered: master at 1:" in out and "verified in" in out, out)
+        out = good(a, "ctl_cyrusdb", "-c")
+        check(out.startswith("checkpoint: the state at 1:"), out)
+        refused(a, USAGE, "one of -r and -c", "ctl_cyrusdb")
+        refused(a, USAGE, "one of -r and -c", "ctl_cyrusdb", "-r", "-c")
+        refused(a, USAGE, "-z is not known", "ctl_cyrusdb", "-z")
+        check_equal(tool(a, "ctl_cyrusdb", "-h")[0], OK, "-h")
+        # What a kill -9 leaves is recovered by whoever comes first.
+        w.deliver_all(a, range(5, 8))
+        a.kill()
+        found = json.loads(good(a, "ctl_cyrusdb", "-r", "--json"))
+        check(found["replayed"] > 0, "nothing was applied again: %r" % found)
+
+
+def test_configuration(bin_dir):
+    with alone(bin_dir) as w:
+        with open(w.a.imapd_conf, "a") as f:
+            f.write("no_such_option: 1\n")
+        refused(w.a, CONFIG, "no_such_option", "ctl_cyrusdb", "-r")
+        w.a.imapd_conf += ".missing"
+        refused(w.a, CONFIG, "imapd.conf.missing", "mbpath", "user/alice")
+
+
+def test_mailbox_list(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(3), users=("alice", "bob"))
+        conn = a.imap("alice")
+        check_equal(conn.create("Sub.folder")[0], "OK", "CREATE")
+        check_equal(conn.setacl("INBOX", "bob", "lr")[0], "OK", "SETACL")
+        conn.logout()
+        code, out, _ = both_ways(a, "ctl_mboxlist", "-d")
+        check_equal(code, OK, "ctl_mboxlist -d")
+        boxes = json.loads(out)
+        check_equal(sorted(boxes), ["user.alice", "user.alice.Sub^folder",
+                                    "user.bob"], "names")
+        box = boxes["user.alice"]
+        check_equal(box["acl"], {"alice": "lrswipkxtecdan", "bob": "lr"},
+                    "rights")
+        check_equal((box["name"], box["mbtype"], box["partition"]),
+                    ("user.alice", "e", "default"), "what Cyrus has too")
+        check(all(isinstance(v, (str, dict, list)) for v in box.values()),
+              "Cyrus's numbers are strings")
+        check_equal(json.loads(good(a, "ctl_mboxlist", "-d", "-p", "other")),
+                    {}, "another partition")
+        check_equal(both_ways(a, "ctl_mboxlist", "-v")[:2], (OK, ""), "-v")
+
+        # -x takes what was dumped out of the list, -u brings it back.
+        check_equal(good(a, "ctl_mboxlist", "-d", "-x"), out, "-d -x")
+        left = json.loads(good(a, "ctl_mboxlist", "-d"))
+        check(all(n.startswith("DELETED.user.") for n in left), repr(left))
+        check_equal(good(a, "ctl_mboxlist", "-u", stdin=out),
+                    "3 mailboxes made, 0 with other rights, 0 as they were\n",
+                    "-u")
+        check_equal(good(a, "ctl_mboxlist", "-u", stdin=out),
+                    "0 mailboxes made, 0 with other rights, 3 as they were\n",
+                    "-u again")
+        changed = out.replace('"bob": "lr"', '"bob": "lrs"')
+        path = os.path.join(a.dir, "dump")
+        with open(path, "w") as f:
+            f.write(changed)
+        check_equal(good(a, "ctl_mboxlist", "-u", path),
+                    "0 mailboxes made, 1 with other rights, 2 as they were\n",
+                    "-u file")
+        now = json.loads(good(a, "ctl_mboxlist", "-d"))
+        check_equal(now["user.alice"]["acl"]["bob"], "lrs", "rights")
+        check_equal(
+            good(a, "ctl_mboxlist", "-u", "-L",
+                 stdin="user.carol\t0 default carol\tlrswipkxtecda\t\n"),
+            "1 mailboxes made, 0 with other rights, 0 as they were\n", "-L")
+
+        refused(a, DATA, "this is not a dump", "ctl_mboxlist", "-u",
+                stdin="{\"user.x\": {\"acl\": 7}}")
+        refused(a, DATA, "it ends too early", "ctl_mboxlist", "-u",
+                stdin=out[:-4])
+        refused(a, DATA, "line 1", "ctl_mboxlist", "-u", "-L", stdin="what?")
+        refused(a, USAGE, "rights are none", "ctl_mboxlist", "-u",
+                stdin='{"user.x": {"acl": {"x": "lrQ"}}}')
+        refused(a, NOSTORE, "mupdate_server", "ctl_mboxlist", "-m", "-a")
+        refused(a, USAGE, "one of -d", "ctl_mboxlist")
+        refused(a, USAGE, "one of -d", "ctl_mboxlist", "-d", "-v")
+
+
+def test_partition_that_is_not_configured(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(1))
+        check_equal(good(a, "ctl_mboxlist", "-v"), "", "nothing is wrong")
+        a.stop()
+        a.configure(options={"partition-other": os.path.join(a.dir, "other"),
+                             "defaultpartition": "other", "sync_host": "x"})
+        with open(a.imapd_conf) as f:
+            text = f.read()
+        with open(a.imapd_conf, "w") as f:
+            f.write("".join(line + "\n" for line in text.splitlines()
+                            if not line.startswith(("partition-default:",
+                                                    "sync_host:"))))
+        code, out, err = tool(a, "ctl_mboxlist", "-v")
+        check_equal(code, DIFFERS, out + err)
+        check("'user.alice': it is on partition \"default\"" in out, out)
+
+
+def test_mbpath_and_mbexamine(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(5), users=("alice", "bob"))
+        conn = a.imap("alice")
+        conn.select("INBOX")
+        conn.store("2", "+FLAGS", "(\\Seen $Work)")
+        conn.store("3", "+FLAGS", "(\\Deleted)")
+        conn.expunge()
+        conn.logout()
+        spool = os.path.join(a.dir, "spool") + "\n"
+        check_equal(both_ways(a, "mbpath", "user/alice"), (OK, spool, ""),
+                    "mbpath")
+        check_equal(good(a, "mbpath", "-u", "alice", "bob"), 2 * spool, "-u")
+        check_equal(good(a, "mbpath", "-U", "-u", "alice"),
+                    os.path.join(a.dir, "conf", "state") + "\n", "-U")
+        boxes = json.loads(good(a, "mbpath", "--json", "user/alice"))
+        check_equal(boxes[0]["name"], "user.alice", "--json")
+        check("Uniqueid: " + boxes[0]["uniqueid"] in
+              good(a, "mbpath", "-a", "user/alice"), "-a")
+        refused(a, DATA, "user/nobody: there is no such mailbox", "mbpath",
+                "user/nobody", "user/alice")
+        check_equal(tool(a, "mbpath", "-q", "-s", "user/nobody", "user/bob"),
+                    (DATA, "", ""), "-q -s")
+        refused(a, USAGE, "name a mailbox", "mbpath")
+
+        code, out, _ = both_ways(a, "mbexamine", "user/alice")
+        check_equal(code, OK, "mbexamine")
+        for part in ("Examining user/alice...", "Number of Messages: 4  ",
+                     "UID:00000003", "FLAGS: \\Deleted EXPUNGED",
+                     "FLAGS: \\Seen $Work", "User Flags: $Work",
+                     "Last UID: 5", "Expunged: 1"):
+            check(part in out, "%r is not in %s" % (part, out))
+        out = good(a, "mbexamine", "-u", "4:5", "user/alice")
+        check("UID:00000004" in out and "UID:00000002" not in out, out)
+        out = good(a, "mbexamine", "-s", "3", "user/alice")
+        check("000003> UID:00000004" in out and "UID:00000003" not in out, out)
+        for option in ("-q", "-c"):
+            code, out, _ = both_ways(a, "mbexamine", option, "user/*")
+            check_equal((code, out.count("nothing differs")), (OK, 2), out)
+        refused(a, DATA, "user/x: there is no such mailbox", "mbexamine",
+                "user/x", "user/alice")
+        refused(a, USAGE, "not a set of UIDs", "mbexamine", "-u", "x",
+                "user/alice")
+        refused(a, USAGE, "only one of", "mbexamine", "-q", "-c", "user/bob")
+
+
+def test_on_a_replica(bin_dir):
+    """Reading works everywhere; what changes something is refused."""
+    with World(bin_dir) as w:
+        w.deliver_all(w.a, range(3))
+        w.wait_equal()
+        dumps = [good(i, "ctl_mboxlist", "-d") for i in (w.a, w.b)]
+        check_equal(dumps[0], dumps[1], "the dumps of both")
+        good(w.b, "mbexamine", "-c", "user/alice")
+        good(w.b, "ctl_cyrusdb", "-c")
+        check("recovered: replica at" in good(w.b, "ctl_cyrusdb", "-r"), "-r")
+        refused(w.b, TEMPFAIL, "this instance is a replica", "ctl_mboxlist",
+                "-u", stdin=dumps[0])
+        # The fence binds tools too.
+        w.a.must("fence")
+        refused(w.a, TEMPFAIL, "the fence is up", "ctl_mboxlist", "-u",
+                stdin=dumps[0])
+        good(w.a, "ctl_mboxlist", "-d")
+        w.a.must("unfence")
+        # A master that was deposed while it was down writes nothing.
+        w.a.stop()
+        w.b.must("promote")
+        refused(w.a, TEMPFAIL, "replica", "ctl_mboxlist", "-u",
+                stdin=dumps[0])
+
+
+if __name__ == "__main__":
+    run([test_store, test_configuration, test_mailbox_list,
+         test_partition_that_is_not_configured, test_mbpath_and_mbexamine,
+         test_on_a_replica])
