@@ -139,9 +139,14 @@ write_quota(struct imap_session *s, struct store_snap *snap, const char *root,
     buf_add_str(&s->out, "* QUOTA ");
     write_astring_str(&s->out, external_name(s, root, &s->arena));
     buf_add_str(&s->out, " (");
-    write_resource(&s->out, &before, "STORAGE", q.used_bytes, q.storage_bytes,
-                   1024);
-    write_resource(&s->out, &before, "MESSAGE", q.used_messages, q.messages, 1);
+    write_resource(&s->out, &before, "STORAGE", q.used[QUOTA_STORAGE],
+                   q.limit[QUOTA_STORAGE], 1024);
+    write_resource(&s->out, &before, "MESSAGE", q.used[QUOTA_MESSAGE],
+                   q.limit[QUOTA_MESSAGE], 1);
+    write_resource(&s->out, &before, "X-NUM-FOLDERS", q.used[QUOTA_FOLDERS],
+                   q.limit[QUOTA_FOLDERS], 1);
+    write_resource(&s->out, &before, "X-ANNOTATION-STORAGE",
+                   q.used[QUOTA_ANNOTATION], q.limit[QUOTA_ANNOTATION], 1024);
     buf_add_str(&s->out, ")\r\n");
     return ERR_OK;
 }
@@ -205,8 +210,10 @@ quota_set(struct imap_session *s)
 enum run
 cmd_setquota(struct imap_session *s)
 {
-    uint64_t storage = QUOTA_UNLIMITED, messages = QUOTA_UNLIMITED;
+    uint64_t limits[QUOTA_RESOURCES];
 
+    for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+        limits[i] = QUOTA_UNLIMITED;
     if (refuse_on_replica(s))
         return RUN_DONE;
     if (!s->is_admin)
@@ -215,9 +222,14 @@ cmd_setquota(struct imap_session *s)
         const struct imap_quota_limit *limit = &s->cmd->limits[i];
         if (span_eq_nocase_str(limit->resource, "STORAGE") &&
             limit->limit < QUOTA_UNLIMITED / 1024)
-            storage = limit->limit * 1024;
+            limits[QUOTA_STORAGE] = limit->limit * 1024;
         else if (span_eq_nocase_str(limit->resource, "MESSAGE"))
-            messages = limit->limit;
+            limits[QUOTA_MESSAGE] = limit->limit;
+        else if (span_eq_nocase_str(limit->resource, "X-NUM-FOLDERS"))
+            limits[QUOTA_FOLDERS] = limit->limit;
+        else if (span_eq_nocase_str(limit->resource, "X-ANNOTATION-STORAGE") &&
+                 limit->limit < QUOTA_UNLIMITED / 1024)
+            limits[QUOTA_ANNOTATION] = limit->limit * 1024;
         else
             return reply(s, "NO [CANNOT] Unknown resource or limit");
     }
@@ -225,6 +237,6 @@ cmd_setquota(struct imap_session *s)
     if (root == NULL)
         return RUN_DONE;
     struct store_txn *txn = txn_new();
-    txn_quota(txn, root, storage, messages, false);
+    txn_quota(txn, root, limits);
     return submit(s, txn, quota_set);
 }

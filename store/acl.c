@@ -188,3 +188,24 @@ acl_change(const char *acl, const char *ident, char mode, uint32_t rights,
     buf_free(&text);
     return rc;
 }
+
+void
+acl_rename_ident(const char *acl, const char *from, const char *to,
+                 struct buf *out)
+{
+    size_t pos = 0, start = 0;
+    struct span who;
+    uint32_t rights;
+
+    for (; acl_next(acl, &pos, &who, &rights); start = pos) {
+        const size_t minus = who.n > 0 && who.p[0] == '-' ? 1 : 0;
+        const size_t skip = span_eq_str(who, from) ? 0 : minus;
+        if (!span_eq_str(span_skip(who, skip), from)) {
+            buf_add(out, span_of(acl + start, pos - start));
+            continue;
+        }
+        buf_add(out, span_sub(who, 0, skip));
+        buf_add_str(out, to);
+        buf_add(out, span_of(acl + start + who.n, pos - start - who.n));
+    }
+}

@@ -43,6 +43,11 @@ acl_rights(const char *acl, const char *user);
 MUST_CHECK enum errcode
 acl_change(const char *acl, const char *ident, char mode, uint32_t rights,
            struct buf *out, struct error *err);
+/* ACL with the entries of FROM, and of "-FROM", become those of TO, appended to
+ * OUT: where TO has one already both count. */
+void
+acl_rename_ident(const char *acl, const char *from, const char *to,
+                 struct buf *out);
 /* Walk the entries; start with *POS = 0. */
 bool
 acl_next(const char *acl, size_t *pos, struct span *ret_ident,

@@ -11,38 +11,10 @@
  * What is this instance's own, the place of a body, comes from struct
  * apply_place and goes into tables that are in no digest.
  */
-#include "store/state.h"
+#include "store/apply_private.h"
 
 #include "store/local.h"
 #include "store/mutants.h"
-
-struct apply {
-    struct state *st;
-    const struct record *rec;
-    const struct apply_place *place;
-    modseq_t modseq; /* of what this record changes */
-    struct error *err;
-};
-
-static enum errcode
-need_head(const struct apply *ap, mbid_t id, struct head **ret)
-{
-    enum errcode rc = state_head(ap->st, id, ret, ap->err);
-    if (rc == ERR_OK && *ret == NULL)
-        rc = error_set(ap->err, ERR_CORRUPT, "mailbox %" PRIu64 " is not there",
-                       id);
-    return rc;
-}
-
-static void
-put_mbid(struct state *st, struct span key, mbid_t id)
-{
-    uint8_t value[8];
-
-    for (size_t i = 0; i < sizeof(value); i++)
-        value[i] = (uint8_t)(id >> (8 * i));
-    state_put(st, key, span_of(value, sizeof(value)));
-}
 
 /* How far UIDVALIDITY jumps at an unplanned promotion. */
 #define UIDVALIDITY_HEADROOM 4096U
@@ -68,12 +40,6 @@ apply_epoch(const struct apply *ap)
         ap->err);
 }
 
-static const char *
-keep(struct state *st, const char *s)
-{
-    return arena_str(&st->arena, span_str(s));
-}
-
 static enum errcode
 apply_mailbox(const struct apply *ap)
 {
@@ -91,46 +57,13 @@ apply_mailbox(const struct apply *ap)
     h->mb.created_modseq = ap->modseq;
     h->mb.highestmodseq = ap->modseq;
     h->mb.is_deleted = name_is_deleted(rec.head.name);
-    put_mbid(st, key_text(&k, TAB_NAME, span_str(h->mb.name)), h->mb.id);
-    put_mbid(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)),
-             h->mb.id);
+    apply_put_mbid(st, key_text(&k, TAB_NAME, span_str(h->mb.name)), h->mb.id);
+    apply_put_mbid(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)),
+                   h->mb.id);
     st->v.list_changed = true;
-    return state_raise_validity(st, h->mb.uidvalidity, ap->err);
-}
-
-static enum errcode
-apply_rename(const struct apply *ap)
-{
-    struct state *st = ap->st;
-    struct rec_rename rec;
-    struct key k;
-
-    enum errcode rc = rec_rename_decode(ap->rec->body, ap->rec->version,
-                                        &st->arena, &rec, ap->err);
-    /* All old names go before the first new one comes: a tree may move into
-     * names that it has itself. */
-    for (size_t i = 0; i < rec.n && rc == ERR_OK; i++) {
-        struct head *h;
-        rc = need_head(ap, rec.moves[i].id, &h);
-        if (rc == ERR_OK)
-            state_delete(st, key_text(&k, TAB_NAME, span_str(h->mb.name)));
-    }
-    for (size_t i = 0; i < rec.n && rc == ERR_OK; i++) {
-        struct head *h;
-        rc = need_head(ap, rec.moves[i].id, &h);
-        if (rc != ERR_OK)
-            break;
-        state_touch_head(st, h);
-        h->mb.name = rec.moves[i].name;
-        h->mb.is_deleted = name_is_deleted(h->mb.name);
-        put_mbid(st, key_text(&k, TAB_NAME, span_str(h->mb.name)), h->mb.id);
-        if (rec.moves[i].uidvalidity != 0) {
-            h->mb.uidvalidity = rec.moves[i].uidvalidity;
-            rc = state_raise_validity(st, h->mb.uidvalidity, ap->err);
-        }
-    }
-    st->v.list_changed = true;
-    return rc;
+    rc = state_charge_quota(st, h, 1, ap->err);
+    return rc == ERR_OK ? state_raise_validity(st, h->mb.uidvalidity, ap->err)
+                        : rc;
 }
 
 static enum errcode
@@ -143,26 +76,26 @@ apply_set(const struct apply *ap)
     enum errcode rc = rec_set_decode(ap->rec->body, ap->rec->version,
                                      &st->scratch, &rec, ap->err);
     if (rc == ERR_OK)
-        rc = need_head(ap, rec.id, &h);
+        rc = apply_head(ap, rec.id, &h);
     if (rc != ERR_OK)
         return rc;
     state_touch_head(st, h);
     if ((rec.fields & SET_ACL) != 0)
-        h->mb.acl = keep(st, rec.acl);
+        h->mb.acl = apply_keep(st, rec.acl);
     if ((rec.fields & SET_SPECIAL_USE) != 0)
-        h->mb.special_use = keep(st, rec.special_use);
+        h->mb.special_use = apply_keep(st, rec.special_use);
     if ((rec.fields & SET_RECENT) != 0)
         h->mb.recent_uid = rec.recent_uid;
-    if ((rec.fields & SET_QUOTA_ROOT) != 0) {
-        rc = state_charge_quota(st, h, -1, ap->err);
-        if (rc != ERR_OK)
-            return rc;
-        h->mb.quota_root = keep(st, rec.quota_root);
-        rc = state_charge_quota(st, h, 1, ap->err);
-    }
+    if ((rec.fields & SET_OPTIONS) != 0)
+        h->mb.options = rec.options;
+    if ((rec.fields & SET_PARTITION) != 0)
+        h->mb.partition = apply_keep(st, rec.partition);
     if ((rec.fields & ~(uint32_t)SET_RECENT) != 0)
         st->v.list_changed = true;
-    return rc;
+    if ((rec.fields & SET_UIDVALIDITY) == 0)
+        return ERR_OK;
+    h->mb.uidvalidity = rec.uidvalidity;
+    return state_raise_validity(st, rec.uidvalidity, ap->err);
 }
 
 /* ---------------------------------------------------------------- bodies */
@@ -175,7 +108,7 @@ note_first_body(const struct apply *ap)
     if (ap->st->v.has_bodies)
         return;
     ap->st->v.has_bodies = true;
-    put_mbid(ap->st, key_local(&k, LOCAL_BODIES), ap->rec->lsn);
+    apply_put_mbid(ap->st, key_local(&k, LOCAL_BODIES), ap->rec->lsn);
 }
 
 static void
@@ -254,7 +187,7 @@ apply_append(const struct apply *ap)
     enum errcode rc = rec_append_decode(ap->rec->body, ap->rec->version,
                                         &st->scratch, &rec, ap->err);
     if (rc == ERR_OK)
-        rc = need_head(ap, rec.id, &h);
+        rc = apply_head(ap, rec.id, &h);
     if (rc != ERR_OK)
         return rc;
     if (rec.msg.uid < h->mb.uidnext || rec.msg.uid == UINT32_MAX)
@@ -293,12 +226,12 @@ apply_append(const struct apply *ap)
     return state_change_message(st, h, NULL, &rec.msg, ap->err);
 }
 
-/* Change every message of UIDS that is there and not a tombstone. */
+/* Run CHANGE for every row of UIDS that is there, tombstones too. */
 static enum errcode
-each_live(const struct apply *ap, struct head *h, const struct uidset *uids,
-          enum errcode (*change)(const struct apply *ap, struct head *h,
-                                 const struct message *old, const void *arg),
-          const void *arg)
+each_row(const struct apply *ap, struct head *h, const struct uidset *uids,
+         enum errcode (*change)(const struct apply *ap, struct head *h,
+                                const struct message *old, const void *arg),
+         const void *arg)
 {
     enum errcode rc = ERR_OK;
 
@@ -330,7 +263,7 @@ change_flags(const struct apply *ap, struct head *h, const struct message *old,
 
     if ((old->flags & FLAG_EXPUNGED) != 0)
         return ERR_OK;
-    m.flags = g->flags;
+    m.flags = g->flags | (old->flags & FLAG_ANNOTATED);
     m.keywords = g->keywords;
     m.nkeywords = g->nkeywords;
     m.modseq = ap->modseq;
@@ -347,10 +280,9 @@ apply_flags(const struct apply *ap)
     enum errcode rc =
         rec_flags_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
     if (rc == ERR_OK)
-        rc = need_head(ap, rec.id, &h);
+        rc = apply_head(ap, rec.id, &h);
     for (size_t i = 0; rc == ERR_OK && i < rec.n; i++)
-        rc =
-            each_live(ap, h, &rec.groups[i].uids, change_flags, &rec.groups[i]);
+        rc = each_row(ap, h, &rec.groups[i].uids, change_flags, &rec.groups[i]);
     arena_free(&a);
     return rc;
 }
@@ -366,6 +298,7 @@ expunge_one(const struct apply *ap, struct head *h, const struct message *old,
         return ERR_OK;
     m.flags |= FLAG_EXPUNGED;
     m.modseq = ap->modseq;
+    m.expunged_s = (int64_t)(ap->place->time_us / 1000000);
     return state_change_message(ap->st, h, old, &m, ap->err);
 }
 
@@ -379,24 +312,44 @@ apply_expunge(const struct apply *ap)
     enum errcode rc =
         rec_expunge_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
     if (rc == ERR_OK)
-        rc = need_head(ap, rec.id, &h);
+        rc = apply_head(ap, rec.id, &h);
     if (rc == ERR_OK)
-        rc = each_live(ap, h, &rec.uids, expunge_one, NULL);
+        rc = each_row(ap, h, &rec.uids, expunge_one, NULL);
     arena_free(&a);
     return rc;
 }
 
 /* ----------------------------------------------------------------- purge */
 
+struct purging {
+    bool live;
+    struct uidset gone;
+};
+
 static enum errcode
 purge_one(const struct apply *ap, struct head *h, const struct message *old,
           const void *arg)
 {
-    const bool *whole = arg;
+    struct purging *p = *(struct purging *const *)arg;
 
-    if (!*whole && (old->flags & FLAG_EXPUNGED) == 0)
-        return ERR_OK; /* only tombstones go one by one */
+    if (!p->live && (old->flags & FLAG_EXPUNGED) == 0)
+        return ERR_OK;
+    uidset_add(&p->gone, old->uid, old->uid);
     return state_change_message(ap->st, h, old, NULL, ap->err);
+}
+
+static enum errcode
+purge_messages(const struct apply *ap, struct head *h,
+               const struct uidset *uids, bool live)
+{
+    struct purging p = {.live = live};
+    struct purging *const arg = &p;
+
+    enum errcode rc = each_row(ap, h, uids, purge_one, &arg);
+    if (rc == ERR_OK)
+        rc = state_forget_seen(ap->st, h, &p.gone, ap->err);
+    uidset_free(&p.gone);
+    return rc;
 }
 
 static enum errcode
@@ -408,9 +361,12 @@ purge_mailbox(const struct apply *ap, struct head *h)
     size_t n;
     struct uidrange every = {1, UINT32_MAX};
     const struct uidset all = {.r = &every, .n = 1};
-    const bool whole = true;
 
-    enum errcode rc = each_live(ap, h, &all, purge_one, &whole);
+    enum errcode rc = purge_messages(ap, h, &all, true);
+    if (rc == ERR_OK)
+        rc = state_charge_quota(st, h, -1, ap->err);
+    if (rc == ERR_OK)
+        rc = state_drop_annots(st, h, 0, ap->err);
     if (rc == ERR_OK)
         rc = state_keys(st, key_of_mailbox(&k, TAB_KEYWORD, h->mb.id),
                         &st->scratch, &keys, &n, ap->err);
@@ -429,19 +385,185 @@ purge_mailbox(const struct apply *ap, struct head *h)
 static enum errcode
 apply_purge(const struct apply *ap)
 {
+    struct rec_purge rec;
+    struct head *h;
+    struct arena a = ARENA_INIT;
+
+    enum errcode rc =
+        rec_purge_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
+    if (rc == ERR_OK)
+        rc = apply_head(ap, rec.id, &h);
+    if (rc == ERR_OK)
+        rc = rec.uids.n == 0 ? purge_mailbox(ap, h)
+                             : purge_messages(ap, h, &rec.uids, rec.live);
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+unexpunged_one(const struct apply *ap, struct head *h,
+               const struct message *old, const void *arg)
+{
+    struct message m = *old;
+
+    (void)arg;
+    if ((old->flags & FLAG_EXPUNGED) == 0)
+        return ERR_OK;
+    /* Its MODSEQ stays: for a client nothing has changed. */
+    m.flags |= FLAG_UNEXPUNGED;
+    return state_change_message(ap->st, h, old, &m, ap->err);
+}
+
+static enum errcode
+apply_unexpunged(const struct apply *ap)
+{
     struct rec_expunge rec;
     struct head *h;
     struct arena a = ARENA_INIT;
-    const bool whole = false;
 
     enum errcode rc =
         rec_expunge_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
     if (rc == ERR_OK)
-        rc = need_head(ap, rec.id, &h);
+        rc = apply_head(ap, rec.id, &h);
     if (rc == ERR_OK)
-        rc = rec.uids.n == 0 ? purge_mailbox(ap, h)
-                             : each_live(ap, h, &rec.uids, purge_one, &whole);
+        rc = each_row(ap, h, &rec.uids, unexpunged_one, NULL);
     arena_free(&a);
+    return rc;
+}
+
+/* ---------------------------------------------- annotations, \Seen, marks */
+
+static enum errcode
+annotate_server(const struct apply *ap, const struct rec_annot *rec)
+{
+    enum errcode rc = ERR_OK;
+    struct key k;
+
+    for (size_t i = 0; i < rec->n && rc == ERR_OK; i++) {
+        const struct rec_annot_item *item = &rec->items[i];
+        struct span key = key_annot(&k, 0, 0, item->entry, item->user);
+        rc = item->is_set ? state_put_row(ap->st, "", key, item->value, ap->err)
+                          : state_delete_row(ap->st, "", key, ap->err);
+    }
+    return rc;
+}
+
+/* The annotations of message OLD have changed, and with them its row. */
+static enum errcode
+touch_annotated(const struct apply *ap, struct head *h,
+                const struct message *old)
+{
+    struct state *st = ap->st;
+    struct message m = *old;
+    struct span *keys;
+    struct key k;
+    size_t n;
+
+    enum errcode rc = state_keys_near(st, key_annots_of(&k, h->mb.id, old->uid),
+                                      &st->scratch, &keys, &n, ap->err);
+    if (rc != ERR_OK)
+        return rc;
+    m.flags &= ~(uint32_t)FLAG_ANNOTATED;
+    if (n > 0)
+        m.flags |= FLAG_ANNOTATED;
+    if ((m.flags & FLAG_EXPUNGED) == 0)
+        m.modseq = ap->modseq;
+    return state_change_message(st, h, old, &m, ap->err);
+}
+
+enum errcode
+apply_put_annot(const struct apply *ap, struct head *h, uint32_t uid,
+                const char *entry, const char *user, const struct span *value)
+{
+    struct state *st = ap->st;
+    struct message m = {0};
+    enum errcode rc = ERR_OK;
+
+    if (uid != 0)
+        rc = state_message(st, h->mb.id, uid, &st->scratch, &m, ap->err);
+    if (rc == ERR_NOTFOUND)
+        return error_set(ap->err, ERR_CORRUPT,
+                         "UID %" PRIu32 " of %s is not there", uid, h->mb.name);
+    if (rc == ERR_OK)
+        rc = state_put_annot(st, h, uid, entry, user, value,
+                             (m.flags & FLAG_EXPUNGED) == 0, ap->err);
+    return rc == ERR_OK && uid != 0 ? touch_annotated(ap, h, &m) : rc;
+}
+
+static enum errcode
+apply_annot(const struct apply *ap)
+{
+    struct rec_annot rec;
+    struct head *h;
+    struct arena a = ARENA_INIT;
+
+    enum errcode rc =
+        rec_annot_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
+    if (rc == ERR_OK && rec.id == 0)
+        rc = annotate_server(ap, &rec);
+    else if (rc == ERR_OK)
+        rc = apply_head(ap, rec.id, &h);
+    for (size_t i = 0; rc == ERR_OK && rec.id != 0 && i < rec.n; i++) {
+        const struct rec_annot_item *item = &rec.items[i];
+        rc = apply_put_annot(ap, h, rec.uid, item->entry, item->user,
+                             item->is_set ? &item->value : NULL);
+    }
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+raise_modseq(const struct apply *ap, struct head *h, const struct message *old,
+             const void *arg)
+{
+    struct message m = *old;
+
+    (void)arg;
+    if ((old->flags & FLAG_EXPUNGED) != 0)
+        return ERR_OK;
+    m.modseq = ap->modseq;
+    return state_change_message(ap->st, h, old, &m, ap->err);
+}
+
+static enum errcode
+apply_seen(const struct apply *ap)
+{
+    struct rec_seen rec;
+    struct head *h;
+    struct arena a = ARENA_INIT;
+
+    enum errcode rc =
+        rec_seen_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
+    if (rc == ERR_OK)
+        rc = apply_head(ap, rec.id, &h);
+    if (rc == ERR_OK)
+        rc = state_put_seen(ap->st, h, span_str(rec.user), &rec.seen, true,
+                            ap->err);
+    if (rc == ERR_OK)
+        rc = state_put_seen(ap->st, h, span_str(rec.user), &rec.unseen, false,
+                            ap->err);
+    if (rc == ERR_OK)
+        rc = each_row(ap, h, &rec.seen, raise_modseq, NULL);
+    if (rc == ERR_OK)
+        rc = each_row(ap, h, &rec.unseen, raise_modseq, NULL);
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+apply_forget(const struct apply *ap)
+{
+    struct rec_forget rec;
+    struct key k;
+
+    enum errcode rc = rec_forget_decode(ap->rec->body, ap->rec->version,
+                                        &ap->st->scratch, &rec, ap->err);
+    for (size_t i = 0; rc == ERR_OK && i < rec.n; i++)
+        rc = state_delete_row(
+            ap->st, "",
+            key_text(&k, TAB_DEDUP,
+                     span_of(rec.hashes[i], DELIVERY_HASH_BYTES)),
+            ap->err);
     return rc;
 }
 
@@ -469,22 +591,27 @@ apply_quota(const struct apply *ap)
     struct state *st = ap->st;
     struct rec_quota rec;
     struct quota_head *q;
+    struct arena a = ARENA_INIT;
+    struct rooted_set below = {0};
 
-    enum errcode rc = rec_quota_decode(ap->rec->body, ap->rec->version,
-                                       &st->scratch, &rec, ap->err);
+    enum errcode rc =
+        rec_quota_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
+    if (rc == ERR_OK)
+        rc = state_quota(st, rec.root, &q, ap->err);
+    const bool is_change = rc == ERR_OK && (q != NULL) != rec.is_set;
+    if (is_change)
+        rc = state_unroot(st, rec.root, &a, &below, ap->err);
     if (rc == ERR_OK && rec.is_set) {
         rc = state_new_quota(st, rec.root, &q, ap->err);
-        if (rc != ERR_OK)
-            return rc;
-        q->q.storage_bytes = rec.storage_bytes;
-        q->q.messages = rec.messages;
-    } else if (rc == ERR_OK) {
-        rc = state_quota(st, rec.root, &q, ap->err);
-        if (rc != ERR_OK || q == NULL)
-            return rc;
+        if (rc == ERR_OK)
+            memcpy(q->q.limit, rec.limit, sizeof(q->q.limit));
+    } else if (is_change && rc == ERR_OK) {
         state_touch_quota(st, q);
         q->exists = false;
     }
+    if (is_change && rc == ERR_OK)
+        rc = state_reroot(st, &below, ap->err);
+    arena_free(&a);
     return rc;
 }
 
@@ -516,6 +643,14 @@ dispatch(const struct apply *ap)
         return apply_quota(ap);
     case REC_PURGE:
         return apply_purge(ap);
+    case REC_ANNOT:
+        return apply_annot(ap);
+    case REC_SEEN:
+        return apply_seen(ap);
+    case REC_FORGET:
+        return apply_forget(ap);
+    case REC_UNEXPUNGED:
+        return apply_unexpunged(ap);
     }
     return error_set(ap->err, ERR_VERSION, "a record of unknown type %u",
                      ap->rec->type);

@@ -78,11 +78,16 @@ autocreate_txn(const struct autocreate_options *options,
     txn_user(txn, user, USER_SUBSCRIPTION, inbox, &nothing);
     if (options->quota_bytes > 0 || options->quota_messages > 0)
         txn_quota(txn, inbox,
-                  options->quota_bytes > 0 ? options->quota_bytes
-                                           : QUOTA_UNLIMITED,
-                  options->quota_messages > 0 ? options->quota_messages
-                                              : QUOTA_UNLIMITED,
-                  false);
+                  (uint64_t[QUOTA_RESOURCES]){
+                      [QUOTA_STORAGE] = options->quota_bytes > 0
+                                            ? options->quota_bytes
+                                            : QUOTA_UNLIMITED,
+                      [QUOTA_MESSAGE] = options->quota_messages > 0
+                                            ? options->quota_messages
+                                            : QUOTA_UNLIMITED,
+                      [QUOTA_FOLDERS] = QUOTA_UNLIMITED,
+                      [QUOTA_ANNOTATION] = QUOTA_UNLIMITED,
+                  });
     for (const char *const *f = options->folders; f != NULL && *f != NULL;
          f++) {
         const char *name = folder_name(ns, user, inbox, *f, &a);

@@ -13,10 +13,21 @@
 #include "store/rows.h"
 
 static const char *const type_names[] = {
-    [REC_EPOCH] = "epoch", [REC_MAILBOX] = "mailbox", [REC_RENAME] = "rename",
-    [REC_SET] = "set",     [REC_APPEND] = "append",   [REC_BODY] = "body",
-    [REC_FLAGS] = "flags", [REC_EXPUNGE] = "expunge", [REC_USER] = "user",
-    [REC_QUOTA] = "quota", [REC_PURGE] = "purge",
+    [REC_EPOCH] = "epoch",
+    [REC_MAILBOX] = "mailbox",
+    [REC_RENAME] = "rename",
+    [REC_SET] = "set",
+    [REC_APPEND] = "append",
+    [REC_BODY] = "body",
+    [REC_FLAGS] = "flags",
+    [REC_EXPUNGE] = "expunge",
+    [REC_USER] = "user",
+    [REC_QUOTA] = "quota",
+    [REC_PURGE] = "purge",
+    [REC_ANNOT] = "annot",
+    [REC_SEEN] = "seen",
+    [REC_FORGET] = "forget",
+    [REC_UNEXPUNGED] = "unexpunged",
 };
 
 const char *
@@ -28,16 +39,34 @@ record_type_name(uint8_t type)
 uint8_t
 record_version(enum record_type type)
 {
-    (void)type; /* all are in their first form */
+    switch (type) {
+    case REC_RENAME:
+    case REC_SET:
+    case REC_QUOTA:
+    case REC_PURGE:
+        return 2;
+    case REC_EPOCH:
+    case REC_MAILBOX:
+    case REC_APPEND:
+    case REC_BODY:
+    case REC_FLAGS:
+    case REC_EXPUNGE:
+    case REC_USER:
+    case REC_ANNOT:
+    case REC_SEEN:
+    case REC_FORGET:
+    case REC_UNEXPUNGED:
+        break;
+    }
     return 1;
 }
 
 static enum errcode
 check_version(uint8_t version, enum record_type type, struct error *err)
 {
-    if (version == 0 || version > record_version(type))
+    if (version != record_version(type))
         return error_set(
-            err, ERR_VERSION, "%s record of version %u, we know up to %u",
+            err, ERR_VERSION, "%s record of version %u, we know %u",
             record_type_name((uint8_t)type), version, record_version(type));
     return ERR_OK;
 }
@@ -158,7 +187,7 @@ rec_mailbox_decode(struct span body, uint8_t version, struct arena *a,
     mb.uid_epoch = rd_varint32(&r);
     mb.options = rd_varint32(&r);
     if (!rd_done(&r) || mb.name[0] == '\0' || mb.uidvalidity == 0 ||
-        mb.uidnext == 0)
+        mb.uidnext == 0 || (mb.options & ~(uint32_t)MBOX_OPTIONS) != 0)
         return bad(REC_MAILBOX, err);
     ret->head = mb;
     return ERR_OK;
@@ -175,6 +204,8 @@ rec_rename_encode(const struct rec_rename *rec, struct buf *out)
         add_text(out, rec->moves[i].name);
         buf_add_varint(out, rec->moves[i].uidvalidity);
     }
+    add_text(out, rec->user_from);
+    add_text(out, rec->user_to);
 }
 
 enum errcode
@@ -187,7 +218,7 @@ rec_rename_decode(struct span body, uint8_t version, struct arena *a,
     if (check_version(version, REC_RENAME, err) != ERR_OK)
         return ERR_VERSION;
     uint64_t n = rd_varint(&r);
-    if (n == 0 || n > r.left.n / 4)
+    if (n > r.left.n / 3)
         return bad(REC_RENAME, err);
     rec.n = (size_t)n;
     rec.moves = arena_array(a, rec.n, sizeof(*rec.moves));
@@ -198,7 +229,11 @@ rec_rename_decode(struct span body, uint8_t version, struct arena *a,
         if (rec.moves[i].name[0] == '\0')
             r.bad = true;
     }
-    if (!rd_done(&r))
+    rec.user_from = rd_text(&r, USER_MAX, a);
+    rec.user_to = rd_text(&r, USER_MAX, a);
+    /* It is about something, and nobody becomes somebody. */
+    if (!rd_done(&r) || (rec.n == 0 && rec.user_from[0] == '\0') ||
+        (rec.user_from[0] == '\0' && rec.user_to[0] != '\0'))
         return bad(REC_RENAME, err);
     *ret = rec;
     return ERR_OK;
@@ -207,7 +242,8 @@ rec_rename_decode(struct span body, uint8_t version, struct arena *a,
 /* ------------------------------------------------------------------- set */
 
 #define SET_KNOWN                                                              \
-    ((uint32_t)(SET_ACL | SET_SPECIAL_USE | SET_RECENT | SET_QUOTA_ROOT))
+    ((uint32_t)(SET_ACL | SET_SPECIAL_USE | SET_RECENT | SET_OPTIONS |         \
+                SET_PARTITION | SET_UIDVALIDITY))
 
 void
 rec_set_encode(const struct rec_set *rec, struct buf *out)
@@ -220,8 +256,12 @@ rec_set_encode(const struct rec_set *rec, struct buf *out)
         add_text(out, rec->special_use);
     if ((rec->fields & SET_RECENT) != 0)
         buf_add_varint(out, rec->recent_uid);
-    if ((rec->fields & SET_QUOTA_ROOT) != 0)
-        add_text(out, rec->quota_root);
+    if ((rec->fields & SET_OPTIONS) != 0)
+        buf_add_varint(out, rec->options);
+    if ((rec->fields & SET_PARTITION) != 0)
+        add_text(out, rec->partition);
+    if ((rec->fields & SET_UIDVALIDITY) != 0)
+        buf_add_varint(out, rec->uidvalidity);
 }
 
 enum errcode
@@ -243,9 +283,14 @@ rec_set_decode(struct span body, uint8_t version, struct arena *a,
         rec.special_use = rd_text(&r, KEYWORD_MAX * 8, a);
     if ((rec.fields & SET_RECENT) != 0)
         rec.recent_uid = rd_varint32(&r);
-    if ((rec.fields & SET_QUOTA_ROOT) != 0)
-        rec.quota_root = rd_text(&r, MAILBOX_NAME_MAX, a);
-    if (!rd_done(&r))
+    if ((rec.fields & SET_OPTIONS) != 0)
+        rec.options = rd_varint32(&r);
+    if ((rec.fields & SET_PARTITION) != 0)
+        rec.partition = rd_text(&r, USER_MAX, a);
+    if ((rec.fields & SET_UIDVALIDITY) != 0)
+        rec.uidvalidity = rd_varint32(&r);
+    if (!rd_done(&r) || (rec.options & ~(uint32_t)MBOX_OPTIONS) != 0 ||
+        ((rec.fields & SET_UIDVALIDITY) != 0 && rec.uidvalidity == 0))
         return bad(REC_SET, err);
     *ret = rec;
     return ERR_OK;
@@ -288,7 +333,7 @@ rec_append_decode(struct span body, uint8_t version, struct arena *a,
     rec.has_body = (has & APPEND_HAS_BODY) != 0;
     rec.has_dedup = (has & APPEND_HAS_DEDUP) != 0;
     if (has > (APPEND_HAS_BODY | APPEND_HAS_DEDUP) || rec.msg.uid == 0 ||
-        (rec.msg.flags & FLAG_EXPUNGED) != 0)
+        (rec.msg.flags & ~(uint32_t)FLAGS_SETTABLE) != 0)
         return bad(REC_APPEND, err);
     if (rec.has_dedup) {
         struct span d = rd_span(&r, sizeof(rec.dedup));
@@ -424,6 +469,32 @@ rec_expunge_decode(struct span body, uint8_t version, struct arena *a,
     return ERR_OK;
 }
 
+void
+rec_purge_encode(const struct rec_purge *rec, struct buf *out)
+{
+    buf_add_varint(out, rec->id);
+    uidset_encode(&rec->uids, out);
+    buf_add_byte(out, rec->live ? 1 : 0);
+}
+
+enum errcode
+rec_purge_decode(struct span body, uint8_t version, struct arena *a,
+                 struct rec_purge *ret, struct error *err)
+{
+    struct rd r = rd_init(body);
+    struct rec_purge rec = {0};
+
+    if (check_version(version, REC_PURGE, err) != ERR_OK)
+        return ERR_VERSION;
+    rec.id = rd_varint(&r);
+    rec.uids = read_uids(&r, a);
+    rec.live = read_bool(&r);
+    if (!rd_done(&r))
+        return bad(REC_PURGE, err);
+    *ret = rec;
+    return ERR_OK;
+}
+
 /* ------------------------------------------------------------------ user */
 
 void
@@ -466,8 +537,8 @@ rec_quota_encode(const struct rec_quota *rec, struct buf *out)
     add_text(out, rec->root);
     buf_add_byte(out, rec->is_set ? 1 : 0);
     if (rec->is_set) {
-        buf_add_varint(out, rec->storage_bytes);
-        buf_add_varint(out, rec->messages);
+        for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+            buf_add_varint(out, rec->limit[i]);
     }
 }
 
@@ -483,8 +554,8 @@ rec_quota_decode(struct span body, uint8_t version, struct arena *a,
     rec.root = rd_text(&r, MAILBOX_NAME_MAX, a);
     rec.is_set = read_bool(&r);
     if (rec.is_set) {
-        rec.storage_bytes = rd_varint(&r);
-        rec.messages = rd_varint(&r);
+        for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+            rec.limit[i] = rd_varint(&r);
     }
     if (!rd_done(&r) || rec.root[0] == '\0')
         return bad(REC_QUOTA, err);
@@ -492,144 +563,107 @@ rec_quota_decode(struct span body, uint8_t version, struct arena *a,
     return ERR_OK;
 }
 
-/* -------------------------------------------------------------- describe */
-
-static void
-describe_append(const struct rec_append *rec, struct buf *out)
-{
-    char guid[GUID_TEXT_BYTES];
-
-    buf_addf(out,
-             " mbid=%" PRIu64 " uid=%" PRIu32 " guid=%s size=%" PRIu64
-             " flags=0x%" PRIx32 " keywords=%zu",
-             rec->id, rec->msg.uid, guid_text(&rec->msg.guid, guid),
-             rec->msg.size, rec->msg.flags, rec->msg.nkeywords);
-    if (rec->has_body)
-        buf_addf(out, " body=%zu", rec->body.n);
-    if (rec->has_dedup)
-        buf_add_str(out, " dedup=1");
-}
-
-static void
-describe_flags(const struct rec_flags *rec, struct buf *out)
-{
-    buf_addf(out, " mbid=%" PRIu64, rec->id);
-    for (size_t i = 0; i < rec->n; i++) {
-        buf_addf(out, " flags=0x%" PRIx32 " keywords=%zu uids=",
-                 rec->groups[i].flags, rec->groups[i].nkeywords);
-        uidset_format(&rec->groups[i].uids, out);
-    }
-}
-
-static void
-describe_rename(const struct rec_rename *rec, struct buf *out)
-{
-    for (size_t i = 0; i < rec->n; i++)
-        buf_addf(out, " mbid=%" PRIu64 " name=%s", rec->moves[i].id,
-                 rec->moves[i].name);
-}
-
-static void
-describe_set(const struct rec_set *rec, struct buf *out)
-{
-    buf_addf(out, " mbid=%" PRIu64, rec->id);
-    if ((rec->fields & SET_ACL) != 0)
-        buf_add_str(out, " acl=1");
-    if ((rec->fields & SET_SPECIAL_USE) != 0)
-        buf_addf(out, " special_use=\"%s\"", rec->special_use);
-    if ((rec->fields & SET_RECENT) != 0)
-        buf_addf(out, " recent_uid=%" PRIu32, rec->recent_uid);
-    if ((rec->fields & SET_QUOTA_ROOT) != 0)
-        buf_addf(out, " quota_root=%s", rec->quota_root);
-}
-
-static void
-describe_body(const struct rec_body *rec, struct buf *out)
-{
-    char guid[GUID_TEXT_BYTES];
-
-    buf_addf(out,
-             " guid=%s part=%" PRIu32 "/%" PRIu32 " size=%" PRIu64 " body=%zu",
-             guid_text(&rec->guid, guid), rec->part, rec->parts, rec->size,
-             rec->body.n);
-}
-
-/* Decode as KIND and, if that went well, run DO on `r`. */
-#define DESCRIBE(kind, DO)                                                     \
-    do {                                                                       \
-        struct rec_##kind r;                                                   \
-        rc = rec_##kind##_decode(rec->body, rec->version, &a, &r, &err);       \
-        if (rc == ERR_OK) {                                                    \
-            DO;                                                                \
-        }                                                                      \
-    } while (0)
+/* ---------------------------------------------- annotations, \Seen, marks */
 
 void
-record_describe(const struct record *rec, struct buf *out)
+rec_annot_encode(const struct rec_annot *rec, struct buf *out)
 {
-    struct arena a = ARENA_INIT;
-    struct error err = {0};
-    enum errcode rc = ERR_CORRUPT;
-    const char *name = record_type_name(rec->type);
+    buf_add_varint(out, rec->id);
+    buf_add_varint(out, rec->uid);
+    buf_add_varint(out, rec->n);
+    for (size_t i = 0; i < rec->n; i++) {
+        const struct rec_annot_item *item = &rec->items[i];
+        add_text(out, item->entry);
+        add_text(out, item->user);
+        buf_add_byte(out, item->is_set ? 1 : 0);
+        if (item->is_set)
+            buf_add_blob(out, item->value);
+    }
+}
 
-    if (name == NULL) {
-        buf_addf(out, "undecodable: record of unknown type %u", rec->type);
-        return;
+enum errcode
+rec_annot_decode(struct span body, uint8_t version, struct arena *a,
+                 struct rec_annot *ret, struct error *err)
+{
+    struct rd r = rd_init(body);
+    struct rec_annot rec = {0};
+
+    if (check_version(version, REC_ANNOT, err) != ERR_OK)
+        return ERR_VERSION;
+    rec.id = rd_varint(&r);
+    rec.uid = rd_varint32(&r);
+    uint64_t n = rd_varint(&r);
+    if (n == 0 || n > r.left.n / 4 || (rec.id == 0 && rec.uid != 0))
+        return bad(REC_ANNOT, err);
+    rec.n = (size_t)n;
+    rec.items = arena_array(a, rec.n, sizeof(*rec.items));
+    for (size_t i = 0; i < rec.n && !r.bad; i++) {
+        struct rec_annot_item *item = &rec.items[i];
+        item->entry = rd_text(&r, ANNOT_ENTRY_MAX, a);
+        item->user = rd_text(&r, USER_MAX, a);
+        item->is_set = read_bool(&r);
+        if (item->is_set)
+            item->value = rd_blob(&r, ANNOT_VALUE_MAX);
+        if (item->entry[0] == '\0')
+            r.bad = true;
     }
-    const size_t start = out->n;
-    buf_add_str(out, name);
-    switch ((enum record_type)rec->type) {
-    case REC_EPOCH:
-        DESCRIBE(epoch, buf_addf(out,
-                                 " epoch=%" PRI_EPOCH " fork=%" PRI_LSN
-                                 " headroom=%" PRIu32 " reason=\"%s\"",
-                                 r.entry.epoch, r.entry.fork_lsn,
-                                 r.entry.uid_headroom, r.reason));
-        break;
-    case REC_MAILBOX:
-        DESCRIBE(mailbox, buf_addf(out,
-                                   " mbid=%" PRI_LSN " name=%s uniqueid=%s "
-                                   "uidvalidity=%" PRIu32,
-                                   rec->lsn, r.head.name, r.head.uniqueid.s,
-                                   r.head.uidvalidity));
-        break;
-    case REC_RENAME:
-        DESCRIBE(rename, describe_rename(&r, out));
-        break;
-    case REC_SET:
-        DESCRIBE(set, describe_set(&r, out));
-        break;
-    case REC_APPEND:
-        DESCRIBE(append, describe_append(&r, out));
-        break;
-    case REC_BODY:
-        DESCRIBE(body, describe_body(&r, out));
-        break;
-    case REC_FLAGS:
-        DESCRIBE(flags, describe_flags(&r, out));
-        break;
-    case REC_EXPUNGE:
-    case REC_PURGE:
-        DESCRIBE(expunge, {
-            buf_addf(out, " mbid=%" PRIu64 " uids=", r.id);
-            uidset_format(&r.uids, out);
-        });
-        break;
-    case REC_USER:
-        DESCRIBE(user, buf_addf(out, " user=%s kind=%c name=%s set=%d", r.user,
-                                r.kind, r.name, r.is_set));
-        break;
-    case REC_QUOTA:
-        DESCRIBE(quota,
-                 buf_addf(out,
-                          " root=%s set=%d storage=%" PRIu64
-                          " messages=%" PRIu64,
-                          r.root, r.is_set, r.storage_bytes, r.messages));
-        break;
-    }
-    if (rc != ERR_OK) {
-        out->n = start;
-        buf_addf(out, "undecodable: %s", err.text);
-    }
-    arena_free(&a);
+    if (!rd_done(&r))
+        return bad(REC_ANNOT, err);
+    *ret = rec;
+    return ERR_OK;
+}
+
+void
+rec_seen_encode(const struct rec_seen *rec, struct buf *out)
+{
+    buf_add_varint(out, rec->id);
+    add_text(out, rec->user);
+    uidset_encode(&rec->seen, out);
+    uidset_encode(&rec->unseen, out);
+}
+
+enum errcode
+rec_seen_decode(struct span body, uint8_t version, struct arena *a,
+                struct rec_seen *ret, struct error *err)
+{
+    struct rd r = rd_init(body);
+    struct rec_seen rec = {0};
+
+    if (check_version(version, REC_SEEN, err) != ERR_OK)
+        return ERR_VERSION;
+    rec.id = rd_varint(&r);
+    rec.user = rd_text(&r, USER_MAX, a);
+    rec.seen = read_uids(&r, a);
+    rec.unseen = read_uids(&r, a);
+    if (!rd_done(&r) || rec.user[0] == '\0')
+        return bad(REC_SEEN, err);
+    *ret = rec;
+    return ERR_OK;
+}
+
+void
+rec_forget_encode(const struct rec_forget *rec, struct buf *out)
+{
+    buf_add_varint(out, rec->n);
+    for (size_t i = 0; i < rec->n; i++)
+        buf_add(out, span_of(rec->hashes[i], DELIVERY_HASH_BYTES));
+}
+
+enum errcode
+rec_forget_decode(struct span body, uint8_t version, struct arena *a,
+                  struct rec_forget *ret, struct error *err)
+{
+    struct rd r = rd_init(body);
+
+    if (check_version(version, REC_FORGET, err) != ERR_OK)
+        return ERR_VERSION;
+    uint64_t n = rd_varint(&r);
+    if (r.bad || n == 0 || n > RECORD_BYTES_MAX / DELIVERY_HASH_BYTES ||
+        r.left.n != n * DELIVERY_HASH_BYTES)
+        return bad(REC_FORGET, err);
+    uint8_t(*hashes)[DELIVERY_HASH_BYTES] =
+        arena_array(a, (size_t)n, sizeof(*hashes));
+    memcpy(hashes, r.left.p, r.left.n);
+    *ret = (struct rec_forget){.n = (size_t)n, .hashes = hashes};
+    return ERR_OK;
 }

@@ -18,22 +18,26 @@
 
 /* Raised whenever a record type or a version of one is added: a replica that
  * knows less than its master writes refuses to follow. */
-#define RECORD_FORMAT 1U
+#define RECORD_FORMAT 2U
 
 enum record_type {
     REC_EPOCH = 1,   /* a promotion: first record of its epoch */
     REC_MAILBOX = 2, /* a mailbox is created */
-    REC_RENAME = 3,  /* mailboxes get new names, all at once; a delayed
-                        delete renames to DELETED. */
-    REC_SET = 4,     /* fields of a mailbox head: ACL, special use, recent,
-                        quota root, options */
+    REC_RENAME = 3,  /* mailboxes, or a user with all that is the user's, get
+                        new names, all at once; a delayed delete renames to
+                        DELETED. */
+    REC_SET = 4,     /* fields of a mailbox head */
     REC_APPEND = 5,  /* a message, with its body if this first names it */
     REC_BODY = 6,    /* a part of a large body, before its REC_APPEND */
     REC_FLAGS = 7,   /* flags and keywords of messages */
     REC_EXPUNGE = 8, /* messages become tombstones */
-    REC_USER = 9,    /* a user's object: subscription, later seen, Sieve */
+    REC_USER = 9,    /* a user's object: subscription, Sieve script */
     REC_QUOTA = 10,  /* limits of a quota root, or its end */
     REC_PURGE = 11,  /* tombstones, or a whole deleted mailbox, go for good */
+    REC_ANNOT = 12,  /* annotations of the server, a mailbox or a message */
+    REC_SEEN = 13,   /* \Seen of a user in a mailbox that is not theirs */
+    REC_FORGET = 14, /* delivery marks that are old enough go */
+    REC_UNEXPUNGED = 15, /* tombstones whose messages were brought back */
 };
 
 /* Lower-case name ("append"), or NULL if unknown. */
@@ -57,6 +61,17 @@ struct rec_mailbox {     /* mbid is the record's LSN */
                             partition, uidvalidity, uidnext, uid_epoch */
 };
 
+/*
+ * Mailboxes get new names, and the rows of one user go to another name.
+ *
+ * A quota root takes its limits along if nobody stays below its old name, and
+ * ends if that goes below DELETED.
+ *
+ * USER_FROM: all rows of table u, the seen state and the private annotations of
+ * that user are USER_TO's from here on; subscriptions to mailboxes below
+ * user.FROM are to those below user.TO; and so are entries in the ACLs of the
+ * mailboxes that move.  With USER_TO "" all of it goes for good.
+ */
 struct rec_rename {
     size_t n;
     struct {
@@ -64,13 +79,17 @@ struct rec_rename {
         const char *name;     /* new internal name */
         uint32_t uidvalidity; /* 0: as it is */
     } * moves;
+    const char *user_from; /* or "" */
+    const char *user_to;
 };
 
 enum { /* which fields of struct rec_set are there */
        SET_ACL = 1U << 0,
        SET_SPECIAL_USE = 1U << 1,
        SET_RECENT = 1U << 2,
-       SET_QUOTA_ROOT = 1U << 3,
+       SET_OPTIONS = 1U << 3,
+       SET_PARTITION = 1U << 4,
+       SET_UIDVALIDITY = 1U << 5,
 };
 
 struct rec_set {
@@ -78,8 +97,10 @@ struct rec_set {
     uint32_t fields;
     const char *acl;
     const char *special_use;
-    const char *quota_root;
     uint32_t recent_uid;
+    uint32_t options;
+    const char *partition;
+    uint32_t uidvalidity;
 };
 
 struct rec_append {
@@ -118,13 +139,21 @@ struct rec_flags {
     } * groups;
 };
 
-struct rec_expunge { /* also rec_purge; an empty set there: the mailbox */
+struct rec_expunge { /* also REC_UNEXPUNGED */
     mbid_t id;
     struct uidset uids;
 };
 
+struct rec_purge {
+    mbid_t id;
+    struct uidset uids; /* empty: the mailbox */
+    bool live;          /* also what is no tombstone: the mailbox goes */
+};
+
 enum user_kind {
     USER_SUBSCRIPTION = 's', /* name: internal mailbox name; value: empty */
+    USER_SIEVE = 'v',        /* name: of the script; value: its text */
+    USER_SIEVE_ACTIVE = 'V', /* name: empty; value: name of the script */
 };
 
 struct rec_user {
@@ -135,13 +164,38 @@ struct rec_user {
     struct span value;
 };
 
-#define QUOTA_UNLIMITED UINT64_MAX
-
 struct rec_quota {
     const char *root; /* internal mailbox name */
     bool is_set;
-    uint64_t storage_bytes; /* limits */
-    uint64_t messages;
+    uint64_t limit[QUOTA_RESOURCES];
+};
+
+struct rec_annot {
+    mbid_t id;    /* 0: the server */
+    uint32_t uid; /* 0: the mailbox; else its MODSEQ becomes the record's */
+    size_t n;
+    struct rec_annot_item {
+        const char *entry;
+        const char *user; /* "": shared */
+        bool is_set;      /* false: removed */
+        struct span value;
+    } * items;
+};
+
+/* The MODSEQ of all these messages becomes the record's, so that other sessions
+ * of the user see it (RFC 7162). */
+struct rec_seen {
+    mbid_t id;
+    const char *user;
+    struct uidset seen;
+    struct uidset unseen;
+};
+
+#define DELIVERY_HASH_BYTES 16U
+
+struct rec_forget {
+    size_t n;
+    const uint8_t (*hashes)[DELIVERY_HASH_BYTES];
 };
 
 /*
@@ -164,6 +218,10 @@ RECORD_CODEC(flags)
 RECORD_CODEC(expunge)
 RECORD_CODEC(user)
 RECORD_CODEC(quota)
+RECORD_CODEC(purge)
+RECORD_CODEC(annot)
+RECORD_CODEC(seen)
+RECORD_CODEC(forget)
 
 /* The version that each type is written in. */
 uint8_t

@@ -155,6 +155,20 @@ resolve_emit_uids(struct group *g, enum record_type type, mbid_t id,
     return rc;
 }
 
+enum errcode
+resolve_emit_purge(struct group *g, mbid_t id, const struct uidset *uids,
+                   bool live, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    for (size_t at = 0; at < uids->n && rc == ERR_OK; at += RANGES_PER_RECORD) {
+        const struct rec_purge rec = {
+            .id = id, .uids = resolve_part_of(uids, at), .live = live};
+        rc = EMIT(purge, REC_PURGE, &rec, err);
+    }
+    return rc;
+}
+
 /* --------------------------------------------------------------- epochs */
 
 static enum errcode

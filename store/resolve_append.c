@@ -73,7 +73,11 @@ check_append(struct group *g, struct op *op, struct head **ret,
         rc = error_set(err, ERR_LIMIT, "message of %" PRIu64 " bytes",
                        body_size(msg->body));
     if (rc == ERR_OK && msg->check_quota)
-        rc = resolve_check_quota(g, &(*ret)->mb, body_size(msg->body), 1, err);
+        rc = resolve_check_quota(
+            g, (*ret)->mb.quota_root,
+            (uint64_t[QUOTA_RESOURCES]){
+                [QUOTA_STORAGE] = body_size(msg->body), [QUOTA_MESSAGE] = 1},
+            err);
     return rc;
 }
 

@@ -9,6 +9,40 @@
 #include "store/acl.h"
 #include "store/names.h"
 
+/* A mailbox and its name before something happens to it. */
+struct named {
+    const char *name;
+    mbid_t id;
+};
+
+/* ROOT itself, if there, and all mailboxes below it. */
+static enum errcode
+list_tree(struct group *g, const char *root, bool below, struct named **ret,
+          size_t *ret_n, struct error *err)
+{
+    struct key k;
+    struct span *keys;
+    size_t n, kept = 0;
+    const size_t len = strlen(root);
+
+    enum errcode rc = state_keys(g->st, key_text(&k, TAB_NAME, span_str(root)),
+                                 &g->arena, &keys, &n, err);
+    if (rc != ERR_OK)
+        return rc;
+    struct named *all = arena_array(&g->arena, n + 1, sizeof(*all));
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        const char *name = arena_str(&g->arena, span_skip(keys[i], 1));
+        if (name[len] != '\0' && !(below && name[len] == '.'))
+            continue;
+        all[kept].name = name;
+        rc = state_lookup(g->st, name, &all[kept].id, err);
+        kept++;
+    }
+    *ret = all;
+    *ret_n = kept;
+    return rc;
+}
+
 static enum errcode
 default_acl(struct group *g, const struct txn_mailbox *mb, const char **ret,
             struct error *err)
@@ -119,8 +153,8 @@ op_create(struct group *g, struct op *op, struct error *err)
 enum errcode
 resolve_purge_whole(struct group *g, mbid_t id, struct error *err)
 {
-    const struct rec_expunge rec = {.id = id};
-    return EMIT(expunge, REC_PURGE, &rec, err);
+    const struct rec_purge rec = {.id = id, .live = true};
+    return EMIT(purge, REC_PURGE, &rec, err);
 }
 
 enum errcode
@@ -151,12 +185,7 @@ op_delete(struct group *g, struct op *op, struct error *err)
         .n = 1, .moves = arena_alloc(&g->arena, sizeof(*rec.moves))};
     rec.moves[0].id = op->id;
     rec.moves[0].name = name;
-    rc = EMIT(rename, REC_RENAME, &rec, err);
-    if (rc == ERR_OK)
-        rc = resolve_mailbox(g, op->id, &h, err);
-    if (rc == ERR_OK && h->mb.quota_root[0] != '\0')
-        rc = resolve_set_quota_root(g, op->id, "", err);
-    return rc;
+    return EMIT(rename, REC_RENAME, &rec, err);
 }
 
 /* Is NAME free, or given up by one of the N mailboxes that move? */
@@ -187,8 +216,7 @@ op_rename(struct group *g, struct op *op, struct error *err)
 
     enum errcode rc = resolve_mailbox(g, op->id, &h, err);
     if (rc == ERR_OK)
-        rc = resolve_list_tree(g, h->mb.name, op->u.rename.tree, &old, &rec.n,
-                               err);
+        rc = list_tree(g, h->mb.name, op->u.rename.tree, &old, &rec.n, err);
     if (rc != ERR_OK)
         return rc;
     if (strcmp(h->mb.name, to) == 0)
@@ -203,11 +231,7 @@ op_rename(struct group *g, struct op *op, struct error *err)
             arena_printf(&g->arena, "%s%s", to, old[i].name + skip);
         rc = check_free(g, rec.moves[i].name, old, rec.n, err);
     }
-    if (rc == ERR_OK)
-        rc = EMIT(rename, REC_RENAME, &rec, err);
-    if (rc == ERR_OK && op->u.rename.tree)
-        return resolve_move_quotas(g, old, &rec, err);
-    return rc == ERR_OK ? resolve_reroot_tree(g, to, err) : rc;
+    return rc == ERR_OK ? EMIT(rename, REC_RENAME, &rec, err) : rc;
 }
 
 enum errcode

@@ -29,8 +29,9 @@ op_expunge(struct group *g, struct op *op, struct error *err)
     }
     rc = walk_close(&w, rc, err);
     if (rc == ERR_OK)
-        rc = resolve_emit_uids(g, purge ? REC_PURGE : REC_EXPUNGE, op->id,
-                               &op->res.uids, err);
+        rc = purge ? resolve_emit_purge(g, op->id, &op->res.uids, false, err)
+                   : resolve_emit_uids(g, REC_EXPUNGE, op->id, &op->res.uids,
+                                       err);
     if (op->res.uids.n > 0)
         op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g) - 1);
     return rc;
@@ -45,6 +46,7 @@ copy_one(struct group *g, struct op *op, struct head *to,
     enum errcode rc = resolve_next_uid(g, &to->mb, &rec.msg.uid, err);
     if (rc != ERR_OK)
         return rc;
+    rec.msg.flags &= FLAGS_SETTABLE;
     rec.msg.modseq = 0;
     rec.msg.created_modseq = 0;
     rec.msg.saved_s = (int64_t)(g->time_us / 1000000);
@@ -94,7 +96,11 @@ op_copy(struct group *g, struct op *op, struct error *err)
           strcmp(from->mb.quota_root, to->mb.quota_root) == 0)) {
         rc = measure_copy(g, op, from, &bytes, &messages, err);
         if (rc == ERR_OK)
-            rc = resolve_check_quota(g, &to->mb, bytes, messages, err);
+            rc = resolve_check_quota(
+                g, to->mb.quota_root,
+                (uint64_t[QUOTA_RESOURCES]){
+                    [QUOTA_STORAGE] = bytes, [QUOTA_MESSAGE] = messages},
+                err);
         if (rc != ERR_OK)
             return rc;
     }

@@ -67,18 +67,16 @@ walk_close(struct walk *w, enum errcode rc, struct error *err);
 /* RANGES_PER_RECORD of the ranges from AT on. */
 struct uidset
 resolve_part_of(const struct uidset *all, size_t at);
-/* REC_EXPUNGE or REC_PURGE of UIDS, in as many records as it takes. */
+/* REC_PURGE of UIDS; LIVE: of a mailbox that goes, with what lives in it. */
+MUST_CHECK enum errcode
+resolve_emit_purge(struct group *g, mbid_t id, const struct uidset *uids,
+                   bool live, struct error *err);
+/* REC_EXPUNGE or REC_UNEXPUNGED of UIDS, in as many records as it takes. */
 MUST_CHECK enum errcode
 resolve_emit_uids(struct group *g, enum record_type type, mbid_t id,
                   const struct uidset *uids, struct error *err);
 
 /* ---- resolve_mailbox.c ------------------------------------------------ */
-
-/* A mailbox and its name before something happens to it. */
-struct named {
-    const char *name;
-    mbid_t id;
-};
 
 MUST_CHECK enum errcode
 resolve_purge_whole(struct group *g, mbid_t id, struct error *err);
@@ -95,30 +93,13 @@ op_set_recent(struct group *g, struct op *op, struct error *err);
 
 /* ---- resolve_quota.c -------------------------------------------------- */
 
-/* ROOT itself, if there, and, if BELOW, all mailboxes below it. */
-MUST_CHECK enum errcode
-resolve_list_tree(struct group *g, const char *root, bool below,
-                  struct named **ret, size_t *ret_n, struct error *err);
-MUST_CHECK enum errcode
-resolve_set_quota_root(struct group *g, mbid_t id, const char *root,
-                       struct error *err);
-/* Give all mailboxes at and below NAME the quota root that their names say. */
-MUST_CHECK enum errcode
-resolve_reroot_tree(struct group *g, const char *name, struct error *err);
-/* The quota at ROOT ends: who has it falls to the next one above. */
-MUST_CHECK enum errcode
-resolve_remove_quota(struct group *g, const char *root, struct error *err);
 /* A mailbox whose quota row is its own loses it before it goes. */
 MUST_CHECK enum errcode
 resolve_drop_own_quota(struct group *g, const char *name, struct error *err);
-/* Quotas of a renamed tree (OLD: the names before REC) go with it. */
+/* ERR_QUOTA if so much more does not fit into ROOT ("": none). */
 MUST_CHECK enum errcode
-resolve_move_quotas(struct group *g, const struct named *old,
-                    const struct rec_rename *rec, struct error *err);
-/* ERR_QUOTA if so much does not fit into MB's root. */
-MUST_CHECK enum errcode
-resolve_check_quota(struct group *g, const struct mailbox *mb, uint64_t bytes,
-                    uint64_t messages, struct error *err);
+resolve_check_quota(struct group *g, const char *root,
+                    const uint64_t more[QUOTA_RESOURCES], struct error *err);
 enum errcode
 op_quota(struct group *g, struct op *op, struct error *err);
 

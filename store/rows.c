@@ -109,6 +109,59 @@ key_user(struct key *k, const char *user, uint8_t kind, const char *name)
 }
 
 struct span
+key_annots_of(struct key *k, mbid_t id, uint32_t uid)
+{
+    key_of_mailbox(k, TAB_ANNOT, id);
+    put_be(k, uid, 4);
+    return key_span(k);
+}
+
+struct span
+key_annot(struct key *k, mbid_t id, uint32_t uid, const char *entry,
+          const char *user)
+{
+    key_annots_of(k, id, uid);
+    put(k, entry, strlen(entry) + 1);
+    put(k, user, strlen(user));
+    return key_span(k);
+}
+
+bool
+key_get_annot(struct span key, uint32_t *ret_uid, struct span *ret_entry,
+              struct span *ret_user)
+{
+    struct rd r = rd_init(span_skip(key, MIN(key.n, (size_t)9)));
+    uint32_t uid = rd_u32be(&r);
+    ptrdiff_t nul = span_find_byte(r.left, 0, 0);
+
+    if (r.bad || nul <= 0)
+        return false;
+    *ret_uid = uid;
+    *ret_entry = span_sub(r.left, 0, (size_t)nul);
+    *ret_user = span_skip(r.left, (size_t)nul + 1);
+    return true;
+}
+
+struct span
+key_seen(struct key *k, mbid_t id, uint32_t chunk, struct span user)
+{
+    key_of_mailbox(k, TAB_SEEN, id);
+    put_be(k, chunk, 2);
+    put(k, user.p, user.n);
+    return key_span(k);
+}
+
+bool
+key_get_seen(struct span key, uint32_t *ret_chunk, struct span *ret_user)
+{
+    if (key.n <= 11)
+        return false;
+    *ret_chunk = (uint32_t)key.p[9] << 8 | key.p[10];
+    *ret_user = span_skip(key, 11);
+    return true;
+}
+
+struct span
 key_body(struct key *k, const struct guid *guid, uint32_t part)
 {
     start(k, TAB_BODY);
@@ -240,6 +293,8 @@ mailbox_encode(const struct mailbox *mb, struct buf *out)
     buf_add_varint(out, mb->uid_epoch);
     buf_add_varint(out, mb->options);
     buf_add_varint(out, mb->last_append_us);
+    buf_add_varint(out, mb->annot_bytes);
+    buf_add_varint(out, mb->purged_modseq);
     buf_add_u64le(out, mb->digest);
 }
 
@@ -281,6 +336,8 @@ mailbox_decode(struct span in, struct arena *a, struct mailbox *ret,
     mb.uid_epoch = rd_varint32(&r);
     mb.options = rd_varint32(&r);
     mb.last_append_us = rd_varint(&r);
+    mb.annot_bytes = rd_varint(&r);
+    mb.purged_modseq = rd_varint(&r);
     mb.digest = rd_u64le(&r);
     if (!rd_done(&r) || mb.name[0] == '\0' || mb.uidvalidity == 0 ||
         mb.uidnext == 0)
@@ -302,6 +359,18 @@ message_encode(const struct message *m, struct buf *out)
     buf_add_zigzag(out, m->saved_s);
     buf_add_varint(out, m->size);
     buf_add_keywords(out, m->keywords, m->nkeywords);
+    if ((m->flags & FLAG_EXPUNGED) != 0)
+        buf_add_zigzag(out, m->expunged_s);
+}
+
+/* What the flags of a row may be: only what is gone can have come back. */
+static bool
+flags_fit(uint32_t flags)
+{
+    const uint32_t known =
+        FLAGS_SETTABLE | FLAG_EXPUNGED | FLAG_UNEXPUNGED | FLAG_ANNOTATED;
+    return (flags & ~known) == 0 &&
+           (flags & (FLAG_EXPUNGED | FLAG_UNEXPUNGED)) != FLAG_UNEXPUNGED;
 }
 
 void
@@ -323,7 +392,9 @@ message_read(struct rd *r, struct arena *a, struct message *ret)
     m.saved_s = rd_zigzag(r);
     m.size = rd_varint(r);
     m.keywords = rd_keywords(r, a, &m.nkeywords);
-    if ((m.flags & ~(uint32_t)(FLAGS_SETTABLE | FLAG_EXPUNGED)) != 0)
+    if ((m.flags & FLAG_EXPUNGED) != 0)
+        m.expunged_s = rd_zigzag(r);
+    if (!flags_fit(m.flags))
         r->bad = true;
     if (!r->bad)
         *ret = m;
@@ -376,10 +447,10 @@ epoch_read(struct rd *r, struct epoch_entry *ret)
 void
 quota_encode(const struct quota *q, struct buf *out)
 {
-    buf_add_varint(out, q->storage_bytes);
-    buf_add_varint(out, q->messages);
-    buf_add_varint(out, q->used_bytes);
-    buf_add_varint(out, q->used_messages);
+    for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+        buf_add_varint(out, q->limit[i]);
+    for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+        buf_add_varint(out, q->used[i]);
 }
 
 enum errcode
@@ -388,10 +459,10 @@ quota_decode(struct span in, struct quota *ret, struct error *err)
     struct rd r = rd_init(in);
     struct quota q = {.root = ret->root};
 
-    q.storage_bytes = rd_varint(&r);
-    q.messages = rd_varint(&r);
-    q.used_bytes = rd_varint(&r);
-    q.used_messages = rd_varint(&r);
+    for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+        q.limit[i] = rd_varint(&r);
+    for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+        q.used[i] = rd_varint(&r);
     if (!rd_done(&r))
         return error_set(err, ERR_CORRUPT, "a quota row does not decode");
     *ret = q;
@@ -460,5 +531,5 @@ row_owner_of_name(const char *name, struct arena *a)
 bool
 table_is_replicated(uint8_t table)
 {
-    return table != 0 && strchr("bmkqudev", table) != NULL;
+    return table != 0 && strchr("abdekmqsuv", table) != NULL;
 }

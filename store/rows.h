@@ -12,7 +12,7 @@
 #include "store/record.h"
 #include "store/store.h"
 
-#define SCHEMA_VERSION 1U
+#define SCHEMA_VERSION 2U
 
 /* First byte of every key. */
 enum table {
@@ -25,6 +25,8 @@ enum table {
     TAB_GUIDREF = 'r',  /* guid, mbid, uid -> nothing              derived */
     TAB_QUOTA = 'q',    /* root -> limits and usage */
     TAB_USER = 'u',     /* user, 0, kind, name -> value */
+    TAB_ANNOT = 'a',    /* mbid, uid, entry, 0, user -> value */
+    TAB_SEEN = 's',     /* mbid, uid >> 16, user -> UIDs that USER has seen */
     TAB_DEDUP = 'd',    /* hash -> time, mbid, uid */
     TAB_EPOCH = 'e',    /* epoch -> where it began */
     TAB_DIGEST = 'h',   /* user -> digest over the user's rows     derived */
@@ -79,6 +81,24 @@ struct span
 key_guidref(struct key *k, const struct guid *guid, mbid_t id, uint32_t uid);
 struct span
 key_user(struct key *k, const char *user, uint8_t kind, const char *name);
+struct span
+key_annot(struct key *k, mbid_t id, uint32_t uid, const char *entry,
+          const char *user);
+/* Prefix of all annotations of a message (UID 0: of the mailbox). */
+struct span
+key_annots_of(struct key *k, mbid_t id, uint32_t uid);
+/* The parts of a key of TAB_ANNOT; false if it is none. */
+MUST_CHECK bool
+key_get_annot(struct span key, uint32_t *ret_uid, struct span *ret_entry,
+              struct span *ret_user);
+
+/* UIDs of one chunk share a row of TAB_SEEN. */
+#define SEEN_CHUNK_BITS 16U
+struct span
+key_seen(struct key *k, mbid_t id, uint32_t chunk, struct span user);
+/* The parts of a key of TAB_SEEN; false if it is none. */
+MUST_CHECK bool
+key_get_seen(struct span key, uint32_t *ret_chunk, struct span *ret_user);
 struct span
 key_body(struct key *k, const struct guid *guid, uint32_t part);
 struct span

@@ -461,7 +461,7 @@ snap_each_row(struct store_snap *snap, struct span from_key,
               bool (*call)(void *ctx, struct span key, struct span value),
               void *ctx, struct error *err)
 {
-    static const char tables[] = "bdekmquv"; /* in key order */
+    static const char tables[] = "abdekmqsuv"; /* in key order */
     bool more = true;
 
     for (const char *t = tables; *t != '\0' && more; t++) {

@@ -158,6 +158,7 @@ state_clear(struct state *st)
     memset(st->quotas, 0, sizeof(st->quotas));
     memset(st->owners, 0, sizeof(st->owners));
     memset(st->newrefs, 0, sizeof(st->newrefs));
+    memset(st->newkeys, 0, sizeof(st->newkeys));
     st->all_heads = NULL;
     st->undo = NULL;
     st->undoing = false;

@@ -46,6 +46,7 @@ struct owner {
 
 struct undo;
 struct newref; /* a message of this group, by GUID */
+struct newkey; /* a row of this group that walks have to find */
 
 /* What a savepoint keeps beside rows. */
 struct state_vars {
@@ -65,6 +66,7 @@ struct state {
     struct quota_head *quotas[HEAD_BUCKETS];
     struct owner *owners[HEAD_BUCKETS];
     struct newref *newrefs[HEAD_BUCKETS];
+    struct newkey *newkeys[HEAD_BUCKETS];
     uint64_t root; /* digest as of the last state_settle() */
     struct state_vars v;
     struct state_vars saved;
@@ -131,6 +133,18 @@ MUST_CHECK enum errcode
 state_keys(struct state *st, struct span prefix, struct arena *a,
            struct span **ret, size_t *ret_n, struct error *err);
 
+/* The same, of keys for which PICK says true (PREFIX may be a whole table). */
+MUST_CHECK enum errcode
+state_keys_where(struct state *st, struct span prefix,
+                 bool (*pick)(const void *ctx, struct span key),
+                 const void *ctx, struct arena *a, struct span **ret,
+                 size_t *ret_n, struct error *err);
+/* The same without a look at the whole batch, where all rows of PREFIX were put
+ * with state_put_head_row() and its length. */
+MUST_CHECK enum errcode
+state_keys_near(struct state *st, struct span prefix, struct arena *a,
+                struct span **ret, size_t *ret_n, struct error *err);
+
 /* Rows of a mailbox in UID order, tombstones too. */
 struct state_iter {
     struct state *st;
@@ -167,6 +181,12 @@ state_put_row(struct state *st, const char *owner, struct span key,
 MUST_CHECK enum errcode
 state_delete_row(struct state *st, const char *owner, struct span key,
                  struct error *err);
+/* A row of HEAD's digest (VALUE NULL: it goes), which state_keys_near() finds
+ * by its first PREFIX_N bytes. */
+MUST_CHECK enum errcode
+state_put_head_row(struct state *st, struct head *head, struct span key,
+                   size_t prefix_n, const struct span *value,
+                   struct error *err);
 /* HEAD is about to change (or to vanish). */
 void
 state_touch_head(struct state *st, struct head *head);
@@ -184,10 +204,43 @@ MUST_CHECK enum errcode
 state_change_message(struct state *st, struct head *head,
                      const struct message *old, const struct message *new_row,
                      struct error *err);
-/* Take all of HEAD's live messages out of, or (SIGN 1) into its quota root. */
+/* Set (VALUE NULL: remove) an annotation of a mailbox (UID 0) or a message;
+ * COUNTS: its bytes count, as those on tombstones do not. */
+MUST_CHECK enum errcode
+state_put_annot(struct state *st, struct head *head, uint32_t uid,
+                const char *entry, const char *user, const struct span *value,
+                bool counts, struct error *err);
+/* All annotations of a message (UID 0: of the mailbox) go; who counts their
+ * bytes is the caller's business. */
+MUST_CHECK enum errcode
+state_drop_annots(struct state *st, struct head *head, uint32_t uid,
+                  struct error *err);
+/* USER has, or (SEEN false) has not, seen UIDS. */
+MUST_CHECK enum errcode
+state_put_seen(struct state *st, struct head *head, struct span user,
+               const struct uidset *uids, bool seen, struct error *err);
+/* UIDS are gone for good: nobody has seen them. */
+MUST_CHECK enum errcode
+state_forget_seen(struct state *st, struct head *head,
+                  const struct uidset *uids, struct error *err);
+/* All that HEAD counts for its quota root, out of it or (SIGN 1) into it. */
 MUST_CHECK enum errcode
 state_charge_quota(struct state *st, struct head *head, int sign,
                    struct error *err);
+/*
+ * Around a change of the quota at ROOT: state_unroot() takes all mailboxes at
+ * and below ROOT out of their roots, state_reroot() gives each the nearest
+ * there is now.
+ */
+struct rooted_set {
+    struct head **heads;
+    size_t n;
+};
+MUST_CHECK enum errcode
+state_unroot(struct state *st, const char *root, struct arena *a,
+             struct rooted_set *ret, struct error *err);
+MUST_CHECK enum errcode
+state_reroot(struct state *st, const struct rooted_set *set, struct error *err);
 MUST_CHECK enum errcode
 state_add_epoch(struct state *st, const struct epoch_entry *entry,
                 struct error *err);

@@ -125,6 +125,30 @@ state_delete_row(struct state *st, const char *owner, struct span key,
     return rc;
 }
 
+enum errcode
+state_put_head_row(struct state *st, struct head *head, struct span key,
+                   size_t prefix_n, const struct span *value, struct error *err)
+{
+    struct newkey **bucket = &st->newkeys[state_bucket(key.p, prefix_n)];
+    uint64_t old;
+
+    enum errcode rc = hash_of_row(st, key, &old, err);
+    if (rc != ERR_OK)
+        return rc;
+    state_touch_head(st, head);
+    head->mb.digest ^= old;
+    if (value == NULL) {
+        state_delete(st, key);
+        return ERR_OK;
+    }
+    head->mb.digest ^= row_hash(key, *value);
+    state_put(st, key, *value);
+    struct newkey *k = arena_alloc(&st->arena, sizeof(*k));
+    *k = (struct newkey){prefix_n, arena_copy(&st->arena, key), *bucket};
+    *bucket = k;
+    return ERR_OK;
+}
+
 void
 state_touch_head(struct state *st, struct head *head)
 {

@@ -28,38 +28,6 @@ is_live(const struct message *m)
     return m != NULL && (m->flags & FLAG_EXPUNGED) == 0;
 }
 
-static enum errcode
-charge(struct state *st, const struct mailbox *mb, uint64_t bytes,
-       uint64_t messages, struct error *err)
-{
-    struct quota_head *q;
-
-    if (mb->quota_root[0] == '\0' || (bytes == 0 && messages == 0))
-        return ERR_OK;
-    enum errcode rc = state_quota(st, mb->quota_root, &q, err);
-    if (rc != ERR_OK)
-        return rc;
-    if (q == NULL)
-        return error_set(err, ERR_CORRUPT,
-                         "mailbox %s has the quota root %s, which is not there",
-                         mb->name, mb->quota_root);
-    state_touch_quota(st, q);
-    q->q.used_bytes += bytes;
-    q->q.used_messages += messages;
-    return ERR_OK;
-}
-
-enum errcode
-state_charge_quota(struct state *st, struct head *head, int sign,
-                   struct error *err)
-{
-    const struct mailbox *mb = &head->mb;
-
-    return sign > 0
-               ? charge(st, mb, mb->bytes, mb->exists, err)
-               : charge(st, mb, 0 - mb->bytes, 0 - (uint64_t)mb->exists, err);
-}
-
 static void
 put_message_row(struct state *st, struct head *head, const struct message *m)
 {
@@ -105,6 +73,42 @@ put_keywords(struct state *st, struct head *head, const struct message *m,
     return ERR_OK;
 }
 
+/* Annotations of a message count while it lives, and go with its row. */
+static enum errcode
+change_annots(struct state *st, struct head *head, const struct message *old,
+              const struct message *new_row, uint64_t *ret_more,
+              struct error *err)
+{
+    uint64_t bytes;
+
+    if (old == NULL || (old->flags & FLAG_ANNOTATED) == 0)
+        return ERR_OK;
+    if (is_live(old) && !is_live(new_row)) {
+        enum errcode rc = state_annot_bytes(st, head, old->uid, &bytes, err);
+        if (rc != ERR_OK)
+            return rc;
+        head->mb.annot_bytes -= bytes;
+        *ret_more = 0 - bytes;
+    }
+    return new_row == NULL ? state_drop_annots(st, head, old->uid, err)
+                           : ERR_OK;
+}
+
+/* The rows that point at OLD, and what it counted. */
+static void
+take_out(struct state *st, struct head *head, const struct message *old)
+{
+    struct key k;
+    const mbid_t id = head->mb.id;
+
+    buf_clear(&st->value_scratch);
+    message_encode(old, &st->value_scratch);
+    head->mb.digest ^=
+        row_hash(key_message(&k, id, old->uid), buf_span(&st->value_scratch));
+    state_delete(st, key_changed(&k, id, old->modseq, old->uid));
+    count(&head->mb, old, false);
+}
+
 enum errcode
 state_change_message(struct state *st, struct head *head,
                      const struct message *old, const struct message *new_row,
@@ -113,33 +117,33 @@ state_change_message(struct state *st, struct head *head,
     struct key k;
     const mbid_t id = head->mb.id;
     const struct message *either = new_row != NULL ? new_row : old;
+    uint64_t more[QUOTA_RESOURCES] = {0};
 
     state_touch_head(st, head);
     uidset_add(&head->touched, either->uid, either->uid);
-    if (old != NULL) {
-        buf_clear(&st->value_scratch);
-        message_encode(old, &st->value_scratch);
-        head->mb.digest ^= row_hash(key_message(&k, id, old->uid),
-                                    buf_span(&st->value_scratch));
-        state_delete(st, key_changed(&k, id, old->modseq, old->uid));
-        count(&head->mb, old, false);
-    }
+    enum errcode rc =
+        change_annots(st, head, old, new_row, &more[QUOTA_ANNOTATION], err);
+    if (rc != ERR_OK)
+        return rc;
+    if (old != NULL)
+        take_out(st, head, old);
     if (new_row == NULL) {
         state_delete(st, key_message(&k, id, old->uid));
         state_delete(st, key_guidref(&k, &old->guid, id, old->uid));
         state_put(st, key_local_dead(&k, &old->guid), SPAN_EMPTY);
+        head->mb.purged_modseq = MAX(head->mb.purged_modseq, old->modseq);
     } else {
         put_message_row(st, head, new_row);
         if (old == NULL)
             add_ref(st, id, new_row);
         count(&head->mb, new_row, true);
         head->mb.highestmodseq = MAX(head->mb.highestmodseq, new_row->modseq);
-        enum errcode rc = put_keywords(st, head, new_row, err);
+        rc = put_keywords(st, head, new_row, err);
         if (rc != ERR_OK)
             return rc;
     }
-    uint64_t bytes =
+    more[QUOTA_STORAGE] =
         (is_live(new_row) ? new_row->size : 0) - (is_live(old) ? old->size : 0);
-    uint64_t messages = (uint64_t)is_live(new_row) - (uint64_t)is_live(old);
-    return charge(st, &head->mb, bytes, messages, err);
+    more[QUOTA_MESSAGE] = (uint64_t)is_live(new_row) - (uint64_t)is_live(old);
+    return state_charge(st, &head->mb, more, err);
 }

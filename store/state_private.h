@@ -42,6 +42,13 @@ struct newref {
     struct newref *next;
 };
 
+/* A key by its first bytes. */
+struct newkey {
+    size_t prefix_n;
+    struct span key;
+    struct newkey *next;
+};
+
 /* state.c */
 struct undo *
 state_add_undo(struct state *st, enum undo_kind kind);
@@ -57,6 +64,17 @@ state_find_head(struct state *st, mbid_t id);
 struct head *
 state_add_head(struct state *st, mbid_t id);
 
+/* state_quota.c: MB's quota root is used so much more (or, wrapped around,
+ * less). */
+MUST_CHECK enum errcode
+state_charge(struct state *st, const struct mailbox *mb,
+             const uint64_t more[QUOTA_RESOURCES], struct error *err);
+
+/* state_annot.c */
+/* Bytes of the values on one message, or of the mailbox. */
+MUST_CHECK enum errcode
+state_annot_bytes(struct state *st, struct head *head, uint32_t uid,
+                  uint64_t *ret, struct error *err);
 /* state_change.c: HASH goes into (or out of) OWNER's digest. */
 MUST_CHECK enum errcode
 state_fold(struct state *st, const char *owner, uint64_t hash,

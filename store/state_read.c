@@ -153,30 +153,6 @@ state_quota(struct state *st, const char *root, struct quota_head **ret,
 }
 
 enum errcode
-state_quota_root(struct state *st, const char *name, const char **ret,
-                 struct error *err)
-{
-    *ret = "";
-    if (name_is_deleted(name))
-        return ERR_OK;
-    char *root = arena_str(&st->scratch, span_str(name));
-    for (;;) {
-        struct quota_head *q;
-        enum errcode rc = state_quota(st, root, &q, err);
-        if (rc != ERR_OK)
-            return rc;
-        if (q != NULL) {
-            *ret = q->root;
-            return ERR_OK;
-        }
-        char *dot = strrchr(root, '.');
-        if (dot == NULL)
-            return ERR_OK;
-        *dot = '\0';
-    }
-}
-
-enum errcode
 state_message(struct state *st, mbid_t id, uint32_t uid, struct arena *a,
               struct message *ret, struct error *err)
 {
@@ -239,45 +215,47 @@ compare_spans(const void *a, const void *b)
     return span_cmp(*(const struct span *)a, *(const struct span *)b);
 }
 
-/* All keys that either side has, doubles and deleted ones too. */
-static enum errcode
-gather_keys(struct state *st, struct span prefix, struct arena *a,
-            struct buf *ret, struct error *err)
+/* Keys being gathered, doubles and deleted ones too. */
+struct gather {
+    struct arena *a;
+    struct buf keys; /* of struct span */
+    bool (*pick)(const void *ctx, struct span key);
+    const void *ctx;
+};
+
+static void
+gather_one(struct gather *g, struct span key)
 {
-    size_t nops;
-    const struct kv_op *ops = kv_batch_ops(st->batch, &nops);
-    for (size_t i = 0; i < nops; i++) {
-        struct span key = kv_op_key(st->batch, &ops[i]);
-        if (ops[i].family != KV_STATE || !span_starts(key, prefix))
-            continue;
-        struct span copy = arena_copy(a, key);
-        buf_add(ret, span_of(&copy, sizeof(copy)));
-    }
+    if (g->pick != NULL && !g->pick(g->ctx, key))
+        return;
+    struct span copy = arena_copy(g->a, key);
+    buf_add(&g->keys, span_of(&copy, sizeof(copy)));
+}
+
+static enum errcode
+gather_stored(struct state *st, struct span prefix, struct gather *g,
+              struct error *err)
+{
     struct kv_iter *it =
         kv_iter_open(st->kv, NULL, KV_STATE, prefix, SPAN_EMPTY);
     struct span key, value;
-    while (kv_iter_next(it, &key, &value)) {
-        struct span copy = arena_copy(a, key);
-        buf_add(ret, span_of(&copy, sizeof(copy)));
-    }
+    while (kv_iter_next(it, &key, &value))
+        gather_one(g, key);
     return kv_iter_close(&it, err);
 }
 
-enum errcode
-state_keys(struct state *st, struct span prefix, struct arena *a,
-           struct span **ret, size_t *ret_n, struct error *err)
+/* Sorted, once each, without those that the batch deletes. */
+static void
+gathered(struct state *st, struct gather *g, struct span **ret, size_t *ret_n)
 {
-    AUTO(buf_free) struct buf all = BUF_INIT;
-
-    enum errcode rc = gather_keys(st, prefix, a, &all, err);
-    if (rc != ERR_OK)
-        return rc;
-    const size_t n = all.n / sizeof(struct span);
-    struct span *keys = arena_array(a, n + 1, sizeof(*keys));
-    if (n > 0)
-        memcpy(keys, all.p, all.n);
-    qsort(keys, n, sizeof(*keys), compare_spans);
+    const size_t n = g->keys.n / sizeof(struct span);
+    struct span *keys = arena_array(g->a, n + 1, sizeof(*keys));
     size_t kept = 0;
+
+    if (n > 0)
+        memcpy(keys, g->keys.p, g->keys.n);
+    buf_free(&g->keys);
+    qsort(keys, n, sizeof(*keys), compare_spans);
     for (size_t i = 0; i < n; i++) {
         struct span value;
         if (i > 0 && span_eq(keys[i], keys[i - 1]))
@@ -288,7 +266,52 @@ state_keys(struct state *st, struct span prefix, struct arena *a,
     }
     *ret = keys;
     *ret_n = kept;
-    return ERR_OK;
+}
+
+enum errcode
+state_keys_where(struct state *st, struct span prefix,
+                 bool (*pick)(const void *ctx, struct span key),
+                 const void *ctx, struct arena *a, struct span **ret,
+                 size_t *ret_n, struct error *err)
+{
+    struct gather g = {.a = a, .pick = pick, .ctx = ctx};
+    size_t nops;
+
+    const struct kv_op *ops = kv_batch_ops(st->batch, &nops);
+    for (size_t i = 0; i < nops; i++) {
+        struct span key = kv_op_key(st->batch, &ops[i]);
+        if (ops[i].family == KV_STATE && span_starts(key, prefix))
+            gather_one(&g, key);
+    }
+    enum errcode rc = gather_stored(st, prefix, &g, err);
+    if (rc == ERR_OK)
+        gathered(st, &g, ret, ret_n);
+    buf_free(&g.keys);
+    return rc;
+}
+
+enum errcode
+state_keys(struct state *st, struct span prefix, struct arena *a,
+           struct span **ret, size_t *ret_n, struct error *err)
+{
+    return state_keys_where(st, prefix, NULL, NULL, a, ret, ret_n, err);
+}
+
+enum errcode
+state_keys_near(struct state *st, struct span prefix, struct arena *a,
+                struct span **ret, size_t *ret_n, struct error *err)
+{
+    struct gather g = {.a = a};
+
+    for (struct newkey *k = st->newkeys[state_bucket(prefix.p, prefix.n)];
+         k != NULL; k = k->next)
+        if (k->prefix_n == prefix.n && span_starts(k->key, prefix))
+            gather_one(&g, k->key);
+    enum errcode rc = gather_stored(st, prefix, &g, err);
+    if (rc == ERR_OK)
+        gathered(st, &g, ret, ret_n);
+    buf_free(&g.keys);
+    return rc;
 }
 
 /* -------------------------------------------------------------- messages */

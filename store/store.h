@@ -239,13 +239,6 @@ void
 store_cache_put(struct store *store, mbid_t id, uint32_t uid,
                 struct span record);
 
-struct quota {
-    const char *root;
-    uint64_t storage_bytes; /* limits; QUOTA_UNLIMITED */
-    uint64_t messages;
-    uint64_t used_bytes;
-    uint64_t used_messages;
-};
 MUST_CHECK enum errcode
 snap_quota(struct store_snap *snap, const char *root, struct arena *a,
            struct quota *ret, struct error *err);
@@ -253,6 +246,50 @@ snap_quota(struct store_snap *snap, const char *root, struct arena *a,
 MUST_CHECK enum errcode
 snap_quota_root_for(struct store_snap *snap, const char *name, struct arena *a,
                     const char **ret, struct error *err);
+
+/* Every root whose name begins with PREFIX, in name order; CALL returns false
+ * to stop. */
+MUST_CHECK enum errcode
+snap_each_quota(struct store_snap *snap, const char *prefix,
+                bool (*call)(void *ctx, const struct quota *quota), void *ctx,
+                struct error *err);
+
+/*
+ * The annotations of a message, of the mailbox (UID 0) or of the server (ID 0),
+ * by entry and user ("" is the shared value); CALL returns false to stop.
+ */
+MUST_CHECK enum errcode
+snap_annots(struct store_snap *snap, mbid_t id, uint32_t uid,
+            bool (*call)(void *ctx, const char *entry, const char *user,
+                         struct span value),
+            void *ctx, struct error *err);
+/* One of them, appended to RET. */
+MUST_CHECK enum errcode
+snap_annot_get(struct store_snap *snap, mbid_t id, uint32_t uid,
+               const char *entry, const char *user, struct buf *ret,
+               struct error *err);
+
+/* Is USER's \Seen in this mailbox kept apart from the messages' flags?  So it
+ * is for everybody but the owner, unless MBOX_SHAREDSEEN is set.  Nobody (NULL)
+ * has seen nothing. */
+MUST_CHECK bool
+mailbox_has_own_seen(const struct mailbox *mb, const char *user);
+/* UIDs that USER has seen where it is kept apart, replacing *RET. */
+MUST_CHECK enum errcode
+snap_seen(struct store_snap *snap, const struct mailbox *mb, const char *user,
+          struct uidset *ret, struct error *err);
+
+/* Every mark of a delivery (txn_append's dedup) and its time. */
+MUST_CHECK enum errcode
+snap_each_delivery(struct store_snap *snap,
+                   bool (*call)(void *ctx, const uint8_t hash[16],
+                                uint64_t time_us),
+                   void *ctx, struct error *err);
+/* Every user that owns a mailbox, deleted ones too, or a row, by name. */
+MUST_CHECK enum errcode
+snap_each_user(struct store_snap *snap,
+               bool (*call)(void *ctx, const char *user), void *ctx,
+               struct error *err);
 
 MUST_CHECK enum errcode
 snap_user_get(struct store_snap *snap, const char *user, uint8_t kind,

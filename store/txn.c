@@ -264,17 +264,15 @@ txn_user(struct store_txn *txn, const char *user, uint8_t kind,
 }
 
 size_t
-txn_quota(struct store_txn *txn, const char *root, uint64_t storage_bytes,
-          uint64_t messages, bool remove)
+txn_quota(struct store_txn *txn, const char *root,
+          const uint64_t limit[QUOTA_RESOURCES])
 {
     struct op *op = txn_add_op(txn, OP_QUOTA, 0);
 
-    op->u.quota = (struct rec_quota){
-        .root = copy(txn, root),
-        .is_set = !remove,
-        .storage_bytes = storage_bytes,
-        .messages = messages,
-    };
+    op->u.quota.root = copy(txn, root);
+    op->u.quota.is_set = limit != NULL;
+    if (limit != NULL)
+        memcpy(op->u.quota.limit, limit, sizeof(op->u.quota.limit));
     return txn->nops - 1;
 }
 

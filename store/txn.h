@@ -7,6 +7,11 @@
  * whole or not at all, except operations marked INDEPENDENT, which may fail
  * alone (one recipient of many).
  *
+ * A transaction of one operation over very many messages (flags, expunge, purge
+ * of a mailbox, copy ...) runs in several commit groups, so that others get
+ * their turn; after a crash, or if the store refuses the rest, the first ones
+ * are done.  A copy that fails so expunges what it has made.
+ *
  * Rights are the session's business.  Names are internal names.
  */
 #ifndef POLLUX_STORE_TXN_H
@@ -33,18 +38,39 @@ struct txn_mailbox {
     const char *partition;
     const char *quota_root_limit; /* reserved: NULL */
     bool exist_ok;                /* one of that name is success (autocreate) */
+    bool check_quota; /* ERR_QUOTA if its root has all its folders */
+    uint32_t options; /* MBOX_* */
 };
-/* ERR_EXISTS, ERR_BADNAME, ERR_LIMIT.  Parents are not made. */
+/* ERR_EXISTS, ERR_BADNAME, ERR_LIMIT, ERR_QUOTA.  Parents are not made. */
 size_t
 txn_create(struct store_txn *txn, const struct txn_mailbox *mb);
 
 /* To DELETED.NAME.HEXSECONDS (delayed), or for good.  ERR_NOTFOUND. */
 size_t
 txn_delete(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s);
-/* This mailbox and, if TREE, all below it, in one record.  ERR_NOTFOUND,
- * ERR_EXISTS (any new name is taken), ERR_BADNAME. */
+/* The same with all below it; delayed: in one record. */
+size_t
+txn_delete_tree(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s);
+/*
+ * This mailbox and, if TREE, all below it, in one record.  From a name below
+ * DELETED. it is an undelete.  Quotas are charged, and never refuse it.
+ * ERR_NOTFOUND, ERR_EXISTS (any new name is taken), ERR_BADNAME, ERR_LIMIT.
+ */
 size_t
 txn_rename(struct store_txn *txn, mbid_t id, const char *new_name, bool tree);
+/*
+ * The user FROM with all mailboxes, subscriptions, scripts, quotas, seen state,
+ * private annotations and entries in the ACLs of own mailboxes becomes TO, in
+ * one record.  Deleted mailboxes stay FROM's.  ERR_NOTFOUND (FROM has no
+ * INBOX), ERR_EXISTS (TO has one, or another of the names is taken),
+ * ERR_BADNAME, ERR_LIMIT.
+ */
+size_t
+txn_rename_user(struct store_txn *txn, const char *from, const char *to);
+/* Subscriptions, scripts, seen state and private annotations of a user go for
+ * good; mailboxes stay.  No error if there is nothing. */
+size_t
+txn_user_remove_all(struct store_txn *txn, const char *user);
 /* ACL or special use as a whole; compare-and-set: ERR_CONFLICT if the ACL is
  * not EXPECTED any more (NULL: no check). */
 size_t
@@ -52,6 +78,20 @@ txn_set_acl(struct store_txn *txn, mbid_t id, const char *acl,
             const char *expected);
 size_t
 txn_set_special_use(struct store_txn *txn, mbid_t id, const char *uses);
+/* The bits of MASK become those of OPTIONS (MBOX_*).  ERR_NOTFOUND, ERR_LIMIT
+ * (a bit that is none). */
+size_t
+txn_set_options(struct store_txn *txn, mbid_t id, uint32_t mask,
+                uint32_t options);
+/* Where bodies of new messages go when they leave the log; TREE: all below it
+ * too.  ERR_NOTFOUND, ERR_LIMIT. */
+size_t
+txn_set_partition(struct store_txn *txn, mbid_t id, const char *partition,
+                  bool tree);
+/* UIDs do not mean any more what they meant.  ERR_NOTFOUND, ERR_CONFLICT (not
+ * above all that were ever given out here). */
+size_t
+txn_set_uidvalidity(struct store_txn *txn, mbid_t id, uint32_t uidvalidity);
 /* Messages up to UID are not recent any more; never lowers. */
 size_t
 txn_set_recent(struct store_txn *txn, mbid_t id, uint32_t uid);
@@ -95,13 +135,23 @@ txn_flags(struct store_txn *txn, const struct txn_flags *op);
 size_t
 txn_expunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
             bool only_deleted);
+/*
+ * Messages of tombstones of the set come back under new UIDs, with flags (less
+ * \Deleted if CLEAR_DELETED), keywords, annotations and INTERNALDATE; result:
+ * `from`, `uids`.  Those that came back before are passed over.  Quota is
+ * charged, and never refuses it.  ERR_NOTFOUND, ERR_LIMIT.
+ */
+size_t
+txn_unexpunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
+              bool clear_deleted);
 /* Tombstones of the set go for good; an empty set: the mailbox with all that is
  * in it.  ERR_NOTFOUND. */
 size_t
 txn_purge(struct store_txn *txn, mbid_t id, const struct uidset *uids);
-/* All or nothing.  MOVE expunges the sources in the same transaction.
- * ERR_NOTFOUND (a mailbox), ERR_QUOTA, ERR_LIMIT (more messages than one commit
- * group takes, some 30,000). */
+/*
+ * With flags, annotations and derived records.  MOVE expunges the sources in
+ * the same commit group.  ERR_NOTFOUND (a mailbox), ERR_QUOTA.
+ */
 size_t
 txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
          mbid_t to, bool move, bool check_quota);
@@ -109,11 +159,37 @@ txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
 size_t
 txn_user(struct store_txn *txn, const char *user, uint8_t kind,
          const char *name, const struct span *value);
-/* Limits of a root, which must be a mailbox; mailboxes below get it as theirs.
- * REMOVE: they fall to the next root above. */
+/* Limits (QUOTA_UNLIMITED) of a root, which must be a mailbox; mailboxes below
+ * get it as theirs.  NULL: it ends, and they fall to the next root above.
+ * ERR_NOTFOUND, ERR_BADNAME. */
 size_t
-txn_quota(struct store_txn *txn, const char *root, uint64_t storage_bytes,
-          uint64_t messages, bool remove);
+txn_quota(struct store_txn *txn, const char *root,
+          const uint64_t limit[QUOTA_RESOURCES]);
+
+struct txn_annot {
+    mbid_t id;                 /* 0: the server */
+    const struct uidset *uids; /* NULL: the mailbox; copied */
+    const char *entry;
+    const char *user;         /* "": shared */
+    const struct span *value; /* NULL removes */
+    bool check_quota;
+    modseq_t unchanged_since; /* as for txn_flags() */
+    bool has_unchanged_since;
+};
+/* Result: `uids` whose annotation changed, `refused`.  ERR_NOTFOUND (mailbox),
+ * ERR_QUOTA, ERR_LIMIT (entry, value or their number). */
+size_t
+txn_annotate(struct store_txn *txn, const struct txn_annot *op);
+/* \Seen of USER: where it is not kept apart (mailbox_has_own_seen()) the flag
+ * of the messages.  ERR_NOTFOUND, ERR_LIMIT. */
+size_t
+txn_seen(struct store_txn *txn, mbid_t id, const char *user,
+         const struct uidset *uids, bool seen);
+/* Marks of deliveries (snap_each_delivery()) go; unknown ones are passed over.
+ */
+size_t
+txn_forget_deliveries(struct store_txn *txn, const uint8_t (*hashes)[16],
+                      size_t n);
 
 /*
  * Hand it to the writer.  DONE runs in the writer's thread (with no_threads: in

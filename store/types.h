@@ -15,7 +15,16 @@ enum {
     FLAG_SEEN = 1U << 3,
     FLAG_DRAFT = 1U << 4,
     FLAG_EXPUNGED = 1U << 7, /* a tombstone: gone for IMAP */
+    /* A tombstone whose message was brought back under another UID. */
+    FLAG_UNEXPUNGED = 1U << 8,
+    FLAG_ANNOTATED = 1U << 9, /* there are annotations on it */
     FLAGS_SETTABLE = 0x1fU,
+};
+
+/* Options of a mailbox; the bits are on disk, on the wire and in digests. */
+enum {
+    MBOX_SHAREDSEEN = 1U << 0, /* \Seen is one for all */
+    MBOX_OPTIONS = MBOX_SHAREDSEEN,
 };
 
 /* Bounds of what the state takes; a transaction beyond them is ERR_LIMIT. */
@@ -25,6 +34,9 @@ enum {
 #define ACL_BYTES_MAX 8192U
 #define USER_MAX 256U
 #define USER_VALUE_MAX (256U << 10)
+#define ANNOT_ENTRY_MAX 256U
+#define ANNOT_VALUE_MAX (64U << 10)
+#define ANNOTS_PER_TARGET 1000U /* on one message, mailbox or the server */
 
 /*
  * A mailbox head.  Strings are NUL-terminated and live in the arena that it
@@ -49,10 +61,15 @@ struct mailbox {
     uint32_t expunged;   /* tombstones still kept */
     uint32_t recent_uid; /* messages above it are \Recent to the next SELECT */
     epoch_t uid_epoch;   /* in which a UID was last given out */
-    uint32_t options;    /* reserved: 0 */
+    uint32_t options;    /* MBOX_* */
     uint64_t last_append_us; /* wall clock, 0: never */
-    uint64_t digest;         /* exclusive or over its messages' hashes */
-    bool is_deleted;         /* lies under DELETED. */
+    uint64_t annot_bytes;    /* values of annotations: its own, and those of
+                                messages that are not expunged */
+    /* Highest MODSEQ of a message that went for good: what has vanished is
+     * known completely above it only (RFC 7162, 3.2.5.1). */
+    modseq_t purged_modseq;
+    uint64_t digest; /* exclusive or over its messages' hashes */
+    bool is_deleted; /* lies under DELETED. */
 };
 
 /* A message row.  `keywords` points into the arena or iterator it came from. */
@@ -65,9 +82,27 @@ struct message {
     int64_t internal_s;      /* INTERNALDATE, seconds since 1970 */
     int16_t internal_tz_min; /* its zone, minutes east of UTC */
     int64_t saved_s;
-    uint64_t size;               /* octets of the message as stored */
+    int64_t expunged_s; /* when it became a tombstone; 0 while it lives */
+    uint64_t size;      /* octets of the message as stored */
     const struct span *keywords; /* sorted bytewise, no duplicates */
     size_t nkeywords;
+};
+
+/* What a quota root bounds (RFC 9208, 5). */
+enum quota_resource {
+    QUOTA_STORAGE,    /* bytes of messages that are not expunged */
+    QUOTA_MESSAGE,    /* how many */
+    QUOTA_FOLDERS,    /* X-NUM-FOLDERS: mailboxes */
+    QUOTA_ANNOTATION, /* X-ANNOTATION-STORAGE: bytes of values */
+    QUOTA_RESOURCES,
+};
+
+#define QUOTA_UNLIMITED UINT64_MAX
+
+struct quota {
+    const char *root; /* internal mailbox name */
+    uint64_t limit[QUOTA_RESOURCES];
+    uint64_t used[QUOTA_RESOURCES];
 };
 
 /* An entry of the epoch history: where the epoch began. */

@@ -19,7 +19,8 @@
 /* A sum by name: used quota of a root, or digest of a user. */
 struct sum {
     const char *name;
-    uint64_t a, b;
+    uint64_t digest;
+    uint64_t used[QUOTA_RESOURCES];
     struct sum *next;
 };
 
@@ -194,15 +195,24 @@ audit_mailbox(struct audit *au, struct span key, struct span value)
     if (rc == ERR_OK) {
         if (mb.quota_root[0] != '\0') {
             struct sum *q = sum_of(au, au->quotas, mb.quota_root);
-            q->a += mb.bytes;
-            q->b += mb.exists;
+            q->used[QUOTA_STORAGE] += mb.bytes;
+            q->used[QUOTA_MESSAGE] += mb.exists;
+            q->used[QUOTA_FOLDERS]++;
+            q->used[QUOTA_ANNOTATION] += mb.annot_bytes;
         }
-        sum_of(au, au->owners, row_owner_of_name(mb.name, &a))->a ^=
+        sum_of(au, au->owners, row_owner_of_name(mb.name, &a))->digest ^=
             row_hash(key, value);
     }
     arena_free(&a);
     return rc;
 }
+
+static const char *const resources[QUOTA_RESOURCES] = {
+    [QUOTA_STORAGE] = "bytes",
+    [QUOTA_MESSAGE] = "messages",
+    [QUOTA_FOLDERS] = "mailboxes",
+    [QUOTA_ANNOTATION] = "bytes of annotations",
+};
 
 static enum errcode
 audit_quota(struct audit *au, struct span key, struct span value)
@@ -213,13 +223,13 @@ audit_quota(struct audit *au, struct span key, struct span value)
     const struct sum *used = sum_of(au, au->quotas, root);
 
     enum errcode rc = quota_decode(value, &q, au->err);
-    if (rc == ERR_OK && (q.used_bytes != used->a || q.used_messages != used->b))
-        rc = error_set(au->err, ERR_CORRUPT,
-                       "quota root %s: %" PRIu64 " bytes and %" PRIu64
-                       " messages are kept, %" PRIu64 " and %" PRIu64
-                       " are there",
-                       root, q.used_bytes, q.used_messages, used->a, used->b);
-    sum_of(au, au->owners, row_owner_of_name(root, &a))->a ^=
+    for (size_t i = 0; i < QUOTA_RESOURCES && rc == ERR_OK; i++)
+        if (q.used[i] != used->used[i])
+            rc = error_set(au->err, ERR_CORRUPT,
+                           "quota root %s: %" PRIu64 " %s are kept, %" PRIu64
+                           " are there",
+                           root, q.used[i], resources[i], used->used[i]);
+    sum_of(au, au->owners, row_owner_of_name(root, &a))->digest ^=
         row_hash(key, value);
     arena_free(&a);
     return rc;
@@ -234,7 +244,7 @@ audit_user(struct audit *au, struct span key, struct span value)
 
     if (nul >= 0)
         sum_of(au, au->owners, arena_str(&a, span_sub(rest, 0, (size_t)nul)))
-            ->a ^= row_hash(key, value);
+            ->digest ^= row_hash(key, value);
     arena_free(&a);
     return nul >= 0
                ? ERR_OK
@@ -244,7 +254,7 @@ audit_user(struct audit *au, struct span key, struct span value)
 static enum errcode
 audit_nobodys(struct audit *au, struct span key, struct span value)
 {
-    sum_of(au, au->owners, "")->a ^= row_hash(key, value);
+    sum_of(au, au->owners, "")->digest ^= row_hash(key, value);
     return ERR_OK;
 }
 
@@ -276,11 +286,11 @@ audit_owners(struct audit *au, uint64_t *ret_root)
              o = o->next) {
             struct key k;
             uint8_t value[8];
-            if (o->a == 0)
+            if (o->digest == 0)
                 continue;
             for (size_t b = 0; b < sizeof(value); b++)
-                value[b] = (uint8_t)(o->a >> (8 * b));
-            root ^= owner_hash(o->name, o->a);
+                value[b] = (uint8_t)(o->digest >> (8 * b));
+            root ^= owner_hash(o->name, o->digest);
             rc = derived(au, key_text(&k, TAB_DIGEST, span_str(o->name)),
                          span_of(value, sizeof(value)));
             if (rc != ERR_OK)

@@ -339,8 +339,12 @@ add_op(struct teststore *ts, struct store_txn *txn, uint64_t *rng)
         txn_delete(txn, id, ts_random(rng, 2) == 0, 5000);
         break;
     case 4:
-        txn_quota(txn, random_name(rng, name), 20000, QUOTA_UNLIMITED,
-                  ts_random(rng, 3) == 0);
+        txn_quota(txn, random_name(rng, name),
+                  ts_random(rng, 3) == 0
+                      ? NULL
+                      : (uint64_t[QUOTA_RESOURCES]){20000, QUOTA_UNLIMITED,
+                                                    QUOTA_UNLIMITED,
+                                                    QUOTA_UNLIMITED});
         break;
     case 5:
         txn_user(txn, ts_random(rng, 2) == 0 ? "ann" : "bob", USER_SUBSCRIPTION,

@@ -360,7 +360,9 @@ set_quota(struct world *w, uint64_t messages)
 {
     struct store_txn *txn = txn_new();
 
-    txn_quota(txn, "user.fred", QUOTA_UNLIMITED, messages, false);
+    txn_quota(txn, "user.fred",
+              (uint64_t[QUOTA_RESOURCES]){QUOTA_UNLIMITED, messages,
+                                          QUOTA_UNLIMITED, QUOTA_UNLIMITED});
     assert_int_equal(ts_commit(&w->ts, &txn), ERR_OK);
 }
 

@@ -65,7 +65,7 @@ test_all_is_made_once(void **state)
 
     struct store_snap *snap = store_snapshot(ts.store);
     assert_int_equal(snap_quota(snap, "user.fred^x", &a, &quota, &err), ERR_OK);
-    assert_true(quota.storage_bytes == 5000);
+    assert_true(quota.limit[QUOTA_STORAGE] == 5000);
     assert_int_equal(snap_user_each(snap, "fred.x", USER_SUBSCRIPTION,
                                     count_subscription, &subs, &err),
                      ERR_OK);

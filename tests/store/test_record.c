@@ -39,6 +39,10 @@ DECODE_AS(flags)
 DECODE_AS(expunge)
 DECODE_AS(user)
 DECODE_AS(quota)
+DECODE_AS(purge)
+DECODE_AS(annot)
+DECODE_AS(seen)
+DECODE_AS(forget)
 
 #define GUID_A "AAAAAAAAAAAAAAAAAAAA"
 
@@ -80,17 +84,30 @@ static const struct {
               "\x04"
               "\x03"
               "x.y"
-              "\x07"),
-     "rename mbid=3 name=x mbid=4 name=x.y"},
+              "\x07"
+              "\x03"
+              "ann"
+              "\x03"
+              "bob"),
+     "rename mbid=3 name=x mbid=4 name=x.y user=ann to=bob"},
+    {REC_RENAME, as_rename,
+     SPAN_LIT("\x00"
+              "\x03"
+              "ann"
+              "\x00"),
+     "rename user=ann to="},
     {REC_SET, as_set,
      SPAN_LIT("\x03"
-              "\x0f" /* all fields */
+              "\x3f" /* all fields */
               "\x01"
-              "a"            /* ACL */
-              "\x05\\Junk"   /* special use */
-              "\x09"         /* recent UID */
-              "\x06user.a"), /* quota root */
-     "set mbid=3 acl=1 special_use=\"\\Junk\" recent_uid=9 quota_root=user.a"},
+              "a"          /* ACL */
+              "\x05\\Junk" /* special use */
+              "\x09"       /* recent UID */
+              "\x01"       /* options */
+              "\x02p2"     /* partition */
+              "\xac\x02"), /* UIDVALIDITY */
+     "set mbid=3 acl=1 special_use=\"\\Junk\" recent_uid=9 options=0x1 "
+     "partition=p2 uidvalidity=300"},
     {REC_APPEND, as_append,
      SPAN_LIT("\x03"
               "\x05" /* mailbox, UID */
@@ -144,10 +161,45 @@ static const struct {
               "\x01"
               "\x05\x01"),
      NULL},
-    {REC_PURGE, as_expunge,
+    {REC_PURGE, as_purge,
      SPAN_LIT("\x03"
+              "\x00"
+              "\x01"),
+     "purge mbid=3 live=1 uids="},
+    {REC_PURGE, as_purge,
+     SPAN_LIT("\x03"
+              "\x01"
+              "\x05\x01"
               "\x00"),
-     "purge mbid=3 uids="},
+     "purge mbid=3 live=0 uids=6:7"},
+    {REC_UNEXPUNGED, as_expunge,
+     SPAN_LIT("\x03"
+              "\x01"
+              "\x05\x00"),
+     "unexpunged mbid=3 uids=6"},
+    {REC_ANNOT, as_annot,
+     SPAN_LIT("\x03\x05" /* mailbox, UID */
+              "\x02"
+              "\x08/comment"
+              "\x00" /* shared */
+              "\x01"
+              "\x02hi"
+              "\x08/comment"
+              "\x03"
+              "ann"
+              "\x00"), /* removed */
+     "annot mbid=3 uid=5 entry=/comment user= set=1 entry=/comment user=ann "
+     "set=0"},
+    {REC_SEEN, as_seen,
+     SPAN_LIT("\x03\x03"
+              "ann"
+              "\x01\x01\x02" /* seen 2:4 */
+              "\x01\x09\x00"),
+     "seen mbid=3 user=ann seen=2:4 unseen=10"},
+    {REC_FORGET, as_forget,
+     SPAN_LIT("\x02"
+              "DDDDDDDDDDDDDDDDEEEEEEEEEEEEEEEE"),
+     "forget marks=2"},
     {REC_USER, as_user,
      SPAN_LIT("\x03"
               "ann"
@@ -168,9 +220,17 @@ static const struct {
      SPAN_LIT("\x06user.a"
               "\x01"
               "\xe8\x07"
-              "\x05"),
-     "quota root=user.a set=1 storage=1000 messages=5"},
+              "\x05"
+              "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" /* no limit */
+              "\x07"),
+     "quota root=user.a set=1 storage=1000 messages=5 annotations=7"},
 };
+
+static uint8_t
+version(uint8_t type)
+{
+    return record_version((enum record_type)type);
+}
 
 static void
 test_golden_bytes_decode_describe_and_encode(void **state)
@@ -180,12 +240,13 @@ test_golden_bytes_decode_describe_and_encode(void **state)
         struct arena a = ARENA_INIT;
         struct error err = {0};
         AUTO(buf_free) struct buf text = BUF_INIT;
-        if (golden[i].decode(golden[i].bytes, 1, &a, &err) != ERR_OK)
+        if (golden[i].decode(golden[i].bytes, version(golden[i].type), &a,
+                             &err) != ERR_OK)
             fail_msg("%zu: %s", i, err.text);
         const struct record rec = {.lsn = 9,
                                    .epoch = 1,
                                    .type = golden[i].type,
-                                   .version = 1,
+                                   .version = version(golden[i].type),
                                    .body = golden[i].bytes};
         record_describe(&rec, &text);
         if (golden[i].text != NULL)
@@ -203,64 +264,95 @@ test_cut_longer_or_newer_records_are_refused(void **state)
         struct arena a = ARENA_INIT;
         struct error err = {0};
         struct span all = golden[i].bytes;
+        const uint8_t v = version(golden[i].type);
         for (size_t n = 0; n < all.n; n++) {
             uint8_t *cut = xmalloc(n + 1);
             memcpy(cut, all.p, n);
-            assert_int_equal(golden[i].decode(span_of(cut, n), 1, &a, &err),
+            assert_int_equal(golden[i].decode(span_of(cut, n), v, &a, &err),
                              ERR_CORRUPT);
             free(cut);
         }
         uint8_t *longer = xcalloc(1, all.n + 1);
         memcpy(longer, all.p, all.n);
         assert_int_equal(
-            golden[i].decode(span_of(longer, all.n + 1), 1, &a, &err),
+            golden[i].decode(span_of(longer, all.n + 1), v, &a, &err),
             ERR_CORRUPT);
         free(longer);
-        assert_int_equal(golden[i].decode(all, 2, &a, &err), ERR_VERSION);
-        assert_int_equal(golden[i].decode(all, 0, &a, &err), ERR_VERSION);
+        for (uint8_t other = 0; other < 4; other++)
+            if (other != v)
+                assert_int_equal(golden[i].decode(all, other, &a, &err),
+                                 ERR_VERSION);
         arena_free(&a);
     }
 }
 
 static const struct {
+    uint8_t type;
     decode_as *decode;
     struct span bytes;
 } bad[] = {
     /* keywords out of order, twice, empty */
-    {as_flags, SPAN_LIT("\x03\x01\x00\x02\x01"
-                        "B\x01"
-                        "A\x01\x01\x00")},
-    {as_flags, SPAN_LIT("\x03\x01\x00\x02\x01"
-                        "A\x01"
-                        "A\x01\x01\x00")},
-    {as_flags, SPAN_LIT("\x03\x01\x00\x01\x00\x01\x01\x00")},
+    {REC_FLAGS, as_flags,
+     SPAN_LIT("\x03\x01\x00\x02\x01"
+              "B\x01"
+              "A\x01\x01\x00")},
+    {REC_FLAGS, as_flags,
+     SPAN_LIT("\x03\x01\x00\x02\x01"
+              "A\x01"
+              "A\x01\x01\x00")},
+    {REC_FLAGS, as_flags, SPAN_LIT("\x03\x01\x00\x01\x00\x01\x01\x00")},
     /* a flag that is not settable; no group; more groups than bytes */
-    {as_flags, SPAN_LIT("\x03\x01\x80\x01\x00\x01\x01\x00")},
-    {as_flags, SPAN_LIT("\x03\x00")},
-    {as_flags, SPAN_LIT("\x03\xff\xff\xff\xff\x0f\x08\x00\x01\x01\x02")},
+    {REC_FLAGS, as_flags, SPAN_LIT("\x03\x01\x80\x01\x00\x01\x01\x00")},
+    {REC_FLAGS, as_flags, SPAN_LIT("\x03\x00")},
+    {REC_FLAGS, as_flags,
+     SPAN_LIT("\x03\xff\xff\xff\xff\x0f\x08\x00\x01\x01\x02")},
     /* a NUL in a name; an empty name */
-    {as_rename, SPAN_LIT("\x01\x03\x03"
-                         "x\0y\x00")},
-    {as_rename, SPAN_LIT("\x01\x03\x00\x00")},
-    {as_rename, SPAN_LIT("\x00")},
+    {REC_RENAME, as_rename,
+     SPAN_LIT("\x01\x03\x03"
+              "x\0y\x00\x00\x00")},
+    {REC_RENAME, as_rename, SPAN_LIT("\x01\x03\x00\x00\x00\x00")},
+    {REC_RENAME, as_rename, SPAN_LIT("\x00\x00\x00")},
     /* an unknown field */
-    {as_set, SPAN_LIT("\x03\x10")},
+    {REC_SET, as_set, SPAN_LIT("\x03\x40")},
     /* epoch 0; neither true nor false */
-    {as_epoch, SPAN_LIT("\x00\x00"
-                        "CCCCCCCC"
-                        "\x00\x00"
-                        "IIIIIIIIIIIIIIII"
-                        "\x00")},
-    {as_quota, SPAN_LIT("\x01"
-                        "q\x02\x01\x01")},
-    {as_quota, SPAN_LIT("\x00\x00")},
+    {REC_EPOCH, as_epoch,
+     SPAN_LIT("\x00\x00"
+              "CCCCCCCC"
+              "\x00\x00"
+              "IIIIIIIIIIIIIIII"
+              "\x00")},
+    {REC_QUOTA, as_quota,
+     SPAN_LIT("\x01"
+              "q\x02\x01\x01\x01\x01")},
+    {REC_QUOTA, as_quota, SPAN_LIT("\x00\x00")},
     /* part beyond the last; more raw bytes than a part has */
-    {as_body, SPAN_LIT(GUID_A "\x03\x03\x0a\x00\x0a"
-                              "HHHHHHHH"
-                              "\x01x")},
-    {as_body, SPAN_LIT(GUID_A "\x00\x01\x0a\x00\x81\x80\x40"
-                              "HHHHHHHH"
-                              "\x01x")},
+    {REC_BODY, as_body,
+     SPAN_LIT(GUID_A "\x03\x03\x0a\x00\x0a"
+                     "HHHHHHHH"
+                     "\x01x")},
+    {REC_BODY, as_body,
+     SPAN_LIT(GUID_A "\x00\x01\x0a\x00\x81\x80\x40"
+                     "HHHHHHHH"
+                     "\x01x")},
+    /* options that are none; UIDVALIDITY 0 */
+    {REC_SET, as_set, SPAN_LIT("\x03\x08\x02")},
+    {REC_SET, as_set, SPAN_LIT("\x03\x20\x00")},
+    /* nobody becomes somebody */
+    {REC_RENAME, as_rename,
+     SPAN_LIT("\x01\x03\x01x\x00\x00\x03"
+              "bob")},
+    /* nothing; a message of the server; more items than bytes; no entry */
+    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\x00")},
+    {REC_ANNOT, as_annot, SPAN_LIT("\x00\x05\x01\x01/\x00\x00")},
+    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\xff\xff\xff\xff\x0f/\x00\x00")},
+    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\x01\x00\x00\x00")},
+    /* nobody's; no mark; marks that are not there */
+    {REC_SEEN, as_seen, SPAN_LIT("\x03\x00\x01\x01\x02\x00")},
+    {REC_FORGET, as_forget, SPAN_LIT("\x00")},
+    {REC_FORGET, as_forget,
+     SPAN_LIT("\xff\xff\xff\xff\x0f"
+              "DDDDDDDDDDDDDDDD")},
+    {REC_PURGE, as_purge, SPAN_LIT("\x03\x00\x02")},
 };
 
 static void
@@ -270,7 +362,8 @@ test_what_no_encoder_writes_is_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct arena a = ARENA_INIT;
         struct error err = {0};
-        if (bad[i].decode(bad[i].bytes, 1, &a, &err) != ERR_CORRUPT)
+        if (bad[i].decode(bad[i].bytes, version(bad[i].type), &a, &err) !=
+            ERR_CORRUPT)
             fail_msg("%zu was taken", i);
         arena_free(&a);
     }
@@ -282,7 +375,7 @@ test_body_offset_points_at_the_stored_bytes(void **state)
     struct arena a = ARENA_INIT;
     struct error err;
     struct rec_append rec;
-    struct span in = golden[4].bytes;
+    struct span in = golden[5].bytes;
 
     (void)state;
     assert_int_equal(rec_append_decode(in, 1, &a, &rec, &err), ERR_OK);
@@ -323,6 +416,7 @@ test_golden_rows(void **state)
                                 "\x90\x4e\x07" /* MODSEQs */
                                 "\x04\x03\x02\xe8\x07\x01" /* counters */
                                 "\x04\x01\x00\x09"
+                                "\x0b\xac\x02" /* annotations, purged */
                                 "\x08\x07\x06\x05\x04\x03\x02\x01");
     struct mailbox mb;
     struct key k;
@@ -331,6 +425,8 @@ test_golden_rows(void **state)
     assert_int_equal(mailbox_decode(head, &a, &mb, &err), ERR_OK);
     assert_int_equal(mb.bytes, 1000);
     assert_int_equal(mb.highestmodseq, 10000);
+    assert_int_equal(mb.annot_bytes, 11);
+    assert_int_equal(mb.purged_modseq, 300);
     assert_true(mb.digest == 0x0102030405060708);
     mailbox_encode(&mb, &out);
     assert_true(span_eq(buf_span(&out), head));

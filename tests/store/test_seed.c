@@ -148,7 +148,9 @@ make_giver(void)
     txn = txn_new();
     struct span value = SPAN_LIT("");
     txn_user(txn, "john", USER_SUBSCRIPTION, "user.john", &value);
-    txn_quota(txn, "user.john", 100U << 20, QUOTA_UNLIMITED, false);
+    txn_quota(txn, "user.john",
+              (uint64_t[QUOTA_RESOURCES]){100U << 20, QUOTA_UNLIMITED,
+                                          QUOTA_UNLIMITED, QUOTA_UNLIMITED});
     commit(m->store, txn);
     txn_free(&txn);
     struct uidset gone = UIDSET_INIT;

@@ -46,7 +46,11 @@ static enum errcode
 set_quota(struct teststore *ts, const char *root, uint64_t bytes, bool remove)
 {
     struct store_txn *txn = txn_new();
-    txn_quota(txn, root, bytes, QUOTA_UNLIMITED, remove);
+    txn_quota(txn, root,
+              remove ? NULL
+                     : (uint64_t[QUOTA_RESOURCES]){bytes, QUOTA_UNLIMITED,
+                                                   QUOTA_UNLIMITED,
+                                                   QUOTA_UNLIMITED});
     return ts_commit(ts, &txn);
 }
 
@@ -188,7 +192,7 @@ test_quota_is_charged_refused_and_moves_along(void **state)
     mbid_t sub = ts_create(&ts, "user.ann.Sub");
     (void)ts_append(&ts, sub, 1, 400, NULL);
     assert_int_equal(set_quota(&ts, "user.ann", 1000, false), ERR_OK);
-    assert_int_equal(quota_of(&ts, "user.ann").used_bytes, 400);
+    assert_int_equal(quota_of(&ts, "user.ann").used[QUOTA_STORAGE], 400);
     (void)ts_append(&ts, id, 2, 600, NULL);
     assert_int_equal(ts_append(&ts, id, 3, 50, &rc), 0);
     assert_int_equal(rc, ERR_QUOTA);
@@ -202,9 +206,9 @@ test_quota_is_charged_refused_and_moves_along(void **state)
     txn_copy(txn, id, &one, sub, false, true);
     assert_int_equal(ts_commit(&ts, &txn), ERR_QUOTA);
     assert_int_equal(ts_expunge(&ts, id, 1, 1), ERR_OK);
-    assert_int_equal(quota_of(&ts, "user.ann").used_bytes, 400);
+    assert_int_equal(quota_of(&ts, "user.ann").used[QUOTA_STORAGE], 400);
     assert_int_equal(rename_to(&ts, id, "user.eve", true), ERR_OK);
-    assert_int_equal(quota_of(&ts, "user.eve").used_bytes, 400);
+    assert_int_equal(quota_of(&ts, "user.eve").used[QUOTA_STORAGE], 400);
     ts_verify(&ts);
     txn = txn_new();
     txn_delete(txn, id, true, 1000);
@@ -450,7 +454,7 @@ test_failed_transaction_leaves_nothing(void **state)
     a.nkeywords = 1;
     txn_append(txn, &a);
     txn_user(txn, "ann", USER_SUBSCRIPTION, "user.ann", &value);
-    txn_quota(txn, "user.ann", 1, 1, false);
+    txn_quota(txn, "user.ann", (uint64_t[QUOTA_RESOURCES]){1, 1, 1, 1});
     txn_rename(txn, id, "user.bob", true);
     txn_create(txn, &(struct txn_mailbox){.name = "user.new"});
     txn_set_recent(txn, 4711, 3); /* no such mailbox */
