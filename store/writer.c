@@ -33,6 +33,12 @@
 #define FENCE_POLL_MS 50
 #define HEARTBEAT_MS 200
 #define RETRY_MS 100
+/*
+ * Replay gathers so much before it writes: what is written goes in by the order
+ * of the keys, and the denser the keys, the shorter the way from one to the
+ * next in a memtable of millions.
+ */
+#define REPLAY_BATCH_BYTES ((size_t)16 << 20)
 
 /* ------------------------------------------------------------------ jobs */
 
@@ -525,11 +531,44 @@ apply_frames(struct store *store, const struct synclog_place *place,
     return ERR_OK;
 }
 
+/* What replay has gathered, into the state. */
+static enum errcode
+write_replayed(struct store *store, struct error *err)
+{
+    put_position(store);
+    enum errcode rc = kv_write(store->kv, store->st.batch, err);
+    state_clear(&store->st);
+    return rc;
+}
+
+/* Apply what the log has next; *RET_MORE: there was something. */
+static enum errcode
+replay_some(struct store *store, struct synclog_reader *r, bool *ret_more,
+            struct error *err)
+{
+    struct synclog_place place;
+    struct span frames;
+    lsn_t last;
+    uint64_t time_us;
+
+    enum errcode rc =
+        reader_next(r, FRAME_GROUP_BYTES, &frames, &last, &time_us, err);
+    *ret_more = frames.n > 0;
+    if (rc != ERR_OK || frames.n == 0)
+        return rc;
+    reader_place(r, &place.segment, &place.payload_offset);
+    place.payload_offset += FRAME_HEADER_BYTES;
+    buf_clear(&store->frames);
+    buf_add(&store->frames, frames);
+    return apply_frames(store, &place, err);
+}
+
 enum errcode
 writer_replay(struct store *store, uint64_t *ret_records, struct error *err)
 {
     AUTO(reader_close) struct synclog_reader *r = NULL;
     const lsn_t from = store->reached.applied.lsn;
+    bool more = true;
 
     enum errcode rc = reader_open(store->env, store->log_dir,
                                   synclog_mark(store->log), from, &r, err);
@@ -544,24 +583,11 @@ writer_replay(struct store *store, uint64_t *ret_records, struct error *err)
                        "the state at %" PRI_LSN
                        " and the log there are of different histories",
                        from);
-    while (rc == ERR_OK) {
-        struct span frames;
-        struct synclog_place place;
-        lsn_t last;
-        uint64_t time_us;
-        rc = reader_next(r, FRAME_GROUP_BYTES, &frames, &last, &time_us, err);
-        if (rc != ERR_OK || frames.n == 0)
-            break;
-        reader_place(r, &place.segment, &place.payload_offset);
-        place.payload_offset += FRAME_HEADER_BYTES;
-        buf_clear(&store->frames);
-        buf_add(&store->frames, frames);
-        rc = apply_frames(store, &place, err);
-        if (rc != ERR_OK)
-            break;
-        put_position(store);
-        rc = kv_write(store->kv, store->st.batch, err);
-        state_clear(&store->st);
+    while (rc == ERR_OK && more) {
+        rc = replay_some(store, r, &more, err);
+        if (rc == ERR_OK && store->reached.applied.lsn > from &&
+            (!more || kv_batch_bytes(store->st.batch) >= REPLAY_BATCH_BYTES))
+            rc = write_replayed(store, err);
     }
     *ret_records = store->reached.applied.lsn - from;
     publish(store);
