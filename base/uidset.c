@@ -129,6 +129,26 @@ uidset_add_set(struct uidset *s, const struct uidset *other)
 }
 
 void
+uidset_intersect(struct uidset *s, const struct uidset *with)
+{
+    struct uidset out = UIDSET_INIT;
+    size_t i = 0, j = 0;
+
+    while (i < s->n && j < with->n) {
+        uint32_t first = MAX(s->r[i].first, with->r[j].first);
+        uint32_t last = MIN(s->r[i].last, with->r[j].last);
+        if (first <= last)
+            uidset_add(&out, first, last);
+        if (s->r[i].last < with->r[j].last)
+            i++;
+        else
+            j++;
+    }
+    uidset_free(s);
+    *s = out;
+}
+
+void
 uidset_remove(struct uidset *s, uint32_t first, uint32_t last)
 {
     struct uidrange gone = {MIN(first, last), MAX(first, last)};

@@ -33,6 +33,9 @@ void
 uidset_add(struct uidset *s, uint32_t first, uint32_t last);
 void
 uidset_add_set(struct uidset *s, const struct uidset *other);
+/* Leave in S only what is in WITH too. */
+void
+uidset_intersect(struct uidset *s, const struct uidset *with);
 void
 uidset_remove(struct uidset *s, uint32_t first, uint32_t last);
 bool

@@ -28,6 +28,7 @@ struct fetch_job {
     bool needs_cache;
     bool has_flags; /* among the items */
     bool has_uid;
+    bool has_modseq;
     bool some_gone;
     bool some_damaged;
 
@@ -106,13 +107,12 @@ load_cache(struct imap_session *s, struct store_snap *snap, mbid_t id,
 /* ---- items ------------------------------------------------------------- */
 
 static void
-write_internaldate(struct buf *out, const struct message *msg)
+write_datetime(struct buf *out, const char *label, struct mime_date date)
 {
     char text[MIME_IMAP_DATETIME_BYTES + 1];
-    const struct mime_date date = {msg->internal_s, msg->internal_tz_min};
 
     mime_imap_datetime_format(date, text);
-    buf_addf(out, "INTERNALDATE \"%s\"", text);
+    buf_addf(out, "%s \"%s\"", label, text);
 }
 
 static void
@@ -258,9 +258,12 @@ write_item(struct imap_session *s, struct fetch_job *job,
     case FETCH_FLAGS:
         write_item_flags(s, job);
         break;
-    case FETCH_INTERNALDATE:
-        write_internaldate(&s->out, &job->msg);
+    case FETCH_INTERNALDATE: {
+        const struct mime_date date = {job->msg.internal_s,
+                                       job->msg.internal_tz_min};
+        write_datetime(&s->out, "INTERNALDATE", date);
         break;
+    }
     case FETCH_RFC822_SIZE:
         buf_addf(&s->out, "RFC822.SIZE %" PRIu64, job->msg.size);
         break;
@@ -273,6 +276,22 @@ write_item(struct imap_session *s, struct fetch_job *job,
     case FETCH_BODYSTRUCTURE:
         write_or_nil(&s->out, "BODYSTRUCTURE ", job->cache_ok,
                      job->mime.bodystructure);
+        break;
+    case FETCH_SAVEDATE: {
+        const struct mime_date date = {job->msg.saved_s, 0};
+        write_datetime(&s->out, "SAVEDATE", date);
+        break;
+    }
+    case FETCH_EMAILID: {
+        char hex[GUID_TEXT_BYTES];
+        buf_addf(&s->out, "EMAILID (M%s)", guid_text(&job->msg.guid, hex));
+        break;
+    }
+    case FETCH_THREADID: /* RFC 8474, 5.2: none is kept here */
+        buf_add_str(&s->out, "THREADID NIL");
+        break;
+    case FETCH_MODSEQ:
+        buf_addf(&s->out, "MODSEQ (%" PRIu64 ")", job->msg.modseq);
         break;
     case FETCH_SECTION:
         write_section(s, job, item);
@@ -382,6 +401,11 @@ close_message(struct imap_session *s, struct fetch_job *job)
             buf_add_byte(&s->out, ' ');
         write_item_flags(s, job);
     }
+    /* With flags, once CONDSTORE is on (RFC 7162, 3.2), and with CHANGEDSINCE
+     * always. */
+    bool flags = job->has_flags || uidset_has(&job->seen, job->uid);
+    if (!job->has_modseq && (flags || s->cmd->has_since))
+        write_modseq(s, job->first && !flags, job->msg.modseq);
     buf_add_str(&s->out, ")\r\n");
     job->open = false;
     job->turn_messages++;
@@ -503,6 +527,34 @@ fetch_next(struct imap_session *s)
     return submit(s, txn, made_seen);
 }
 
+/* RFC 7162, 3.1.4.1 and 3.2.6: only what changed; with VANISHED also what has
+ * gone of the UIDs named. */
+static enum errcode
+only_changed(struct imap_session *s, struct fetch_job *job, struct error *err)
+{
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    AUTO(uidset_free) struct uidset changed = UIDSET_INIT;
+    AUTO(uidset_free) struct uidset named = UIDSET_INIT;
+    modseq_t since = 0;
+    struct mailbox mb;
+
+    enum errcode rc = living_modseq(snap, s->cmd->since, &since, err);
+    if (rc == ERR_OK)
+        rc = snap_mailbox(snap, s->sel->id, &s->arena, &mb, err);
+    if (rc == ERR_OK)
+        rc = changed_since(snap, s->sel->id, since, &changed, err);
+    if (rc != ERR_OK)
+        return rc;
+    uidset_intersect(&job->all, &changed);
+    if (!s->cmd->vanished)
+        return ERR_OK;
+    /* The syntax was checked; of "$" nothing has gone that it stands for. */
+    if (!uidset_parse(s->cmd->set, seqmap_last_uid(&s->sel->map),
+                      IMAP_RANGES_MAX, &named))
+        uidset_add_set(&named, &s->sel->saved);
+    return tell_vanished(s, snap, &mb, &named, err);
+}
+
 enum run
 cmd_fetch(struct imap_session *s)
 {
@@ -519,12 +571,20 @@ cmd_fetch(struct imap_session *s)
         bool section = item->what == FETCH_SECTION;
         job->has_uid |= item->what == FETCH_UID;
         job->has_flags |= item->what == FETCH_FLAGS;
+        job->has_modseq |= item->what == FETCH_MODSEQ;
         job->sets_seen |= section && !item->peek && may_set;
         job->needs_cache |= item->what == FETCH_ENVELOPE ||
                             item->what == FETCH_BODY ||
                             item->what == FETCH_BODYSTRUCTURE ||
                             (section && item->section.n > 0);
     }
+    if (s->cmd->vanished && !s->qresync)
+        return reply(s, "BAD QRESYNC is not enabled");
+    if (job->has_modseq || s->cmd->has_since)
+        enable_condstore(s);
+    struct error err = {0};
+    if (s->cmd->has_since && only_changed(s, job, &err) != ERR_OK)
+        return reply_error(s, &err);
     s->run = fetch_next;
     return fetch_next(s);
 }

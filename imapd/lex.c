@@ -223,6 +223,12 @@ struct span
 lex_seqset(struct lex *l)
 {
     size_t n = 0;
+
+    if (lex_peek(l) == '$') { /* RFC 5182 */
+        struct span saved = span_sub(l->left, 0, 1);
+        l->left = span_skip(l->left, 1);
+        return saved;
+    }
     while (n < l->left.n && l->left.p[n] != 0 &&
            strchr("0123456789:,*", l->left.p[n]) != NULL)
         n++;

@@ -62,7 +62,7 @@ uint32_t
 lex_number(struct lex *l);
 uint64_t
 lex_number64(struct lex *l);
-/* Text of a sequence set, its syntax checked. */
+/* Text of a sequence set, its syntax checked; "$" is one. */
 struct span
 lex_seqset(struct lex *l);
 /* "(" flags ")", or without parentheses if BARE_OK (STORE). */
@@ -74,5 +74,9 @@ void
 lex_fetch_items(struct lex *l, struct imap_command *cmd);
 void
 lex_search(struct lex *l, struct imap_command *cmd);
+void
+lex_sort(struct lex *l, struct imap_command *cmd);
+void
+lex_thread(struct lex *l, struct imap_command *cmd);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * imapd/list.c - LIST and LSUB (RFC 3501, 6.3.8 and 6.3.9), with what RFC 6154
- * needs of RFC 5258.
+ * needs of RFC 5258, and STATUS in the answer (RFC 5819).
  *
  * A worker collects what the user may see, for there may be very many mailboxes
  * of others; then the session tells those that match, as the client reads.
@@ -16,6 +16,8 @@
 struct list_entry {
     const char *name; /* as the client sees it */
     const char *special_use;
+    const struct mailbox *mb; /* for STATUS; NULL: none is to be told */
+    const char *status;       /* the response, or NULL */
     bool exists;
     bool subscribed;
     bool has_children;
@@ -75,6 +77,11 @@ see_mailbox(void *ctx, const struct mailbox *mb)
         *mb->special_use == '\0' ? NULL : name_owner(mb->name, &job->arena);
     if (owner != NULL && strcmp(owner, s->user) == 0)
         e->special_use = arena_str(&job->arena, span_str(mb->special_use));
+    if (s->cmd->list.status != 0 && (rights_of(s, mb) & ACL_READ) != 0) {
+        struct mailbox *copy = arena_alloc(&job->arena, sizeof(*copy));
+        *copy = *mb;
+        e->mb = copy;
+    }
     return true;
 }
 
@@ -137,6 +144,8 @@ merge_entries(struct list_job *job)
             into->subscribed |= e->subscribed;
             if (*e->special_use != '\0')
                 into->special_use = e->special_use;
+            if (e->mb != NULL)
+                into->mb = e->mb;
         } else {
             job->entries[out++] = *e;
         }
@@ -151,6 +160,46 @@ merge_entries(struct list_job *job)
         if (e->exists)
             last_real = i;
     }
+}
+
+static bool
+matches(const struct list_job *job, const char *name)
+{
+    for (size_t i = 0; i < job->npatterns; i++)
+        if (name_match(name, job->patterns[i], job->sep))
+            return true;
+    return false;
+}
+
+static bool
+is_selected(const struct imap_session *s, const struct list_job *job,
+            const struct list_entry *e)
+{
+    if (job->subscribed_only)
+        return e->subscribed;
+    if ((s->cmd->list.options & LIST_SELECT_SPECIAL_USE) != 0)
+        return e->exists && *e->special_use != '\0';
+    return e->exists;
+}
+
+/* RFC 5819: only what the LIST tells of, and what may be read. */
+static enum errcode
+make_statuses(struct list_job *job)
+{
+    enum errcode rc = ERR_OK;
+    AUTO(buf_free) struct buf out = BUF_INIT;
+
+    for (size_t i = 0; i < job->n && rc == ERR_OK; i++) {
+        struct list_entry *e = &job->entries[i];
+        if (e->mb == NULL || !is_selected(job->s, job, e) ||
+            !matches(job, e->name))
+            continue;
+        buf_clear(&out);
+        rc = write_status(job->s, job->snap, e->mb, e->name,
+                          job->s->cmd->list.status, &out, &job->err);
+        e->status = arena_str(&job->arena, buf_span(&out));
+    }
+    return rc;
 }
 
 static void
@@ -169,21 +218,15 @@ list_work(void *arg)
     if (rc == ERR_OK)
         rc = snap_user_each(job->snap, s->user, USER_SUBSCRIPTION,
                             see_subscription, job, &job->err);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK) {
         merge_entries(job);
+        if (s->cmd->list.status != 0)
+            rc = make_statuses(job);
+    }
     store_release(&job->snap);
 }
 
 /* ---- telling ----------------------------------------------------------- */
-
-static bool
-matches(const struct list_job *job, const char *name)
-{
-    for (size_t i = 0; i < job->npatterns; i++)
-        if (name_match(name, job->patterns[i], job->sep))
-            return true;
-    return false;
-}
 
 /* RFC 3501, 6.3.8: levels are listed where a pattern ends in "%". */
 static bool
@@ -227,17 +270,6 @@ write_entry(struct imap_session *s, const struct list_job *job,
     buf_addf(&s->out, ") \"%c\" ", job->sep);
     write_astring_str(&s->out, e->name);
     buf_add_str(&s->out, "\r\n");
-}
-
-static bool
-is_selected(const struct imap_session *s, const struct list_job *job,
-            const struct list_entry *e)
-{
-    if (job->subscribed_only)
-        return e->subscribed;
-    if ((s->cmd->list.options & LIST_SELECT_SPECIAL_USE) != 0)
-        return e->exists && *e->special_use != '\0';
-    return e->exists;
 }
 
 static const struct list_entry *
@@ -309,11 +341,14 @@ list_tell(struct imap_session *s)
         const struct list_entry *e = &job->entries[job->at];
         if (is_selected(s, job, e)) {
             write_levels(s, job, e);
-            if (matches(job, e->name))
+            if (matches(job, e->name)) {
                 write_entry(s, job, e,
                             e->exists                 ? NULL
                             : s->cmd->cmd == CMD_LIST ? "\\NonExistent"
                                                       : NULL);
+                if (e->status != NULL)
+                    buf_add_str(&s->out, e->status);
+            }
         }
         job->at++;
     }

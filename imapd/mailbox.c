@@ -355,40 +355,59 @@ count_recent(struct store_snap *snap, const struct mailbox *mb, uint32_t *ret,
     return msg_iter_close(&it, err);
 }
 
+enum errcode
+write_status(struct imap_session *s, struct store_snap *snap,
+             const struct mailbox *mb, const char *external, unsigned items,
+             struct buf *out, struct error *err)
+{
+    uint32_t recent = 0;
+
+    (void)s;
+    if ((items & STATUS_RECENT) != 0) {
+        enum errcode rc = count_recent(snap, mb, &recent, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    const struct {
+        unsigned bit;
+        const char *name;
+        uint64_t value;
+    } rows[] = {{STATUS_MESSAGES, "MESSAGES", mb->exists},
+                {STATUS_RECENT, "RECENT", recent},
+                {STATUS_UIDNEXT, "UIDNEXT", mb->uidnext},
+                {STATUS_UIDVALIDITY, "UIDVALIDITY", mb->uidvalidity},
+                {STATUS_UNSEEN, "UNSEEN", mb->unseen},
+                {STATUS_DELETED, "DELETED", mb->deleted},
+                {STATUS_SIZE, "SIZE", mb->bytes},
+                {STATUS_HIGHESTMODSEQ, "HIGHESTMODSEQ", mb->highestmodseq}};
+
+    buf_add_str(out, "* STATUS ");
+    write_astring_str(out, external);
+    const char *before = " (";
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if ((items & rows[i].bit) == 0)
+            continue;
+        buf_addf(out, "%s%s %" PRIu64, before, rows[i].name, rows[i].value);
+        before = " ";
+    }
+    if ((items & STATUS_MAILBOXID) != 0)
+        buf_addf(out, "%sMAILBOXID (%s)", before, mb->uniqueid.s);
+    buf_add_str(out, ")\r\n");
+    return ERR_OK;
+}
+
 enum run
 cmd_status(struct imap_session *s)
 {
     struct mailbox mb;
     struct error err = {0};
-    uint32_t recent = 0;
-    unsigned items = s->cmd->status;
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
 
     if (!find_mailbox(s, snap, s->cmd->name, ACL_READ, &mb))
         return RUN_DONE;
-    if ((items & STATUS_RECENT) != 0 &&
-        count_recent(snap, &mb, &recent, &err) != ERR_OK)
+    if (write_status(s, snap, &mb, external_name(s, mb.name, &s->arena),
+                     s->cmd->status, &s->out, &err) != ERR_OK)
         return reply_error(s, &err);
-    const struct {
-        unsigned bit;
-        const char *name;
-        uint32_t value;
-    } rows[] = {{STATUS_MESSAGES, "MESSAGES", mb.exists},
-                {STATUS_RECENT, "RECENT", recent},
-                {STATUS_UIDNEXT, "UIDNEXT", mb.uidnext},
-                {STATUS_UIDVALIDITY, "UIDVALIDITY", mb.uidvalidity},
-                {STATUS_UNSEEN, "UNSEEN", mb.unseen}};
-
-    buf_add_str(&s->out, "* STATUS ");
-    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
-    const char *before = " (";
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        if ((items & rows[i].bit) == 0)
-            continue;
-        buf_addf(&s->out, "%s%s %" PRIu32, before, rows[i].name, rows[i].value);
-        before = " ";
-    }
-    buf_add_str(&s->out, ")\r\n");
     return reply(s, "OK Completed");
 }
 

@@ -39,6 +39,8 @@ struct store_job {
     uint32_t keep;
     bool keywords;
     bool some_gone;
+    modseq_t since;         /* UNCHANGEDSINCE */
+    struct uidset modified; /* changed since: left as they were */
 };
 
 static void
@@ -48,6 +50,7 @@ store_end(struct imap_session *s)
 
     uidset_free(&job->all);
     uidset_free(&job->chunk);
+    uidset_free(&job->modified);
 }
 
 static enum run
@@ -65,12 +68,16 @@ write_stored(struct imap_session *s, struct store_snap *snap, uint32_t uid,
     if (snap_message(snap, sel->id, uid, a, &msg, &err) != ERR_OK ||
         (msg.flags & FLAG_EXPUNGED) != 0)
         return false;
-    buf_addf(&s->out, "* %" PRIu32 " FETCH (FLAGS ",
-             seqmap_seq(&sel->map, uid));
-    write_flags(&s->out, msg.flags, msg.keywords, msg.nkeywords,
-                uidset_has(&sel->recent, uid));
-    if (s->cmd->uid)
-        buf_addf(&s->out, " UID %" PRIu32, uid);
+    buf_addf(&s->out, "* %" PRIu32 " FETCH (", seqmap_seq(&sel->map, uid));
+    size_t start = s->out.n;
+    if (!s->cmd->silent) {
+        buf_add_str(&s->out, "FLAGS ");
+        write_flags(&s->out, msg.flags, msg.keywords, msg.nkeywords,
+                    uidset_has(&sel->recent, uid));
+    }
+    if (s->cmd->uid || s->qresync)
+        buf_addf(&s->out, "%sUID %" PRIu32, s->out.n > start ? " " : "", uid);
+    write_modseq(s, s->out.n == start, msg.modseq);
     buf_add_str(&s->out, ")\r\n");
     return true;
 }
@@ -93,7 +100,9 @@ store_tell(struct imap_session *s)
         if (is_full(s))
             return RUN_FULL;
         job->told = uid;
-        if (!s->cmd->silent && !write_stored(s, snap, uid, &a))
+        /* RFC 7162, 3.1.3: the new MODSEQ is told even where flags are not. */
+        if ((!s->cmd->silent || s->condstore) &&
+            !write_stored(s, snap, uid, &a))
             job->some_gone = true;
         arena_reset(&a);
     }
@@ -111,9 +120,38 @@ stored(struct imap_session *s)
     const struct txn_result *res = txn_result(s->txn, 0);
     uidset_add_set(&sel->own, &res->uids);
     sel->own_modseq = MAX(sel->own_modseq, res->modseq);
+    if (res->refused.n > 0) {
+        uidset_add_set(&job->modified, &res->refused);
+        for (size_t i = 0; i < res->refused.n; i++)
+            uidset_remove(&job->chunk, res->refused.r[i].first,
+                          res->refused.r[i].last);
+    }
     job->told = 0;
     s->run = store_tell;
     return store_tell(s);
+}
+
+/* RFC 7162, 3.1.3 */
+static enum run
+store_modified(struct imap_session *s)
+{
+    struct store_job *job = s->job;
+    AUTO(buf_free) struct buf text = BUF_INIT; /* longer than reply() takes */
+    AUTO(uidset_free) struct uidset seqs = UIDSET_INIT;
+
+    buf_add_str(&text, job->some_gone ? "NO [MODIFIED " : "OK [MODIFIED ");
+    if (s->cmd->uid) {
+        uidset_format(&job->modified, &text);
+    } else {
+        for (uint32_t uid = uidset_next(&job->modified, 1); uid != 0;
+             uid = uid == UINT32_MAX ? 0 : uidset_next(&job->modified, uid + 1))
+            uidset_add(&seqs, seqmap_seq(&s->sel->map, uid),
+                       seqmap_seq(&s->sel->map, uid));
+        uidset_format(&seqs, &text);
+    }
+    buf_add_str(&text, "] Conditional STORE failed");
+    s->reply = arena_str(&s->arena, buf_span(&text));
+    return RUN_DONE;
 }
 
 static enum run
@@ -123,6 +161,8 @@ store_next(struct imap_session *s)
     const struct imap_command *cmd = s->cmd;
 
     if (!take_chunk(&job->all, &job->done, STORE_CHUNK, &job->chunk)) {
+        if (job->modified.n > 0)
+            return store_modified(s);
         if (job->some_gone) /* RFC 5530 */
             return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
         return reply(s, "OK Completed");
@@ -138,6 +178,8 @@ store_next(struct imap_session *s)
         .keywords = cmd->flags.keywords,
         .nkeywords = job->keywords ? cmd->flags.nkeywords : 0,
         .keep = job->keep,
+        .unchanged_since = job->since,
+        .has_unchanged_since = cmd->has_since,
     };
     txn_flags(txn, &op);
     return submit(s, txn, stored);
@@ -184,6 +226,13 @@ cmd_store(struct imap_session *s)
         return reply(s, "NO [NOPERM] Permission denied");
     if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
+    if (s->cmd->has_since) {
+        struct error err = {0};
+        AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+        if (living_modseq(snap, s->cmd->since, &job->since, &err) != ERR_OK)
+            return reply_error(s, &err);
+        enable_condstore(s);
+    }
     s->run = store_next;
     return store_next(s);
 }
@@ -271,6 +320,10 @@ expunged(struct imap_session *s)
 {
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, txn_error(s->txn));
+    const struct txn_result *res = txn_result(s->txn, 0);
+    if (s->qresync && res->uids.n > 0) /* RFC 7162, 3.2.9 */
+        return reply(s, "OK [HIGHESTMODSEQ %" PRIu64 "] Completed",
+                     res->modseq);
     return reply(s, "OK Completed"); /* EXPUNGE comes by keeping level */
 }
 

@@ -152,20 +152,21 @@ args_id(struct lex *l, struct imap_command *cmd)
     lex_expect(l, ')', "Missing ) after fields");
 }
 
-static void
-args_status(struct lex *l, struct imap_command *cmd)
+/* "(" items ")" */
+static unsigned
+lex_status_items(struct lex *l)
 {
     static const struct {
         const char *name;
         unsigned bit;
-    } items[] = {{"MESSAGES", STATUS_MESSAGES},
-                 {"RECENT", STATUS_RECENT},
-                 {"UIDNEXT", STATUS_UIDNEXT},
-                 {"UIDVALIDITY", STATUS_UIDVALIDITY},
-                 {"UNSEEN", STATUS_UNSEEN}};
+    } items[] = {
+        {"MESSAGES", STATUS_MESSAGES},  {"RECENT", STATUS_RECENT},
+        {"UIDNEXT", STATUS_UIDNEXT},    {"UIDVALIDITY", STATUS_UIDVALIDITY},
+        {"UNSEEN", STATUS_UNSEEN},      {"DELETED", STATUS_DELETED},
+        {"SIZE", STATUS_SIZE},          {"HIGHESTMODSEQ", STATUS_HIGHESTMODSEQ},
+        {"MAILBOXID", STATUS_MAILBOXID}};
+    unsigned bits = 0;
 
-    args_name(l, cmd);
-    lex_sp(l);
     lex_expect(l, '(', "Missing list of status items");
     do {
         struct span word = lex_atom(l);
@@ -175,9 +176,18 @@ args_status(struct lex *l, struct imap_command *cmd)
         if (i == ARRAY_LEN(items))
             lex_fail(l, "Unknown status item");
         else
-            cmd->status |= items[i].bit;
+            bits |= items[i].bit;
     } while (!lex_bad(l) && lex_accept(l, ' '));
     lex_expect(l, ')', "Missing ) after status items");
+    return bits;
+}
+
+static void
+args_status(struct lex *l, struct imap_command *cmd)
+{
+    args_name(l, cmd);
+    lex_sp(l);
+    cmd->status = lex_status_items(l);
 }
 
 static const struct {
@@ -190,6 +200,7 @@ static const struct {
     {"REMOTE", LIST_SELECT_REMOTE, 0},
     {"RECURSIVEMATCH", LIST_SELECT_RECURSIVE, 0},
     {"CHILDREN", 0, LIST_RETURN_CHILDREN},
+    {"STATUS", 0, LIST_RETURN_STATUS},
 };
 
 /* Behind the "(". */
@@ -209,6 +220,10 @@ lex_list_options(struct lex *l, bool selection, struct imap_list *list)
         if (bit == 0)
             lex_fail(l, "Unknown LIST option");
         list->options |= bit;
+        if (bit == LIST_RETURN_STATUS) {
+            lex_sp(l);
+            list->status |= lex_status_items(l);
+        }
     } while (!lex_bad(l) && lex_accept(l, ' '));
     lex_expect(l, ')', "Missing ) after LIST options");
 }
@@ -223,7 +238,7 @@ lex_pattern(struct lex *l, struct imap_list *list)
     list->patterns[list->npatterns++] = lex_list_mailbox(l);
 }
 
-/* LIST of RFC 3501 with the syntax of RFC 5258, 6, as RFC 6154 uses it. */
+/* LIST of RFC 3501 with the syntax of RFC 5258, 6. */
 static void
 args_list(struct lex *l, struct imap_command *cmd)
 {
@@ -329,6 +344,88 @@ args_set(struct lex *l, struct imap_command *cmd)
     cmd->set = lex_seqset(l);
 }
 
+/* "(uidvalidity modseq [known-uids [(seqs uids)]])" (RFC 7162, 3.2.5) */
+static void
+lex_qresync(struct lex *l, struct imap_qresync *ret)
+{
+    ret->given = true;
+    if (span_find_byte(l->left, '$', 0) >= 0) /* nothing can be saved yet */
+        lex_fail(l, "Invalid QRESYNC");
+    lex_expect(l, '(', "Missing list of QRESYNC");
+    ret->uidvalidity = lex_number(l);
+    lex_sp(l);
+    ret->modseq = lex_number64(l);
+    if (!lex_bad(l) &&
+        (ret->uidvalidity == 0 || ret->modseq == 0 || ret->modseq > INT64_MAX))
+        lex_fail(l, "Invalid QRESYNC");
+    if (lex_accept(l, ' ') && lex_peek(l) != '(') {
+        ret->known_uids = lex_seqset(l);
+        if (!lex_accept(l, ' ')) {
+            lex_expect(l, ')', "Missing ) after QRESYNC");
+            return;
+        }
+    }
+    if (lex_accept(l, '(')) {
+        ret->match_seqs = lex_seqset(l);
+        lex_sp(l);
+        ret->match_uids = lex_seqset(l);
+        lex_expect(l, ')', "Missing ) after QRESYNC's matches");
+    }
+    lex_expect(l, ')', "Missing ) after QRESYNC");
+}
+
+/* SELECT, EXAMINE: parameters of RFC 4466, 2.1. */
+static void
+args_select(struct lex *l, struct imap_command *cmd)
+{
+    args_name(l, cmd);
+    if (!lex_accept(l, ' '))
+        return;
+    lex_expect(l, '(', "Missing list of parameters");
+    do {
+        if (lex_accept_word(l, "CONDSTORE")) {
+            cmd->condstore = true;
+        } else if (lex_accept_word(l, "QRESYNC")) {
+            lex_sp(l);
+            lex_qresync(l, &cmd->qresync);
+        } else {
+            lex_fail(l, "Unknown SELECT parameter");
+        }
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after parameters");
+}
+
+static uint64_t
+lex_modseq(struct lex *l)
+{
+    uint64_t v = lex_number64(l);
+
+    if (!lex_bad(l) && v > INT64_MAX)
+        lex_fail(l, "Invalid mod-sequence");
+    return v;
+}
+
+/* "(CHANGEDSINCE n [VANISHED])" (RFC 7162, 3.1.4.1 and 3.2.6) */
+static void
+lex_fetch_modifiers(struct lex *l, struct imap_command *cmd)
+{
+    lex_expect(l, '(', "Missing list of fetch modifiers");
+    do {
+        if (lex_accept_word(l, "CHANGEDSINCE")) {
+            lex_sp(l);
+            cmd->has_since = true;
+            cmd->since = lex_modseq(l);
+        } else if (lex_accept_word(l, "VANISHED")) {
+            cmd->vanished = true;
+        } else {
+            lex_fail(l, "Unknown fetch modifier");
+        }
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after fetch modifiers");
+    if (!lex_bad(l) && cmd->vanished && (!cmd->uid || !cmd->has_since))
+        lex_fail(l, "VANISHED is for UID FETCH with CHANGEDSINCE");
+}
+
 static void
 args_copy(struct lex *l, struct imap_command *cmd)
 {
@@ -349,6 +446,8 @@ args_fetch(struct lex *l, struct imap_command *cmd)
     args_set(l, cmd);
     lex_sp(l);
     lex_fetch_items(l, cmd);
+    if (lex_accept(l, ' '))
+        lex_fetch_modifiers(l, cmd);
 }
 
 static void
@@ -356,6 +455,15 @@ args_store(struct lex *l, struct imap_command *cmd)
 {
     args_set(l, cmd);
     lex_sp(l);
+    if (lex_accept(l, '(')) { /* RFC 7162, 3.1.3 */
+        if (!lex_accept_word(l, "UNCHANGEDSINCE"))
+            lex_fail(l, "Unknown STORE modifier");
+        lex_sp(l);
+        cmd->has_since = true;
+        cmd->since = lex_modseq(l);
+        lex_expect(l, ')', "Missing ) after STORE modifier");
+        lex_sp(l);
+    }
     cmd->store_mode = lex_accept(l, '+') ? '+' : lex_accept(l, '-') ? '-' : '=';
     if (lex_accept_word(l, "FLAGS.SILENT"))
         cmd->silent = true;
@@ -370,6 +478,20 @@ args_search(struct lex *l, struct imap_command *cmd)
 {
     lex_sp(l);
     lex_search(l, cmd);
+}
+
+static void
+args_sort(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    lex_sort(l, cmd);
+}
+
+static void
+args_thread(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    lex_thread(l, cmd);
 }
 
 static void
@@ -418,7 +540,7 @@ static const struct {
     [CMD_DELETE] = {"DELETE", args_delete, false},
     [CMD_DELETEACL] = {"DELETEACL", args_name_arg, false},
     [CMD_ENABLE] = {"ENABLE", args_words, false},
-    [CMD_EXAMINE] = {"EXAMINE", args_name, false},
+    [CMD_EXAMINE] = {"EXAMINE", args_select, false},
     [CMD_EXPUNGE] = {"EXPUNGE", args_expunge, true},
     [CMD_FETCH] = {"FETCH", args_fetch, true},
     [CMD_GETACL] = {"GETACL", args_name, false},
@@ -437,13 +559,15 @@ static const struct {
     [CMD_NOOP] = {"NOOP", args_none, false},
     [CMD_RENAME] = {"RENAME", args_rename, false},
     [CMD_SEARCH] = {"SEARCH", args_search, true},
-    [CMD_SELECT] = {"SELECT", args_name, false},
+    [CMD_SELECT] = {"SELECT", args_select, false},
     [CMD_SETACL] = {"SETACL", args_setacl, false},
     [CMD_SETQUOTA] = {"SETQUOTA", args_setquota, false},
+    [CMD_SORT] = {"SORT", args_sort, true},
     [CMD_STARTTLS] = {"STARTTLS", args_none, false},
     [CMD_STATUS] = {"STATUS", args_status, false},
     [CMD_STORE] = {"STORE", args_store, true},
     [CMD_SUBSCRIBE] = {"SUBSCRIBE", args_name, false},
+    [CMD_THREAD] = {"THREAD", args_thread, true},
     [CMD_UNSELECT] = {"UNSELECT", args_none, false},
     [CMD_UNSUBSCRIBE] = {"UNSUBSCRIBE", args_name, false},
 };

@@ -43,10 +43,12 @@ enum imap_cmd {
     CMD_SELECT,
     CMD_SETACL,
     CMD_SETQUOTA,
+    CMD_SORT,
     CMD_STARTTLS,
     CMD_STATUS,
     CMD_STORE,
     CMD_SUBSCRIBE,
+    CMD_THREAD,
     CMD_UNSELECT,
     CMD_UNSUBSCRIBE,
     CMD_COUNT,
@@ -67,6 +69,10 @@ enum imap_fetch_what {
     FETCH_ENVELOPE,
     FETCH_BODY,
     FETCH_BODYSTRUCTURE,
+    FETCH_SAVEDATE, /* RFC 8514 */
+    FETCH_EMAILID,  /* RFC 8474 */
+    FETCH_THREADID,
+    FETCH_MODSEQ,  /* RFC 7162 */
     FETCH_SECTION, /* BODY[...], RFC822, RFC822.HEADER, RFC822.TEXT */
 };
 
@@ -104,9 +110,47 @@ enum imap_search_kind {
     SEARCH_HEADER, /* name, text */
     SEARCH_BODY,   /* text */
     SEARCH_TEXT,
-    SEARCH_UIDS, /* text: a sequence set */
+    SEARCH_MODSEQ, /* number (RFC 7162) */
+    SEARCH_OLDER,  /* number: seconds (RFC 5032) */
+    SEARCH_YOUNGER,
+    SEARCH_SAVEDBEFORE, /* day (RFC 8514) */
+    SEARCH_SAVEDON,
+    SEARCH_SAVEDSINCE,
+    SEARCH_EMAILID, /* text (RFC 8474) */
+    SEARCH_UIDS,    /* text: a sequence set */
     SEARCH_SEQS,
 };
+
+enum { /* RETURN (...) of SEARCH and SORT: RFC 4731, 5182, 9394 */
+       RETURN_GIVEN = 1U << 0,
+       RETURN_MIN = 1U << 1,
+       RETURN_MAX = 1U << 2,
+       RETURN_ALL = 1U << 3,
+       RETURN_COUNT = 1U << 4,
+       RETURN_SAVE = 1U << 5,
+       RETURN_PARTIAL = 1U << 6,
+};
+
+enum imap_sort_what { /* RFC 5256, 5957 */
+                      SORT_ARRIVAL,
+                      SORT_CC,
+                      SORT_DATE,
+                      SORT_FROM,
+                      SORT_SIZE,
+                      SORT_SUBJECT,
+                      SORT_TO,
+                      SORT_DISPLAYFROM,
+                      SORT_DISPLAYTO,
+};
+
+struct imap_sort_key {
+    enum imap_sort_what what;
+    bool reverse;
+};
+
+#define IMAP_SORT_KEYS_MAX 10U
+
+enum imap_thread { THREAD_ORDEREDSUBJECT, THREAD_REFERENCES, THREAD_REFS };
 
 struct mime_needle;
 
@@ -131,9 +175,13 @@ enum {
     STATUS_UIDNEXT = 1U << 2,
     STATUS_UIDVALIDITY = 1U << 3,
     STATUS_UNSEEN = 1U << 4,
+    STATUS_DELETED = 1U << 5,       /* RFC 9051 */
+    STATUS_SIZE = 1U << 6,          /* RFC 8438 */
+    STATUS_HIGHESTMODSEQ = 1U << 7, /* RFC 7162 */
+    STATUS_MAILBOXID = 1U << 8,     /* RFC 8474 */
 };
 
-enum { /* LIST-EXTENDED as far as RFC 6154 needs it */
+enum { /* LIST-EXTENDED (RFC 5258) */
        LIST_SELECT_SUBSCRIBED = 1U << 0,
        LIST_SELECT_SPECIAL_USE = 1U << 1,
        LIST_SELECT_REMOTE = 1U << 2,
@@ -141,14 +189,25 @@ enum { /* LIST-EXTENDED as far as RFC 6154 needs it */
        LIST_RETURN_SUBSCRIBED = 1U << 4,
        LIST_RETURN_CHILDREN = 1U << 5,
        LIST_RETURN_SPECIAL_USE = 1U << 6,
+       LIST_RETURN_STATUS = 1U << 7, /* RFC 5819 */
 };
 
 struct imap_list {
     unsigned options;
-    bool extended; /* selection, return options, or several patterns */
+    bool extended;   /* selection, return options, or several patterns */
+    unsigned status; /* STATUS_*: with LIST_RETURN_STATUS */
     struct span reference;
     struct span *patterns;
     size_t npatterns;
+};
+
+/* What RFC 7162 lets a client add to SELECT. */
+struct imap_qresync {
+    bool given;
+    uint32_t uidvalidity;
+    uint64_t modseq;
+    struct span known_uids;             /* empty: all */
+    struct span match_seqs, match_uids; /* empty: not given */
 };
 
 struct imap_quota_limit {
@@ -180,9 +239,20 @@ struct imap_command {
     struct imap_fetch_item *items;
     size_t nitems;
     struct imap_search *search;
+    unsigned returns;     /* RETURN_* */
+    int64_t partial_from; /* PARTIAL from:to, both of one sign, not 0 */
+    int64_t partial_to;
+    struct imap_sort_key sort[IMAP_SORT_KEYS_MAX];
+    size_t nsort;
+    enum imap_thread thread;
     struct span charset; /* SEARCH; empty: none given */
     unsigned status;     /* STATUS_* */
     struct imap_list list;
+    bool condstore; /* SELECT: (CONDSTORE) */
+    struct imap_qresync qresync;
+    bool has_since; /* FETCH: CHANGEDSINCE; STORE: UNCHANGEDSINCE */
+    uint64_t since;
+    bool vanished;      /* FETCH: (CHANGEDSINCE n VANISHED) */
     struct span *words; /* ENABLE; ID: names and values in turn */
     size_t nwords;
     struct imap_quota_limit *limits; /* SETQUOTA */

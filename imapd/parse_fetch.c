@@ -178,6 +178,10 @@ lex_item(struct lex *l, struct imap_command *cmd)
         {"RFC822.SIZE", FETCH_RFC822_SIZE},
         {"ENVELOPE", FETCH_ENVELOPE},
         {"BODYSTRUCTURE", FETCH_BODYSTRUCTURE},
+        {"MODSEQ", FETCH_MODSEQ},
+        {"SAVEDATE", FETCH_SAVEDATE},
+        {"EMAILID", FETCH_EMAILID},
+        {"THREADID", FETCH_THREADID},
     };
 
     if (span_starts_nocase(l->left, SPAN_LIT("BODY["))) {

@@ -18,6 +18,8 @@ enum key_arg {
     ARG_DATE,
     ARG_STRING,
     ARG_NUMBER,
+    ARG_INTERVAL,
+    ARG_ID,
 };
 
 static const struct search_key {
@@ -36,14 +38,20 @@ static const struct search_key {
     {"CC", SEARCH_HEADER, ARG_STRING, 0, true, "Cc"},
     {"DELETED", SEARCH_FLAG, ARG_NONE, FLAG_DELETED, true, NULL},
     {"DRAFT", SEARCH_FLAG, ARG_NONE, FLAG_DRAFT, true, NULL},
+    {"EMAILID", SEARCH_EMAILID, ARG_ID, 0, true, NULL},
     {"FLAGGED", SEARCH_FLAG, ARG_NONE, FLAG_FLAGGED, true, NULL},
     {"FROM", SEARCH_HEADER, ARG_STRING, 0, true, "From"},
     {"KEYWORD", SEARCH_KEYWORD, ARG_KEYWORD, 0, true, NULL},
     {"LARGER", SEARCH_LARGER, ARG_NUMBER, 0, true, NULL},
     {"NEW", SEARCH_NEW, ARG_NONE, 0, true, NULL},
     {"OLD", SEARCH_RECENT, ARG_NONE, 0, false, NULL},
+    {"OLDER", SEARCH_OLDER, ARG_INTERVAL, 0, true, NULL},
     {"ON", SEARCH_ON, ARG_DATE, 0, true, NULL},
     {"RECENT", SEARCH_RECENT, ARG_NONE, 0, true, NULL},
+    {"SAVEDATESUPPORTED", SEARCH_ALL, ARG_NONE, 0, true, NULL},
+    {"SAVEDBEFORE", SEARCH_SAVEDBEFORE, ARG_DATE, 0, true, NULL},
+    {"SAVEDON", SEARCH_SAVEDON, ARG_DATE, 0, true, NULL},
+    {"SAVEDSINCE", SEARCH_SAVEDSINCE, ARG_DATE, 0, true, NULL},
     {"SEEN", SEARCH_FLAG, ARG_NONE, FLAG_SEEN, true, NULL},
     {"SENTBEFORE", SEARCH_SENTBEFORE, ARG_DATE, 0, true, NULL},
     {"SENTON", SEARCH_SENTON, ARG_DATE, 0, true, NULL},
@@ -59,6 +67,7 @@ static const struct search_key {
     {"UNFLAGGED", SEARCH_FLAG, ARG_NONE, FLAG_FLAGGED, false, NULL},
     {"UNKEYWORD", SEARCH_KEYWORD, ARG_KEYWORD, 0, false, NULL},
     {"UNSEEN", SEARCH_FLAG, ARG_NONE, FLAG_SEEN, false, NULL},
+    {"YOUNGER", SEARCH_YOUNGER, ARG_INTERVAL, 0, true, NULL},
 };
 
 static struct imap_search *
@@ -107,6 +116,14 @@ lex_key_arg(struct lex *l, const struct search_key *key,
         break;
     case ARG_NUMBER:
         node->number = lex_number64(l);
+        break;
+    case ARG_INTERVAL:
+        node->number = lex_number(l);
+        if (!lex_bad(l) && node->number == 0)
+            lex_fail(l, "Invalid interval");
+        break;
+    case ARG_ID:
+        node->text = lex_astring(l);
         break;
     }
 }
@@ -166,7 +183,7 @@ lex_key(struct search_parser *p, unsigned depth)
     struct imap_search *node = lex_combined(p, depth);
     if (node != NULL)
         return node;
-    if (c == '*' || (c >= '0' && c <= '9')) {
+    if (c == '*' || c == '$' || (c >= '0' && c <= '9')) {
         node = node_new(p, SEARCH_SEQS);
         node->text = lex_seqset(l);
         return node;
@@ -188,10 +205,87 @@ lex_key(struct search_parser *p, unsigned depth)
         node->name = lex_astring(l);
         lex_sp(l);
         node->text = lex_astring(l);
+    } else if (span_eq_nocase_str(word, "MODSEQ")) {
+        node->kind = SEARCH_MODSEQ;
+        lex_sp(l);
+        if (lex_peek(l) == '"') { /* RFC 7162, 3.1.5: entry and kind */
+            (void)lex_string(l);
+            lex_sp(l);
+            struct span type = lex_atom(l);
+            if (!span_eq_nocase_str(type, "all") &&
+                !span_eq_nocase_str(type, "priv") &&
+                !span_eq_nocase_str(type, "shared"))
+                lex_fail(l, "Unknown kind of MODSEQ");
+            lex_sp(l);
+        }
+        node->number = lex_number64(l);
     } else {
         lex_fail(l, "Unknown search key");
     }
     return node;
+}
+
+/* "from:to", 1 is the first and -1 the last (RFC 9394, 3.1). */
+static void
+lex_partial_range(struct lex *l, struct imap_command *cmd)
+{
+    bool last = lex_accept(l, '-');
+
+    cmd->partial_from = lex_number(l);
+    lex_expect(l, ':', "Invalid PARTIAL");
+    if (last)
+        lex_expect(l, '-', "Invalid PARTIAL");
+    cmd->partial_to = lex_number(l);
+    if (!lex_bad(l) && (cmd->partial_from == 0 || cmd->partial_to == 0))
+        lex_fail(l, "Invalid PARTIAL");
+    if (last) {
+        cmd->partial_from = -cmd->partial_from;
+        cmd->partial_to = -cmd->partial_to;
+    }
+}
+
+/* "RETURN (...)" and a blank, if they are there. */
+static void
+lex_returns(struct lex *l, struct imap_command *cmd)
+{
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } options[] = {{"MIN", RETURN_MIN},   {"MAX", RETURN_MAX},
+                   {"ALL", RETURN_ALL},   {"COUNT", RETURN_COUNT},
+                   {"SAVE", RETURN_SAVE}, {"PARTIAL", RETURN_PARTIAL}};
+
+    if (!lex_accept_word(l, "RETURN"))
+        return;
+    cmd->returns = RETURN_GIVEN;
+    lex_sp(l);
+    lex_expect(l, '(', "Missing list of return options");
+    if (!lex_accept(l, ')')) {
+        do {
+            struct span word = lex_atom(l);
+            size_t i = 0;
+            while (i < ARRAY_LEN(options) &&
+                   !span_eq_nocase_str(word, options[i].name))
+                i++;
+            if (i == ARRAY_LEN(options)) {
+                lex_fail(l, "Unknown return option");
+                return;
+            }
+            cmd->returns |= options[i].bit;
+            if (options[i].bit == RETURN_PARTIAL) {
+                lex_sp(l);
+                lex_partial_range(l, cmd);
+            }
+        } while (!lex_bad(l) && lex_accept(l, ' '));
+        lex_expect(l, ')', "Missing ) after return options");
+    }
+    /* RFC 4731, 3.1: "()" is ALL. */
+    if (cmd->returns == RETURN_GIVEN)
+        cmd->returns |= RETURN_ALL;
+    if ((cmd->returns & RETURN_ALL) != 0 &&
+        (cmd->returns & RETURN_PARTIAL) != 0) /* RFC 9394, 3.1 */
+        lex_fail(l, "ALL and PARTIAL exclude each other");
+    lex_sp(l);
 }
 
 void
@@ -199,10 +293,85 @@ lex_search(struct lex *l, struct imap_command *cmd)
 {
     struct search_parser p = {.l = l};
 
+    lex_returns(l, cmd);
     if (lex_accept_word(l, "CHARSET")) {
         lex_sp(l);
         cmd->charset = lex_astring(l);
         lex_sp(l);
     }
     cmd->search = lex_keys(&p, 0);
+}
+
+/* charset SP search-keys, as SORT and THREAD have it. */
+static void
+lex_charset_and_keys(struct lex *l, struct imap_command *cmd)
+{
+    struct search_parser p = {.l = l};
+
+    lex_sp(l);
+    cmd->charset = lex_astring(l);
+    lex_sp(l);
+    cmd->search = lex_keys(&p, 0);
+}
+
+void
+lex_sort(struct lex *l, struct imap_command *cmd)
+{
+    static const char *const names[] = {
+        [SORT_ARRIVAL] = "ARRIVAL",
+        [SORT_CC] = "CC",
+        [SORT_DATE] = "DATE",
+        [SORT_FROM] = "FROM",
+        [SORT_SIZE] = "SIZE",
+        [SORT_SUBJECT] = "SUBJECT",
+        [SORT_TO] = "TO",
+        [SORT_DISPLAYFROM] = "DISPLAYFROM",
+        [SORT_DISPLAYTO] = "DISPLAYTO",
+    };
+
+    lex_returns(l, cmd);
+    lex_expect(l, '(', "Missing list of sort keys");
+    do {
+        if (cmd->nsort == IMAP_SORT_KEYS_MAX) {
+            lex_fail(l, "Too many sort keys");
+            return;
+        }
+        struct imap_sort_key *key = &cmd->sort[cmd->nsort++];
+        if (lex_accept_word(l, "REVERSE")) {
+            key->reverse = true;
+            lex_sp(l);
+        }
+        struct span word = lex_atom(l);
+        size_t i = 0;
+        while (i < ARRAY_LEN(names) && !span_eq_nocase_str(word, names[i]))
+            i++;
+        if (i == ARRAY_LEN(names)) {
+            lex_fail(l, "Unknown sort key");
+            return;
+        }
+        key->what = (enum imap_sort_what)i;
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after sort keys");
+    lex_charset_and_keys(l, cmd);
+}
+
+void
+lex_thread(struct lex *l, struct imap_command *cmd)
+{
+    static const char *const names[] = {
+        [THREAD_ORDEREDSUBJECT] = "ORDEREDSUBJECT",
+        [THREAD_REFERENCES] = "REFERENCES",
+        [THREAD_REFS] = "REFS",
+    };
+    struct span word = lex_atom(l);
+    size_t i = 0;
+
+    while (i < ARRAY_LEN(names) && !span_eq_nocase_str(word, names[i]))
+        i++;
+    if (i == ARRAY_LEN(names)) {
+        lex_fail(l, "Unknown threading algorithm");
+        return;
+    }
+    cmd->thread = (enum imap_thread)i;
+    lex_charset_and_keys(l, cmd);
 }

@@ -1,299 +1,373 @@
 /*
- * imapd/search.c - SEARCH (RFC 3501, 6.4.4): a walk over the rows of one
- * snapshot, some at a time.  Keys that only need the row come first; headers
- * and bodies are read only for messages that are still in question.
+ * imapd/search.c - SEARCH and SORT: what was found, told as RFC 3501, 4731
+ * (ESEARCH), 5182 (the saved result), 5256 and 5267 (SORT), 9394 (PARTIAL) ask
+ * for it.
  */
-#include "imapd/session_private.h"
+#include "imapd/find.h"
 
-#include "mime/date.h"
-#include "mime/message.h"
+#include <stdlib.h>
+
 #include "mime/text.h"
 
-/* What one turn may cost: a row is 1, reading a message is more. */
-#define TURN_COST 4000U
-#define CACHE_COST 20U
-#define BODY_COST 200U
-
-struct search_job {
-    struct store_snap *snap;
-    struct msg_iter *it;
-    struct buf out; /* the numbers found, as text */
-    unsigned cost;
-    struct error err;
-
-    /* The message in question, as far as it was needed. */
-    struct message msg;
-    bool has_cache, cache_ok, has_header, has_body;
-    struct buf cache;
-    struct mime_cache mime;
-    struct buf header;
-    struct buf body;
+/* What SORT compares of a message; texts by mime_casemap(), in the arena. */
+struct sorted {
+    uint32_t uid;
+    uint32_t seq;
+    int64_t arrival_s;
+    int64_t sent_s;
+    uint64_t size;
+    struct span text[IMAP_SORT_KEYS_MAX]; /* by key, where it is one */
 };
 
-static void
-free_needles(struct imap_search *node)
-{
-    for (; node != NULL; node = node->next) {
-        mime_needle_free(&node->needle);
-        uidset_free(&node->set);
-        free_needles(node->kids);
-    }
-}
+struct search_job {
+    struct finder f;
+    struct uidset found; /* numbers as the client asked for them, of SEARCH */
+    struct uidset uids;
+    modseq_t modseq;     /* the highest one found */
+    modseq_t min_modseq; /* of the first one */
+    modseq_t max_modseq; /* of the last one */
+    struct sorted *hits; /* of SORT */
+    size_t nhits, cap;
+    struct arena arena; /* their texts */
+    size_t told;
+};
 
 static void
 search_end(struct imap_session *s)
 {
     struct search_job *job = s->job;
-    struct error ignored = {0};
 
-    if (job->it != NULL)
-        (void)!msg_iter_close(&job->it, &ignored);
-    store_release(&job->snap);
-    buf_free(&job->out);
-    buf_free(&job->cache);
-    buf_free(&job->header);
-    buf_free(&job->body);
-    free_needles(s->cmd->search);
+    find_close(s, &job->f);
+    uidset_free(&job->found);
+    uidset_free(&job->uids);
+    free(job->hits);
+    arena_free(&job->arena);
 }
 
-/* ---- what a key may need ----------------------------------------------- */
+/* ---- what was found ---------------------------------------------------- */
 
-static bool
-need_cache(struct imap_session *s, struct search_job *job)
-{
-    if (job->has_cache)
-        return job->cache_ok;
-    job->has_cache = true;
-    job->cost += CACHE_COST;
-    job->cache_ok = load_cache(s, job->snap, s->sel->id, &job->msg, &job->cache,
-                               &job->err) == ERR_OK &&
-                    mime_cache_decode(buf_span(&job->cache), &job->mime,
-                                      &job->err) == ERR_OK;
-    return job->cache_ok;
-}
-
+/* The text that KEY compares, empty for what is none. */
 static struct span
-need_header(struct imap_session *s, struct search_job *job)
+sort_text(enum imap_sort_what what, const struct mime_cache *mime)
 {
-    struct mime_section where;
-
-    if (!job->has_header) {
-        job->has_header = true;
-        buf_clear(&job->header);
-        if (need_cache(s, job) &&
-            mime_section_find(&job->mime, SPAN_LIT("HEADER"), &where) ==
-                ERR_OK &&
-            store_body_read(s->store, &job->msg.guid, where.off, where.bytes,
-                            &job->header, &job->err) != ERR_OK)
-            buf_clear(&job->header);
-    }
-    return buf_span(&job->header);
-}
-
-static struct span
-need_body(struct imap_session *s, struct search_job *job)
-{
-    if (!job->has_body) {
-        job->has_body = true;
-        job->cost += BODY_COST;
-        buf_clear(&job->body);
-        if (store_body_read(s->store, &job->msg.guid, 0, job->msg.size,
-                            &job->body, &job->err) != ERR_OK)
-            buf_clear(&job->body);
-    }
-    return buf_span(&job->body);
-}
-
-/* ---- keys -------------------------------------------------------------- */
-
-static bool
-is_dear(const struct imap_search *node)
-{
-    switch (node->kind) {
-    case SEARCH_HEADER:
-    case SEARCH_BODY:
-    case SEARCH_TEXT:
-    case SEARCH_SENTBEFORE:
-    case SEARCH_SENTON:
-    case SEARCH_SENTSINCE:
-        return true;
-    case SEARCH_AND:
-    case SEARCH_OR:
-    case SEARCH_NOT:
-        for (const struct imap_search *kid = node->kids; kid != NULL;
-             kid = kid->next)
-            if (is_dear(kid))
-                return true;
-        return false;
-    case SEARCH_ALL:
-    case SEARCH_FLAG:
-    case SEARCH_KEYWORD:
-    case SEARCH_RECENT:
-    case SEARCH_NEW:
-    case SEARCH_BEFORE:
-    case SEARCH_ON:
-    case SEARCH_SINCE:
-    case SEARCH_LARGER:
-    case SEARCH_SMALLER:
-    case SEARCH_UIDS:
-    case SEARCH_SEQS:
+    switch (what) {
+    case SORT_CC:
+        return mime->cc;
+    case SORT_FROM:
+        return mime->from;
+    case SORT_SUBJECT:
+        return mime->base_subject;
+    case SORT_TO:
+        return mime->to;
+    case SORT_DISPLAYFROM:
+        return mime->display_from;
+    case SORT_DISPLAYTO:
+        return mime->display_to;
+    case SORT_ARRIVAL:
+    case SORT_DATE:
+    case SORT_SIZE:
         break;
     }
-    return false;
+    return SPAN_EMPTY;
 }
 
 static bool
-has_keyword(const struct message *msg, struct span word)
+sorts_by_row(enum imap_sort_what what)
 {
-    for (size_t i = 0; i < msg->nkeywords; i++)
-        if (span_eq_nocase(msg->keywords[i], word))
-            return true;
-    return false;
+    return what == SORT_ARRIVAL || what == SORT_SIZE;
 }
 
-static int32_t
-arrival_day(const struct message *msg)
+static void
+take_sorted(struct imap_session *s, struct search_job *job)
 {
-    const struct mime_date date = {msg->internal_s, msg->internal_tz_min};
-    return mime_date_day(date);
-}
+    struct finder *f = &job->f;
+    const struct imap_command *cmd = s->cmd;
+    AUTO(buf_free) struct buf mapped = BUF_INIT;
 
-/* Compares by SEARCH_SENT*; a message without a date matches none. */
-static bool
-match_sent(struct imap_session *s, struct search_job *job,
-           const struct imap_search *node)
-{
-    if (!need_cache(s, job) || (job->mime.flags & MIME_CACHE_DATED) == 0)
-        return false;
-    const struct mime_date date = {job->mime.sent_utc_s,
-                                   job->mime.sent_zone_min};
-    int32_t day = mime_date_day(date);
-    return node->kind == SEARCH_SENTBEFORE ? day < node->day
-           : node->kind == SEARCH_SENTON   ? day == node->day
-                                           : day >= node->day;
-}
-
-static bool
-match(struct imap_session *s, struct search_job *job,
-      const struct imap_search *node);
-
-/* The cheap ones first. */
-static bool
-match_all(struct imap_session *s, struct search_job *job,
-          const struct imap_search *kids)
-{
-    for (int dear = 0; dear < 2; dear++)
-        for (const struct imap_search *kid = kids; kid != NULL; kid = kid->next)
-            if (is_dear(kid) == (dear == 1) && !match(s, job, kid))
-                return false;
-    return true;
-}
-
-static bool
-match_text(struct imap_session *s, struct search_job *job,
-           const struct imap_search *node)
-{
-    enum mime_search_where where =
-        node->kind == SEARCH_BODY ? MIME_SEARCH_BODY : MIME_SEARCH_TEXT;
-
-    return need_cache(s, job) &&
-           mime_text_search(&job->mime, need_body(s, job), node->needle, where);
-}
-
-static bool
-match(struct imap_session *s, struct search_job *job,
-      const struct imap_search *node)
-{
-    const struct message *msg = &job->msg;
-    bool recent = uidset_has(&s->sel->recent, msg->uid);
-
-    switch (node->kind) {
-    case SEARCH_ALL:
-        return true;
-    case SEARCH_AND:
-        return match_all(s, job, node->kids);
-    case SEARCH_OR:
-        return match(s, job, node->kids) || match(s, job, node->kids->next);
-    case SEARCH_NOT:
-        return !match(s, job, node->kids);
-    case SEARCH_FLAG:
-        return ((msg->flags & node->flag) != 0) == node->want;
-    case SEARCH_KEYWORD:
-        return has_keyword(msg, node->text) == node->want;
-    case SEARCH_RECENT:
-        return recent == node->want;
-    case SEARCH_NEW:
-        return recent && (msg->flags & FLAG_SEEN) == 0;
-    case SEARCH_BEFORE:
-        return arrival_day(msg) < node->day;
-    case SEARCH_ON:
-        return arrival_day(msg) == node->day;
-    case SEARCH_SINCE:
-        return arrival_day(msg) >= node->day;
-    case SEARCH_SENTBEFORE:
-    case SEARCH_SENTON:
-    case SEARCH_SENTSINCE:
-        return match_sent(s, job, node);
-    case SEARCH_LARGER:
-        return msg->size > node->number;
-    case SEARCH_SMALLER:
-        return msg->size < node->number;
-    case SEARCH_HEADER:
-        return mime_header_search(need_header(s, job), node->name,
-                                  node->needle);
-    case SEARCH_BODY:
-    case SEARCH_TEXT:
-        return match_text(s, job, node);
-    case SEARCH_UIDS:
-    case SEARCH_SEQS:
-        return uidset_has(&node->set, msg->uid);
+    if (job->nhits == job->cap) {
+        job->cap = job->cap == 0 ? 64 : job->cap * 2;
+        job->hits = xrealloc(job->hits, job->cap * sizeof(job->hits[0]));
     }
-    return false;
+    struct sorted *hit = &job->hits[job->nhits++];
+    *hit = (struct sorted){.uid = f->msg.uid,
+                           .seq = f->seq,
+                           .arrival_s = f->msg.internal_s,
+                           /* RFC 5256, 2.2: without a Date, INTERNALDATE */
+                           .sent_s = f->msg.internal_s,
+                           .size = f->msg.size};
+    for (size_t i = 0; i < cmd->nsort; i++) {
+        if (sorts_by_row(cmd->sort[i].what) || !find_cache(s, f))
+            continue;
+        if ((f->mime.flags & MIME_CACHE_DATED) != 0)
+            hit->sent_s = f->mime.sent_utc_s;
+        buf_clear(&mapped);
+        mime_casemap(sort_text(cmd->sort[i].what, &f->mime), &mapped);
+        hit->text[i] = arena_copy(&job->arena, buf_span(&mapped));
+    }
 }
 
-/* ---- before and after -------------------------------------------------- */
-
-static bool
-takes_text(enum imap_search_kind kind)
+static void
+take_hit(struct imap_session *s, struct search_job *job)
 {
-    return kind == SEARCH_HEADER || kind == SEARCH_BODY || kind == SEARCH_TEXT;
+    const struct message *msg = &job->f.msg;
+    uint32_t number = s->cmd->uid ? msg->uid : job->f.seq;
+
+    if (job->uids.n == 0)
+        job->min_modseq = msg->modseq;
+    job->max_modseq = msg->modseq;
+    job->modseq = MAX(job->modseq, msg->modseq);
+    uidset_add(&job->uids, msg->uid, msg->uid);
+    if (s->cmd->cmd == CMD_SORT)
+        take_sorted(s, job);
+    else
+        uidset_add(&job->found, number, number);
 }
 
-/* Sets become UIDs, texts become needles.  False: the reply is set. */
-static bool
-prepare(struct imap_session *s, struct imap_search *node)
+/* ---- sorting ----------------------------------------------------------- */
+
+static int
+compare_u64(uint64_t a, uint64_t b)
 {
-    for (; node != NULL; node = node->next) {
-        if (node->kind == SEARCH_UIDS || node->kind == SEARCH_SEQS) {
-            if (!resolve_set(s, node->text, node->kind == SEARCH_UIDS,
-                             &node->set))
-                return false;
-        } else if (takes_text(node->kind)) {
-            AUTO(buf_free) struct buf utf8 = BUF_INIT;
-            mime_charset_to_utf8(s->cmd->charset.n == 0 ? SPAN_LIT("utf-8")
-                                                        : s->cmd->charset,
-                                 node->text, &utf8);
-            node->needle = mime_needle_new(buf_span(&utf8));
+    return a < b ? -1 : a > b ? 1 : 0;
+}
+
+static int
+compare_s64(int64_t a, int64_t b)
+{
+    return a < b ? -1 : a > b ? 1 : 0;
+}
+
+static int
+compare_text(struct span a, struct span b)
+{
+    size_t n = MIN(a.n, b.n);
+    int c = n == 0 ? 0 : memcmp(a.p, b.p, n);
+
+    return c != 0 ? c : compare_u64(a.n, b.n);
+}
+
+static int
+compare_hits(const void *a, const void *b, void *ctx)
+{
+    const struct sorted *x = a, *y = b;
+    const struct imap_command *cmd = ctx;
+
+    for (size_t i = 0; i < cmd->nsort; i++) {
+        enum imap_sort_what what = cmd->sort[i].what;
+        int c = what == SORT_ARRIVAL ? compare_s64(x->arrival_s, y->arrival_s)
+                : what == SORT_DATE  ? compare_s64(x->sent_s, y->sent_s)
+                : what == SORT_SIZE  ? compare_u64(x->size, y->size)
+                                     : compare_text(x->text[i], y->text[i]);
+        if (c != 0)
+            return cmd->sort[i].reverse ? -c : c;
+    }
+    return compare_u64(x->seq, y->seq); /* RFC 5256, 3 */
+}
+
+/* On a worker. */
+static void
+sort_work(void *arg)
+{
+    struct imap_session *s = arg;
+    struct search_job *job = s->job;
+
+    if (job->nhits > 1)
+        qsort_r(job->hits, job->nhits, sizeof(job->hits[0]), compare_hits,
+                s->cmd);
+}
+
+/* ---- telling ----------------------------------------------------------- */
+
+static uint32_t
+hit_number(const struct imap_session *s, const struct search_job *job, size_t i)
+{
+    return s->cmd->uid ? job->hits[i].uid : job->hits[i].seq;
+}
+
+/* The I-th number of what was found, from 0. */
+static uint32_t
+number_at(const struct search_job *job, uint64_t i)
+{
+    for (size_t k = 0; k < job->found.n; k++) {
+        uint64_t n = (uint64_t)job->found.r[k].last - job->found.r[k].first + 1;
+        if (i < n)
+            return job->found.r[k].first + (uint32_t)i;
+        i -= n;
+    }
+    return 0;
+}
+
+/* Numbers in the order of the sort as a sequence set: only what ascends by one
+ * is a range (RFC 5267, 3). */
+static void
+write_sorted_set(const struct imap_session *s, const struct search_job *job,
+                 size_t from, size_t to, struct buf *out)
+{
+    for (size_t i = from; i < to;) {
+        size_t last = i;
+        uint32_t first = hit_number(s, job, i);
+        while (last + 1 < to &&
+               hit_number(s, job, last + 1) == first + (uint32_t)(last + 1 - i))
+            last++;
+        buf_addf(out, "%s%" PRIu32, i == from ? "" : ",", first);
+        if (last > i)
+            buf_addf(out, ":%" PRIu32, hit_number(s, job, last));
+        i = last + 1;
+    }
+}
+
+/* [*RET_FROM, *RET_TO) of COUNT that PARTIAL names. */
+static void
+partial_range(const struct imap_command *cmd, uint64_t count,
+              uint64_t *ret_from, uint64_t *ret_to)
+{
+    int64_t a = cmd->partial_from, b = cmd->partial_to;
+
+    if (a < 0) { /* from the end */
+        a += (int64_t)count + 1;
+        b += (int64_t)count + 1;
+    }
+    int64_t first = MAX(MIN(a, b), (int64_t)1);
+    int64_t last = MIN(MAX(a, b), (int64_t)count);
+    *ret_from = (uint64_t)first - 1;
+    *ret_to = last < first ? *ret_from : (uint64_t)last;
+}
+
+static void
+write_partial(struct imap_session *s, struct search_job *job, uint64_t count)
+{
+    uint64_t from, to;
+    AUTO(uidset_free) struct uidset some = UIDSET_INIT;
+
+    partial_range(s->cmd, count, &from, &to);
+    buf_addf(&s->out, " PARTIAL (%" PRId64 ":%" PRId64 " ",
+             s->cmd->partial_from, s->cmd->partial_to);
+    if (from >= to) {
+        buf_add_str(&s->out, "NIL)");
+        return;
+    }
+    if (s->cmd->cmd == CMD_SORT) {
+        write_sorted_set(s, job, (size_t)from, (size_t)to, &s->out);
+    } else {
+        for (uint64_t i = from; i < to; i++) {
+            uint32_t n = number_at(job, i);
+            uidset_add(&some, n, n);
         }
-        if (!prepare(s, node->kids))
-            return false;
+        uidset_format(&some, &s->out);
     }
-    return true;
+    buf_add_byte(&s->out, ')');
+}
+
+/* RFC 4731, 3.2: which MODSEQ goes with what was asked for. */
+static modseq_t
+esearch_modseq(const struct imap_command *cmd, const struct search_job *job)
+{
+    unsigned some = cmd->returns & (RETURN_ALL | RETURN_COUNT | RETURN_PARTIAL);
+    bool min = (cmd->returns & RETURN_MIN) != 0;
+    bool max = (cmd->returns & RETURN_MAX) != 0;
+
+    if (some != 0 || (!min && !max))
+        return job->modseq;
+    return MAX(min ? job->min_modseq : 0, max ? job->max_modseq : 0);
+}
+
+static void
+write_esearch(struct imap_session *s, struct search_job *job)
+{
+    const struct imap_command *cmd = s->cmd;
+    bool sorted = cmd->cmd == CMD_SORT;
+    uint64_t count = uidset_count(&job->uids);
+
+    /* RFC 5182, 2.1: only SAVE asked for, so nothing is told. */
+    if ((cmd->returns & ~(unsigned)(RETURN_GIVEN | RETURN_SAVE)) == 0)
+        return;
+    buf_add_str(&s->out, "* ESEARCH (TAG ");
+    write_string(&s->out, cmd->tag);
+    buf_add_str(&s->out, cmd->uid ? ") UID" : ")");
+    if (count > 0 && (cmd->returns & RETURN_MIN) != 0)
+        buf_addf(&s->out, " MIN %" PRIu32,
+                 sorted ? hit_number(s, job, 0) : number_at(job, 0));
+    if (count > 0 && (cmd->returns & RETURN_MAX) != 0)
+        buf_addf(&s->out, " MAX %" PRIu32,
+                 sorted ? hit_number(s, job, job->nhits - 1)
+                        : number_at(job, count - 1));
+    if ((cmd->returns & RETURN_COUNT) != 0)
+        buf_addf(&s->out, " COUNT %" PRIu64, count);
+    if (count > 0 && (cmd->returns & RETURN_ALL) != 0) {
+        buf_add_str(&s->out, " ALL ");
+        if (sorted)
+            write_sorted_set(s, job, 0, job->nhits, &s->out);
+        else
+            uidset_format(&job->found, &s->out);
+    }
+    if ((cmd->returns & RETURN_PARTIAL) != 0)
+        write_partial(s, job, count);
+    if (job->f.has_modseq && count > 0)
+        buf_addf(&s->out, " MODSEQ %" PRIu64, esearch_modseq(cmd, job));
+    buf_add_str(&s->out, "\r\n");
+}
+
+static void
+write_numbers(struct imap_session *s, struct search_job *job)
+{
+    if (s->cmd->cmd == CMD_SORT) {
+        buf_add_str(&s->out, "* SORT");
+        for (size_t i = 0; i < job->nhits; i++)
+            buf_addf(&s->out, " %" PRIu32, hit_number(s, job, i));
+    } else {
+        buf_add_str(&s->out, "* SEARCH");
+        for (size_t i = 0; i < job->found.n; i++)
+            for (uint64_t n = job->found.r[i].first; n <= job->found.r[i].last;
+                 n++)
+                buf_addf(&s->out, " %" PRIu64, n);
+    }
+    if (job->f.has_modseq && job->uids.n > 0) /* RFC 7162, 3.1.5 and 3.1.6 */
+        buf_addf(&s->out, " (MODSEQ %" PRIu64 ")", job->modseq);
+    buf_add_str(&s->out, "\r\n");
+}
+
+/* RFC 5182, 2.1 and 2.4: MIN and MAX alone save only these. */
+static void
+save_result(struct imap_session *s, struct search_job *job)
+{
+    const unsigned returns = s->cmd->returns;
+    struct uidset *saved = &s->sel->saved;
+
+    uidset_clear(saved);
+    if (job->uids.n == 0)
+        return;
+    if ((returns & (RETURN_MIN | RETURN_MAX)) == 0 ||
+        (returns & (RETURN_ALL | RETURN_COUNT | RETURN_PARTIAL)) != 0) {
+        uidset_add_set(saved, &job->uids);
+        return;
+    }
+    bool sorted = s->cmd->cmd == CMD_SORT;
+    uint32_t min = sorted ? job->hits[0].uid : job->uids.r[0].first;
+    uint32_t max = sorted ? job->hits[job->nhits - 1].uid
+                          : job->uids.r[job->uids.n - 1].last;
+    if ((returns & RETURN_MIN) != 0)
+        uidset_add(saved, min, min);
+    if ((returns & RETURN_MAX) != 0)
+        uidset_add(saved, max, max);
 }
 
 static enum run
-search_done(struct imap_session *s)
+search_tell(struct imap_session *s)
 {
     struct search_job *job = s->job;
     struct error err = {0};
 
-    if (msg_iter_close(&job->it, &err) != ERR_OK)
+    enum errcode rc = find_result(&job->f, &err);
+    if ((s->cmd->returns & RETURN_SAVE) != 0 && rc != ERR_OK)
+        uidset_clear(&s->sel->saved); /* RFC 5182, 2.1 */
+    else if ((s->cmd->returns & RETURN_SAVE) != 0)
+        save_result(s, job);
+    if (s->cmd->returns != 0)
+        write_esearch(s, job);
+    else
+        write_numbers(s, job);
+    if (rc != ERR_OK)
         return reply_error(s, &err);
-    buf_add_str(&s->out, "* SEARCH");
-    buf_add(&s->out, buf_span(&job->out));
-    buf_add_str(&s->out, "\r\n");
-    if (job->err.code == ERR_CORRUPT || job->err.code == ERR_IO)
-        return reply_error(s, &job->err);
     return reply(s, "OK Completed");
 }
 
@@ -302,17 +376,19 @@ search_step(struct imap_session *s)
 {
     struct search_job *job = s->job;
 
-    for (job->cost = 0; job->cost < TURN_COST; job->cost++) {
-        if (!msg_iter_next(job->it, &job->msg))
-            return search_done(s);
-        uint32_t seq = seqmap_seq(&s->sel->map, job->msg.uid);
-        if (seq == 0) /* not told yet */
-            continue;
-        job->has_cache = job->has_header = job->has_body = false;
-        if (match(s, job, s->cmd->search))
-            buf_addf(&job->out, " %" PRIu32, s->cmd->uid ? job->msg.uid : seq);
+    for (;;) {
+        switch (find_next(s, &job->f)) {
+        case FIND_HIT:
+            take_hit(s, job);
+            break;
+        case FIND_PAUSE:
+            return RUN_YIELD;
+        case FIND_END:
+            if (job->nhits > 1)
+                return run_work(s, sort_work, search_tell);
+            return search_tell(s);
+        }
     }
-    return RUN_YIELD;
 }
 
 enum run
@@ -322,12 +398,11 @@ cmd_search(struct imap_session *s)
 
     s->job = job;
     s->job_end = search_end;
-    if (s->cmd->charset.n > 0 && !mime_charset_known(s->cmd->charset))
-        return reply(s, "NO [BADCHARSET (US-ASCII UTF-8)] Unknown charset");
-    if (!prepare(s, s->cmd->search))
+    if (!find_open(s, &job->f)) {
+        if ((s->cmd->returns & RETURN_SAVE) != 0)
+            uidset_clear(&s->sel->saved);
         return RUN_DONE;
-    job->snap = store_snapshot(s->store);
-    job->it = snap_messages(job->snap, s->sel->id, 1, false);
+    }
     s->run = search_step;
     return search_step(s);
 }

@@ -21,6 +21,7 @@ unselect(struct imap_session *s)
     uidset_free(&s->sel->gone);
     uidset_free(&s->sel->recent);
     uidset_free(&s->sel->own);
+    uidset_free(&s->sel->saved);
     free(s->sel);
     s->sel = NULL;
     if (s->state == STATE_SELECTED)
@@ -53,8 +54,9 @@ write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
              seqmap_seq(&sel->map, msg->uid));
     write_flags(&s->out, msg->flags, msg->keywords, msg->nkeywords,
                 uidset_has(&sel->recent, msg->uid));
-    if (uid)
+    if (uid || s->qresync) /* RFC 7162, 3.2.4 */
         buf_addf(&s->out, " UID %" PRIu32, msg->uid);
+    write_modseq(s, false, msg->modseq);
     buf_add_str(&s->out, ")\r\n");
     if (s->out.n > 16384)
         flush(s);
@@ -69,8 +71,15 @@ write_expunges(struct imap_session *s)
     uint32_t shift = 0;
 
     seqmap_intersect(&sel->map, &sel->gone, &told);
+    if (s->qresync && told.n > 0) { /* RFC 7162, 3.2.10 */
+        buf_add_str(&s->out, "* VANISHED ");
+        uidset_format(&told, &s->out);
+        buf_add_str(&s->out, "\r\n");
+    }
     for (uint32_t uid = uidset_next(&told, 1); uid != 0;
          uid = uid == UINT32_MAX ? 0 : uidset_next(&told, uid + 1)) {
+        if (s->qresync)
+            break;
         buf_addf(&s->out, "* %" PRIu32 " EXPUNGE\r\n",
                  seqmap_seq(&sel->map, uid) - shift);
         shift++;
@@ -333,7 +342,9 @@ struct select_job {
     struct store_snap *snap;
     struct msg_iter *it;
     struct mailbox mb;
-    uint32_t unseen; /* the first one; 0: none yet */
+    uint32_t unseen;       /* the first one; 0: none yet */
+    struct uidset changed; /* QRESYNC: to be told */
+    uint32_t told;         /* of them, up to this UID */
 };
 
 static void
@@ -345,6 +356,108 @@ select_end(struct imap_session *s)
     if (job->it != NULL)
         msg_iter_close(&job->it, &ignored);
     store_release(&job->snap);
+    uidset_free(&job->changed);
+}
+
+static enum run
+select_over(struct imap_session *s)
+{
+    struct select_job *job = s->job;
+
+    claim_recent(s, &job->mb);
+    s->state = STATE_SELECTED;
+    return reply(s, "OK [%s] Completed",
+                 s->sel->readonly || s->sel->on_replica ? "READ-ONLY"
+                                                        : "READ-WRITE");
+}
+
+/* ---- QRESYNC (RFC 7162, 3.2.5) ----------------------------------------- */
+
+/*
+ * What the client says of sequence numbers and UIDs: up to the last pair that
+ * is still so nothing has gone, and need not be told.
+ */
+static void
+drop_matched(struct imap_session *s, struct uidset *known)
+{
+    const struct imap_qresync *q = &s->cmd->qresync;
+    AUTO(uidset_free) struct uidset seqs = UIDSET_INIT;
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    uint32_t seq = 0, uid = 0, last = 0;
+
+    if (q->match_seqs.n == 0 ||
+        !uidset_parse(q->match_seqs, 0, IMAP_RANGES_MAX, &seqs) ||
+        !uidset_parse(q->match_uids, 0, IMAP_RANGES_MAX, &uids) ||
+        uidset_count(&seqs) != uidset_count(&uids))
+        return;
+    for (;;) {
+        seq = seq == UINT32_MAX ? 0 : uidset_next(&seqs, seq + 1);
+        uid = uid == UINT32_MAX ? 0 : uidset_next(&uids, uid + 1);
+        if (seq == 0 || uid == 0 || seqmap_uid(&s->sel->map, seq) != uid)
+            break;
+        last = uid;
+    }
+    if (last > 0)
+        uidset_remove(known, 1, last);
+}
+
+static enum run
+qresync_tell(struct imap_session *s)
+{
+    struct select_job *job = s->job;
+    struct error err = {0};
+    struct message msg;
+
+    for (unsigned n = 0; n < SELECT_ROWS; n++) {
+        uint32_t uid = job->told == UINT32_MAX
+                           ? 0
+                           : uidset_next(&job->changed, job->told + 1);
+        if (uid == 0)
+            return select_over(s);
+        if (is_full(s))
+            return RUN_FULL;
+        job->told = uid;
+        if (seqmap_seq(&s->sel->map, uid) == 0)
+            continue;
+        AUTO(arena_free) struct arena a = ARENA_INIT;
+        enum errcode rc =
+            snap_message(job->snap, s->sel->id, uid, &a, &msg, &err);
+        if (rc != ERR_OK) {
+            unselect(s);
+            return reply_error(s, &err);
+        }
+        write_fetch_flags(s, &msg, true);
+    }
+    return RUN_YIELD;
+}
+
+static enum run
+qresync_begin(struct imap_session *s)
+{
+    struct select_job *job = s->job;
+    const struct imap_qresync *q = &s->cmd->qresync;
+    AUTO(uidset_free) struct uidset known = UIDSET_INIT;
+    struct error err = {0};
+    modseq_t since;
+
+    if (!q->given || q->uidvalidity != job->mb.uidvalidity)
+        return select_over(s);
+    enum errcode rc = living_modseq(job->snap, q->modseq, &since, &err);
+    bool all = q->known_uids.n == 0 ||
+               !uidset_parse(q->known_uids, 0, IMAP_RANGES_MAX, &known);
+    if (all && job->mb.uidnext > 1)
+        uidset_add(&known, 1, job->mb.uidnext - 1);
+    drop_matched(s, &known);
+    if (rc == ERR_OK)
+        rc = tell_vanished(s, job->snap, &job->mb, &known, &err);
+    if (rc == ERR_OK)
+        rc = changed_since(job->snap, job->mb.id, since, &job->changed, &err);
+    if (rc != ERR_OK) {
+        unselect(s);
+        return reply_error(s, &err);
+    }
+    s->run = qresync_tell;
+    return qresync_tell(s);
 }
 
 /* All rows are read: what RFC 3501, 6.3.1 wants to be told. */
@@ -368,11 +481,9 @@ select_tell(struct imap_session *s)
              "* OK [UIDVALIDITY %" PRIu32 "] Ok\r\n"
              "* OK [UIDNEXT %" PRIu32 "] Ok\r\n",
              job->mb.uidvalidity, job->mb.uidnext);
-    claim_recent(s, &job->mb);
-    s->state = STATE_SELECTED;
-    return reply(s, "OK [%s] Completed",
-                 s->sel->readonly || s->sel->on_replica ? "READ-ONLY"
-                                                        : "READ-WRITE");
+    buf_addf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Ok\r\n",
+             job->mb.highestmodseq);
+    return qresync_begin(s);
 }
 
 /* The map, \Recent, and the first message without \Seen. */
@@ -397,7 +508,13 @@ cmd_select(struct imap_session *s)
 {
     struct select_job *job = arena_alloc(&s->arena, sizeof(*job));
 
+    if (s->cmd->qresync.given && !s->qresync) /* RFC 7162, 3.2.5 */
+        return reply(s, "BAD QRESYNC is not enabled");
+    if (s->sel != NULL && s->qresync) /* RFC 7162, 3.2.11 */
+        buf_add_str(&s->out, "* OK [CLOSED] Ok\r\n");
     unselect(s); /* RFC 3501, 6.3.1: also if this SELECT fails */
+    if (s->cmd->condstore)
+        enable_condstore(s);
     s->job = job;
     s->job_end = select_end;
     job->snap = store_snapshot(s->store);
@@ -423,6 +540,10 @@ resolve_set(struct imap_session *s, struct span set, bool uid,
 {
     struct selected *sel = s->sel;
     AUTO(uidset_free) struct uidset named = UIDSET_INIT;
+    if (span_eq_str(set, "$")) {
+        seqmap_intersect(&sel->map, &sel->saved, ret);
+        return true;
+    }
     uint32_t star = uid ? seqmap_last_uid(&sel->map) : seqmap_count(&sel->map);
 
     /* The syntax was checked; "*" of an empty mailbox names nothing. */
@@ -450,6 +571,10 @@ closed(struct imap_session *s)
     unselect(s);
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, &err);
+    const struct txn_result *res = txn_result(s->txn, 0);
+    if (s->qresync && res->uids.n > 0) /* RFC 7162, 3.2.8 */
+        return reply(s, "OK [HIGHESTMODSEQ %" PRIu64 "] Completed",
+                     res->modseq);
     return reply(s, "OK Completed");
 }
 

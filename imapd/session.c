@@ -256,14 +256,6 @@ cmd_id(struct imap_session *s)
     return reply(s, "OK Completed");
 }
 
-/* RFC 5161: we have nothing yet that needs enabling. */
-static enum run
-cmd_enable(struct imap_session *s)
-{
-    buf_add_str(&s->out, "* ENABLED\r\n");
-    return reply(s, "OK Completed");
-}
-
 enum run
 cmd_noop(struct imap_session *s)
 {
@@ -310,10 +302,12 @@ static const struct {
     [CMD_SELECT] = {cmd_select, LOGGED_IN, SYNC_NONE, ""},
     [CMD_SETACL] = {cmd_setacl, LOGGED_IN, SYNC_ALL, "ACL"},
     [CMD_SETQUOTA] = {cmd_setquota, LOGGED_IN, SYNC_ALL, "QUOTA"},
+    [CMD_SORT] = {cmd_search, STATE_SELECTED, SYNC_NO_EXPUNGE, "SORT"},
     [CMD_STARTTLS] = {cmd_starttls, STATE_NOT_AUTH, SYNC_NONE, ""},
     [CMD_STATUS] = {cmd_status, LOGGED_IN, SYNC_ALL, ""},
     [CMD_STORE] = {cmd_store, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
     [CMD_SUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_THREAD] = {cmd_thread, STATE_SELECTED, SYNC_NO_EXPUNGE, "THREAD"},
     [CMD_UNSELECT] = {cmd_close, STATE_SELECTED, SYNC_NONE, "UNSELECT"},
     [CMD_UNSUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
 };
@@ -325,8 +319,12 @@ capabilities(struct imap_session *s, struct arena *a)
 
     buf_add_str(&b, "IMAP4rev1 LITERAL+ ID ENABLE");
     if (s->state != STATE_NOT_AUTH) {
-        buf_add_str(&b, " ACL RIGHTS=kxten QUOTA NAMESPACE UIDPLUS UNSELECT "
-                        "CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE IDLE");
+        buf_add_str(
+            &b, " ACL RIGHTS=kxten QUOTA NAMESPACE UIDPLUS UNSELECT "
+                "CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE IDLE "
+                "LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC ESEARCH SEARCHRES "
+                "PARTIAL WITHIN SAVEDATE SORT SORT=DISPLAY ESORT "
+                "THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS");
         return arena_str(a, buf_span(&b));
     }
     buf_add_str(&b, " SASL-IR");

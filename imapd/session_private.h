@@ -55,6 +55,7 @@ struct selected {
      * MODSEQ are no news. */
     struct uidset own;
     modseq_t own_modseq;
+    struct uidset saved; /* UIDs that "$" stands for (RFC 5182) */
 };
 
 struct append_job; /* imapd/append.c */
@@ -87,6 +88,8 @@ struct imap_session {
     /* Who. */
     char *user; /* NULL: nobody yet */
     bool is_admin;
+    bool condstore;           /* RFC 7162: FETCH responses have MODSEQ */
+    bool qresync;             /* VANISHED in place of EXPUNGE */
     struct session_peer peer; /* strings are ours */
     struct saslsrv *sasl;
     unsigned bad_commands;
@@ -199,6 +202,34 @@ cmd_idle(struct imap_session *s);
 enum run
 cmd_noop(struct imap_session *s);
 
+/* ---- modseq.c ---------------------------------------------------------- */
+
+/* A command that only makes sense with CONDSTORE was given. */
+void
+enable_condstore(struct imap_session *s);
+/*
+ * A MODSEQ that a client has from us: 1, and so older than everything, where it
+ * is of a history that was lost with its master.  ERR_IO, ERR_CORRUPT.
+ */
+MUST_CHECK enum errcode
+living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
+              struct error *err);
+/* UIDs of the mailbox that changed after SINCE and are there. */
+MUST_CHECK enum errcode
+changed_since(struct store_snap *snap, mbid_t id, modseq_t since,
+              struct uidset *ret, struct error *err);
+/* "* VANISHED (EARLIER) ..." with those of KNOWN that are not there. */
+MUST_CHECK enum errcode
+tell_vanished(struct imap_session *s, struct store_snap *snap,
+              const struct mailbox *mb, const struct uidset *known,
+              struct error *err);
+/* "MODSEQ (n)" where the session wants it, with a blank before it unless it is
+ * the FIRST item. */
+void
+write_modseq(struct imap_session *s, bool first, modseq_t modseq);
+enum run
+cmd_enable(struct imap_session *s);
+
 /* ---- auth.c ------------------------------------------------------------ */
 
 struct saslsrv *
@@ -224,6 +255,11 @@ enum run
 cmd_subscribe(struct imap_session *s);
 enum run
 cmd_status(struct imap_session *s);
+/* "* STATUS name (...)" with ITEMS (STATUS_*) of MB, appended to OUT. */
+MUST_CHECK enum errcode
+write_status(struct imap_session *s, struct store_snap *snap,
+             const struct mailbox *mb, const char *external, unsigned items,
+             struct buf *out, struct error *err);
 enum run
 cmd_namespace(struct imap_session *s);
 enum run
@@ -255,6 +291,8 @@ enum run
 cmd_fetch(struct imap_session *s);
 enum run
 cmd_search(struct imap_session *s);
+enum run
+cmd_thread(struct imap_session *s);
 /* The next N (at most) of ALL behind *DONE, which moves on, into RET; false if
  * there are none. */
 bool

@@ -8,117 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "tests/imapd/fake_io.h"
-
-static struct fake_world world;
-
-/* ---- talking ----------------------------------------------------------- */
-
-/* UIDVALIDITY, wherever it stands, becomes V. */
-static void
-normalize(struct buf *out)
-{
-    static const char *const before[] = {"UIDVALIDITY ", "APPENDUID ",
-                                         "COPYUID "};
-    struct buf to = BUF_INIT;
-
-    for (size_t i = 0; i < out->n;) {
-        struct span left = span_skip(buf_span(out), i);
-        size_t k = 0;
-        while (k < ARRAY_LEN(before) && !span_starts(left, span_str(before[k])))
-            k++;
-        if (k == ARRAY_LEN(before)) {
-            buf_add_byte(&to, out->p[i++]);
-            continue;
-        }
-        buf_add_str(&to, before[k]);
-        buf_add_byte(&to, 'V');
-        i += strlen(before[k]);
-        while (i < out->n && out->p[i] >= '0' && out->p[i] <= '9')
-            i++;
-    }
-    buf_free(out);
-    *out = to;
-}
-
-static void
-expect(struct fake_client *c, const char *want)
-{
-    fake_turn(c->world);
-    normalize(&c->out);
-    if (!span_eq_str(buf_span(&c->out), want))
-        fail_msg("got:\n%s\nwanted:\n%s", buf_cstr(&c->out), want);
-    buf_clear(&c->out);
-}
-
-/* Send and compare; each line of WANT ends in CRLF. */
-static void
-talk(struct fake_client *c, const char *send, const char *want)
-{
-    buf_add_str(&c->in, send);
-    buf_add_str(&c->in, "\r\n");
-    expect(c, want);
-}
-
-static void
-quiet(struct fake_client *c, const char *send)
-{
-    buf_add_str(&c->in, send);
-    buf_add_str(&c->in, "\r\n");
-    fake_turn(c->world);
-    if (span_find(buf_span(&c->out), SPAN_LIT(" OK ")) < 0)
-        fail_msg("%s: %s", send, buf_cstr(&c->out));
-    buf_clear(&c->out);
-}
-
-static struct fake_client *
-login(size_t i, const char *user)
-{
-    struct fake_client *c = fake_connect(&world, i);
-    char line[100];
-
-    buf_clear(&c->out);
-    snprintf(line, sizeof(line), "l LOGIN %s secret", user);
-    quiet(c, line);
-    return c;
-}
-
-static void
-append(struct fake_client *c, const char *mailbox, const char *args,
-       const char *message)
-{
-    struct buf b = BUF_INIT;
-
-    buf_addf(&b, "p APPEND %s %s{%zu+}\r\n%s", mailbox, args, strlen(message),
-             message);
-    quiet(c, buf_cstr(&b));
-    buf_free(&b);
-}
-
-#define MSG_A                                                                  \
-    "From: Ann <ann@example.org>\r\n"                                          \
-    "To: bob@example.org\r\n"                                                  \
-    "Subject: first\r\n"                                                       \
-    "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"                                \
-    "\r\n"                                                                     \
-    "Hello world\r\n"
-
-#define MSG_B                                                                  \
-    "From: Carl <carl@example.org>\r\n"                                        \
-    "Subject: second\r\n"                                                      \
-    "MIME-Version: 1.0\r\n"                                                    \
-    "Content-Type: multipart/mixed; boundary=x\r\n"                            \
-    "\r\n"                                                                     \
-    "--x\r\n"                                                                  \
-    "\r\n"                                                                     \
-    "part one\r\n"                                                             \
-    "--x\r\n"                                                                  \
-    "Content-Type: text/html\r\n"                                              \
-    "\r\n"                                                                     \
-    "<p>two</p>\r\n"                                                           \
-    "--x--\r\n"
-
-#define DATE "\" 1-Feb-2020 10:00:00 +0100\" "
+#include "tests/imapd/talking.h"
 
 /* ---- before login ------------------------------------------------------ */
 
@@ -138,11 +28,14 @@ test_greeting_and_login(void **state)
     talk(c, "fred {6+}\r\nsecret",
          "d OK [CAPABILITY IMAP4rev1 LITERAL+ ID ENABLE ACL RIGHTS=kxten QUOTA "
          "NAMESPACE UIDPLUS UNSELECT CHILDREN MOVE SPECIAL-USE "
-         "CREATE-SPECIAL-USE IDLE] User logged in\r\n");
+         "CREATE-SPECIAL-USE IDLE LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC "
+         "ESEARCH SEARCHRES PARTIAL WITHIN SAVEDATE SORT SORT=DISPLAY ESORT "
+         "THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS] "
+         "User logged in\r\n");
     assert_int_equal(c->timeout_ms, 2000);
     talk(c, "e LOGIN fred secret", "e BAD Not possible in this state\r\n");
     talk(c, "f NOOP", "f OK Completed\r\n");
-    talk(c, "g ENABLE CONDSTORE", "* ENABLED\r\ng OK Completed\r\n");
+    talk(c, "g ENABLE X-WHAT", "* ENABLED\r\ng OK Completed\r\n");
     talk(c, "h FROB", "h BAD Unrecognized command\r\n");
     talk(c, "i FETCH 1 FLAGS", "i BAD Please select a mailbox first\r\n");
     talk(c, "j LOGOUT", "* BYE LOGOUT received\r\nj OK Completed\r\n");
@@ -273,6 +166,7 @@ test_select_of_an_empty_mailbox(void **state)
          "\\*)] Ok\r\n"
          "* 0 EXISTS\r\n* 0 RECENT\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 1] Ok\r\n"
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
          "a OK [READ-WRITE] Completed\r\n");
     talk(c, "b FETCH 1 FLAGS", "b BAD Invalid message sequence number\r\n");
     talk(c, "c UID FETCH 1:* FLAGS", "c OK Completed\r\n");
@@ -286,6 +180,7 @@ test_select_of_an_empty_mailbox(void **state)
          "* OK [PERMANENTFLAGS ()] Ok\r\n"
          "* 0 EXISTS\r\n* 0 RECENT\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 1] Ok\r\n"
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
          "h OK [READ-ONLY] Completed\r\n");
     talk(c, "i UNSELECT", "i OK Completed\r\n");
     talk(c, "j UNSELECT", "j BAD Please select a mailbox first\r\n");
@@ -499,6 +394,7 @@ test_append_and_select(void **state)
          "$Work \\*)] Ok\r\n"
          "* 3 EXISTS\r\n* 3 RECENT\r\n* OK [UNSEEN 1] Ok\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 4] Ok\r\n"
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
          "g OK [READ-WRITE] Completed\r\n");
     talk(c, "h FETCH 3 (UID FLAGS INTERNALDATE RFC822.SIZE)",
          "* 3 FETCH (UID 3 FLAGS (\\Recent \\Seen $Work) INTERNALDATE \" "
@@ -843,6 +739,7 @@ test_a_session_on_a_replica_that_is_promoted_becomes_read_write(void **state)
          "* OK [UNSEEN 1] Ok\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 2] Ok\r\n"
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
          "a OK [READ-ONLY] Completed\r\n");
     talk(c, "b NOOP", "b OK Completed\r\n");
     store_set_role(world.store, ROLE_MASTER, 1);
@@ -1016,22 +913,6 @@ static const char script[] =
     "c SELECT INBOX\r\nd FETCH 1 (BODY[] FLAGS)\r\n"
     "e STORE 1 +FLAGS (\\Deleted)\r\nf IDLE\r\nDONE\r\n"
     "g EXPUNGE\r\nh BOGUS\r\ni SEARCH {3+}\r\nALL\r\nj LOGOUT\r\n";
-
-static int
-setup(void **state)
-{
-    (void)state;
-    fake_open(&world);
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    fake_close_world(&world);
-    return 0;
-}
 
 static void
 test_input_in_any_pieces_gives_the_same_output(void **state)

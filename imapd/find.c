@@ -1,0 +1,355 @@
+/*
+ * imapd/find.c - search keys (RFC 3501, 6.4.4; 5032, 7162, 8474, 8514): a walk
+ * over the rows of one snapshot, some at a time.  Keys that only need the row
+ * come first; headers and bodies are read only for messages that are still in
+ * question.
+ */
+#include "imapd/find.h"
+
+#include "mime/date.h"
+#include "mime/text.h"
+
+/* What one turn may cost: a row is 1, reading a message is more. */
+#define TURN_COST 4000U
+#define CACHE_COST 20U
+#define BODY_COST 200U
+
+/* ---- what a key may need ----------------------------------------------- */
+
+bool
+find_cache(struct imap_session *s, struct finder *f)
+{
+    if (f->has_cache)
+        return f->cache_ok;
+    f->has_cache = true;
+    f->cost += CACHE_COST;
+    f->cache_ok =
+        load_cache(s, f->snap, s->sel->id, &f->msg, &f->cache, &f->err) ==
+            ERR_OK &&
+        mime_cache_decode(buf_span(&f->cache), &f->mime, &f->err) == ERR_OK;
+    return f->cache_ok;
+}
+
+static struct span
+need_header(struct imap_session *s, struct finder *f)
+{
+    struct mime_section where;
+
+    if (!f->has_header) {
+        f->has_header = true;
+        buf_clear(&f->header);
+        if (find_cache(s, f) &&
+            mime_section_find(&f->mime, SPAN_LIT("HEADER"), &where) == ERR_OK &&
+            store_body_read(s->store, &f->msg.guid, where.off, where.bytes,
+                            &f->header, &f->err) != ERR_OK)
+            buf_clear(&f->header);
+    }
+    return buf_span(&f->header);
+}
+
+static struct span
+need_body(struct imap_session *s, struct finder *f)
+{
+    if (!f->has_body) {
+        f->has_body = true;
+        f->cost += BODY_COST;
+        buf_clear(&f->body);
+        if (store_body_read(s->store, &f->msg.guid, 0, f->msg.size, &f->body,
+                            &f->err) != ERR_OK)
+            buf_clear(&f->body);
+    }
+    return buf_span(&f->body);
+}
+
+/* ---- keys -------------------------------------------------------------- */
+
+static bool
+is_dear(const struct imap_search *node)
+{
+    switch (node->kind) {
+    case SEARCH_HEADER:
+    case SEARCH_BODY:
+    case SEARCH_TEXT:
+    case SEARCH_SENTBEFORE:
+    case SEARCH_SENTON:
+    case SEARCH_SENTSINCE:
+        return true;
+    case SEARCH_AND:
+    case SEARCH_OR:
+    case SEARCH_NOT:
+        for (const struct imap_search *kid = node->kids; kid != NULL;
+             kid = kid->next)
+            if (is_dear(kid))
+                return true;
+        return false;
+    case SEARCH_ALL:
+    case SEARCH_FLAG:
+    case SEARCH_KEYWORD:
+    case SEARCH_RECENT:
+    case SEARCH_NEW:
+    case SEARCH_BEFORE:
+    case SEARCH_ON:
+    case SEARCH_SINCE:
+    case SEARCH_LARGER:
+    case SEARCH_SMALLER:
+    case SEARCH_MODSEQ:
+    case SEARCH_OLDER:
+    case SEARCH_YOUNGER:
+    case SEARCH_SAVEDBEFORE:
+    case SEARCH_SAVEDON:
+    case SEARCH_SAVEDSINCE:
+    case SEARCH_EMAILID:
+    case SEARCH_UIDS:
+    case SEARCH_SEQS:
+        break;
+    }
+    return false;
+}
+
+static bool
+has_keyword(const struct message *msg, struct span word)
+{
+    for (size_t i = 0; i < msg->nkeywords; i++)
+        if (span_eq_nocase(msg->keywords[i], word))
+            return true;
+    return false;
+}
+
+static int32_t
+arrival_day(const struct message *msg)
+{
+    const struct mime_date date = {msg->internal_s, msg->internal_tz_min};
+    return mime_date_day(date);
+}
+
+/* SAVEDATE has no zone of its own: UTC. */
+static int32_t
+saved_day(const struct message *msg)
+{
+    const struct mime_date date = {msg->saved_s, 0};
+    return mime_date_day(date);
+}
+
+static bool
+is_emailid(struct span text, const struct guid *guid)
+{
+    char hex[GUID_TEXT_BYTES];
+
+    return text.n == 1 + 2 * GUID_BYTES && text.p[0] == 'M' &&
+           span_eq_str(span_skip(text, 1), guid_text(guid, hex));
+}
+
+/* Compares by SEARCH_SENT*; a message without a date matches none. */
+static bool
+match_sent(struct imap_session *s, struct finder *f,
+           const struct imap_search *node)
+{
+    if (!find_cache(s, f) || (f->mime.flags & MIME_CACHE_DATED) == 0)
+        return false;
+    const struct mime_date date = {f->mime.sent_utc_s, f->mime.sent_zone_min};
+    int32_t day = mime_date_day(date);
+    return node->kind == SEARCH_SENTBEFORE ? day < node->day
+           : node->kind == SEARCH_SENTON   ? day == node->day
+                                           : day >= node->day;
+}
+
+static bool
+match(struct imap_session *s, struct finder *f, const struct imap_search *node);
+
+/* The cheap ones first. */
+static bool
+match_all(struct imap_session *s, struct finder *f,
+          const struct imap_search *kids)
+{
+    for (int dear = 0; dear < 2; dear++)
+        for (const struct imap_search *kid = kids; kid != NULL; kid = kid->next)
+            if (is_dear(kid) == (dear == 1) && !match(s, f, kid))
+                return false;
+    return true;
+}
+
+static bool
+match_text(struct imap_session *s, struct finder *f,
+           const struct imap_search *node)
+{
+    enum mime_search_where where =
+        node->kind == SEARCH_BODY ? MIME_SEARCH_BODY : MIME_SEARCH_TEXT;
+
+    return find_cache(s, f) &&
+           mime_text_search(&f->mime, need_body(s, f), node->needle, where);
+}
+
+static bool
+match(struct imap_session *s, struct finder *f, const struct imap_search *node)
+{
+    const struct message *msg = &f->msg;
+    bool recent = uidset_has(&s->sel->recent, msg->uid);
+
+    switch (node->kind) {
+    case SEARCH_ALL:
+        return true;
+    case SEARCH_AND:
+        return match_all(s, f, node->kids);
+    case SEARCH_OR:
+        return match(s, f, node->kids) || match(s, f, node->kids->next);
+    case SEARCH_NOT:
+        return !match(s, f, node->kids);
+    case SEARCH_FLAG:
+        return ((msg->flags & node->flag) != 0) == node->want;
+    case SEARCH_KEYWORD:
+        return has_keyword(msg, node->text) == node->want;
+    case SEARCH_RECENT:
+        return recent == node->want;
+    case SEARCH_NEW:
+        return recent && (msg->flags & FLAG_SEEN) == 0;
+    case SEARCH_BEFORE:
+        return arrival_day(msg) < node->day;
+    case SEARCH_ON:
+        return arrival_day(msg) == node->day;
+    case SEARCH_SINCE:
+        return arrival_day(msg) >= node->day;
+    case SEARCH_SENTBEFORE:
+    case SEARCH_SENTON:
+    case SEARCH_SENTSINCE:
+        return match_sent(s, f, node);
+    case SEARCH_LARGER:
+        return msg->size > node->number;
+    case SEARCH_SMALLER:
+        return msg->size < node->number;
+    case SEARCH_HEADER:
+        return mime_header_search(need_header(s, f), node->name, node->needle);
+    case SEARCH_BODY:
+    case SEARCH_TEXT:
+        return match_text(s, f, node);
+    case SEARCH_MODSEQ:
+        return msg->modseq >= node->number;
+    case SEARCH_OLDER:
+        return msg->internal_s <= f->now_s - (int64_t)node->number;
+    case SEARCH_YOUNGER:
+        return msg->internal_s >= f->now_s - (int64_t)node->number;
+    case SEARCH_SAVEDBEFORE:
+        return saved_day(msg) < node->day;
+    case SEARCH_SAVEDON:
+        return saved_day(msg) == node->day;
+    case SEARCH_SAVEDSINCE:
+        return saved_day(msg) >= node->day;
+    case SEARCH_EMAILID:
+        return is_emailid(node->text, &msg->guid);
+    case SEARCH_UIDS:
+    case SEARCH_SEQS:
+        return uidset_has(&node->set, msg->uid);
+    }
+    return false;
+}
+
+/* ---- before and after -------------------------------------------------- */
+
+static bool
+takes_text(enum imap_search_kind kind)
+{
+    return kind == SEARCH_HEADER || kind == SEARCH_BODY || kind == SEARCH_TEXT;
+}
+
+/* Sets become UIDs, texts become needles.  False: the reply is set. */
+static bool
+prepare(struct imap_session *s, struct imap_search *node)
+{
+    for (; node != NULL; node = node->next) {
+        if (node->kind == SEARCH_UIDS || node->kind == SEARCH_SEQS) {
+            if (!resolve_set(s, node->text, node->kind == SEARCH_UIDS,
+                             &node->set))
+                return false;
+        } else if (takes_text(node->kind)) {
+            AUTO(buf_free) struct buf utf8 = BUF_INIT;
+            mime_charset_to_utf8(s->cmd->charset.n == 0 ? SPAN_LIT("utf-8")
+                                                        : s->cmd->charset,
+                                 node->text, &utf8);
+            node->needle = mime_needle_new(buf_span(&utf8));
+        }
+        if (!prepare(s, node->kids))
+            return false;
+    }
+    return true;
+}
+
+static bool
+asks_modseq(const struct imap_search *node)
+{
+    for (; node != NULL; node = node->next)
+        if (node->kind == SEARCH_MODSEQ || asks_modseq(node->kids))
+            return true;
+    return false;
+}
+
+static void
+free_needles(struct imap_search *node)
+{
+    for (; node != NULL; node = node->next) {
+        mime_needle_free(&node->needle);
+        uidset_free(&node->set);
+        free_needles(node->kids);
+    }
+}
+
+bool
+find_open(struct imap_session *s, struct finder *f)
+{
+    if (s->cmd->charset.n > 0 && !mime_charset_known(s->cmd->charset)) {
+        reply(s, "NO [BADCHARSET (US-ASCII UTF-8)] Unknown charset");
+        return false;
+    }
+    if (!prepare(s, s->cmd->search))
+        return false;
+    f->has_modseq = asks_modseq(s->cmd->search);
+    if (f->has_modseq)
+        enable_condstore(s);
+    f->now_s = (int64_t)(env_wall_us(s->opt->env) / 1000000);
+    f->snap = store_snapshot(s->store);
+    f->it = snap_messages(f->snap, s->sel->id, 1, false);
+    return true;
+}
+
+void
+find_close(struct imap_session *s, struct finder *f)
+{
+    struct error ignored = {0};
+
+    if (f->it != NULL)
+        (void)!msg_iter_close(&f->it, &ignored);
+    store_release(&f->snap);
+    buf_free(&f->cache);
+    buf_free(&f->header);
+    buf_free(&f->body);
+    free_needles(s->cmd->search);
+}
+
+enum find
+find_next(struct imap_session *s, struct finder *f)
+{
+    for (; f->cost < TURN_COST; f->cost++) {
+        if (!msg_iter_next(f->it, &f->msg))
+            return FIND_END;
+        f->seq = seqmap_seq(&s->sel->map, f->msg.uid);
+        if (f->seq == 0) /* not told yet */
+            continue;
+        f->has_cache = f->has_header = f->has_body = false;
+        if (match(s, f, s->cmd->search)) {
+            f->cost++;
+            return FIND_HIT;
+        }
+    }
+    f->cost = 0;
+    return FIND_PAUSE;
+}
+
+enum errcode
+find_result(struct finder *f, struct error *err)
+{
+    enum errcode rc = msg_iter_close(&f->it, err);
+
+    if (rc == ERR_OK && (f->err.code == ERR_CORRUPT || f->err.code == ERR_IO)) {
+        *err = f->err;
+        rc = err->code;
+    }
+    return rc;
+}

@@ -1,0 +1,52 @@
+/*
+ * imapd/find.h - which messages match the search keys of a command: what
+ * SEARCH, SORT and THREAD share.
+ */
+#ifndef POLLUX_IMAPD_FIND_H
+#define POLLUX_IMAPD_FIND_H
+
+#include "imapd/session_private.h"
+#include "mime/message.h"
+
+/* A walk over the messages of the selected mailbox, in one snapshot. */
+struct finder {
+    struct store_snap *snap;
+    struct msg_iter *it;
+    int64_t now_s;
+    bool has_modseq;  /* MODSEQ is among the keys */
+    unsigned cost;    /* of this turn */
+    struct error err; /* of a message that could not be read */
+
+    /* The message in question, as far as it was needed. */
+    struct message msg;
+    uint32_t seq;
+    bool has_cache, cache_ok, has_header, has_body;
+    struct buf cache;
+    struct mime_cache mime;
+    struct buf header;
+    struct buf body;
+};
+
+/* Take the command's keys.  False: the reply is set.  To be closed either way.
+ */
+MUST_CHECK bool
+find_open(struct imap_session *s, struct finder *f);
+void
+find_close(struct imap_session *s, struct finder *f);
+
+enum find {
+    FIND_HIT,   /* f->msg and f->seq */
+    FIND_PAUSE, /* enough for this turn */
+    FIND_END,
+};
+
+enum find
+find_next(struct imap_session *s, struct finder *f);
+/* At the end: ERR_OK, or why the walk or a message could not be read. */
+MUST_CHECK enum errcode
+find_result(struct finder *f, struct error *err);
+/* Is the derived record of the message in f->mime? */
+bool
+find_cache(struct imap_session *s, struct finder *f);
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * imapd/modseq.c - CONDSTORE and QRESYNC (RFC 7162): what is shared by SELECT,
+ * FETCH, STORE and SEARCH.
+ *
+ * A MODSEQ is epoch and LSN of a record, so it says by itself which history it
+ * comes from: above the place where its epoch ended it was made by a master
+ * that is lost, and what the client learned with it may never have happened.
+ * Such a client is answered as one that knows nothing, flags of all messages
+ * included; its cache is right again after that.
+ */
+#include "imapd/session_private.h"
+
+void
+enable_condstore(struct imap_session *s)
+{
+    if (s->condstore)
+        return;
+    s->condstore = true;
+    /* RFC 7162, 3.1: who selected before must learn where it stands. */
+    if (s->state == STATE_SELECTED)
+        buf_addf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Ok\r\n",
+                 s->sel->modseq);
+}
+
+void
+write_modseq(struct imap_session *s, bool first, modseq_t modseq)
+{
+    if (s->condstore)
+        buf_addf(&s->out, "%sMODSEQ (%" PRIu64 ")", first ? "" : " ", modseq);
+}
+
+enum errcode
+living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
+              struct error *err)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    const struct epoch_entry *epochs;
+    size_t n;
+    const epoch_t epoch = modseq_epoch(modseq);
+
+    *ret = modseq;
+    if (epoch >= snap_pos(snap).applied.epoch)
+        return ERR_OK;
+    enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
+    for (size_t i = 0; i < n && rc == ERR_OK; i++)
+        if (epochs[i].epoch > epoch) {
+            if (modseq > modseq_of(epoch, epochs[i].fork_lsn) && epoch > 0)
+                *ret = 1;
+            break;
+        }
+    return rc;
+}
+
+struct changed {
+    struct uidset uids;
+};
+
+static bool
+on_changed(void *ctx, modseq_t modseq, uint32_t uid)
+{
+    struct changed *c = ctx;
+
+    (void)modseq;
+    uidset_add(&c->uids, uid, uid);
+    return true;
+}
+
+/* Every UID that is there. */
+static enum errcode
+existing(struct store_snap *snap, mbid_t id, struct uidset *ret,
+         struct error *err)
+{
+    struct message msg;
+    struct msg_iter *it = snap_messages(snap, id, 1, false);
+
+    while (msg_iter_next(it, &msg))
+        uidset_add(ret, msg.uid, msg.uid);
+    return msg_iter_close(&it, err);
+}
+
+enum errcode
+changed_since(struct store_snap *snap, mbid_t id, modseq_t since,
+              struct uidset *ret, struct error *err)
+{
+    struct changed c = {.uids = UIDSET_INIT};
+
+    if (since <= 1)
+        return existing(snap, id, ret, err);
+    enum errcode rc = snap_changed(snap, id, since, on_changed, &c, err);
+    uidset_add_set(ret, &c.uids);
+    uidset_free(&c.uids);
+    return rc;
+}
+
+enum errcode
+tell_vanished(struct imap_session *s, struct store_snap *snap,
+              const struct mailbox *mb, const struct uidset *known,
+              struct error *err)
+{
+    AUTO(uidset_free) struct uidset gone = UIDSET_INIT;
+    AUTO(uidset_free) struct uidset there = UIDSET_INIT;
+
+    enum errcode rc = existing(snap, mb->id, &there, err);
+    uidset_add_set(&gone, known);
+    if (mb->uidnext < UINT32_MAX)
+        uidset_remove(&gone, mb->uidnext, UINT32_MAX);
+    for (size_t i = 0; i < there.n; i++)
+        uidset_remove(&gone, there.r[i].first, there.r[i].last);
+    if (rc != ERR_OK || gone.n == 0)
+        return rc;
+    buf_add_str(&s->out, "* VANISHED (EARLIER) ");
+    uidset_format(&gone, &s->out);
+    buf_add_str(&s->out, "\r\n");
+    return ERR_OK;
+}
+
+/* RFC 5161, 3.1: only what this ENABLE switched on is told. */
+enum run
+cmd_enable(struct imap_session *s)
+{
+    const struct imap_command *cmd = s->cmd;
+
+    buf_add_str(&s->out, "* ENABLED");
+    for (size_t i = 0; i < cmd->nwords; i++) {
+        if (span_eq_nocase_str(cmd->words[i], "CONDSTORE") && !s->condstore) {
+            s->condstore = true;
+            buf_add_str(&s->out, " CONDSTORE");
+        } else if (span_eq_nocase_str(cmd->words[i], "QRESYNC") &&
+                   !s->qresync) {
+            s->condstore = true;
+            s->qresync = true;
+            buf_add_str(&s->out, " QRESYNC");
+        }
+    }
+    buf_add_str(&s->out, "\r\n");
+    return reply(s, "OK Completed");
+}
