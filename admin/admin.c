@@ -24,6 +24,7 @@ static const struct {
     {"REMOVE", admin_remove, true},
     {"PATH", admin_path, false},
     {"EXAMINE", admin_examine, false},
+    {"RECONSTRUCT", admin_reconstruct, false},
 };
 
 static enum errcode

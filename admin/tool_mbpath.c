@@ -127,7 +127,7 @@ run(struct tool *t, int argc, char **argv)
         dlist_str(&t->args, NULL, argv[i]);
     dlist_close(&t->args);
     code = tool_ask(t, print_path, &m);
-    if (t->json)
+    if (t->json && code == TOOL_OK)
         fputs(m.any ? "\n]\n" : "[]\n", t->out);
     return code == TOOL_OK && m.failed ? TOOL_DATA : code;
 }

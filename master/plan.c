@@ -213,6 +213,10 @@ find_absent(struct maker *m, const struct cyrusconf_entry *e,
         find(m, CONFIG_NOTE, e,
              arena_printf(a, "%s: %s is not needed: %s", e->name, p->name,
                           p->why));
+    else if (p->fate == PROGRAM_TOOL)
+        find(m, CONFIG_WARNING, e,
+             arena_printf(a, "%s: %s is not beside master, in %s: left out",
+                          e->name, p->name, m->place->exe_dir));
     else
         find(
             m, CONFIG_NOTE, e,
@@ -255,15 +259,25 @@ add_child(struct maker *m, const struct cyrusconf_entry *e)
 {
     struct plan *plan = m->plan;
     struct arena *a = &plan->arena;
-    struct program p = program_known(e->argv[0], false);
+    const char *const *words = e->argv;
+    const char *dispatched = program_dispatched(words[0], words[1]);
+    const char *word = words[0];
+
+    if (dispatched != NULL) {
+        word = dispatched;
+        words++;
+    }
+    struct program p = program_known(word, false);
     const char *path =
-        program_find(e->argv[0], m->place->exe_dir, m->place->path, a);
+        p.fate == PROGRAM_TOOL
+            ? program_find(p.name, m->place->exe_dir, NULL, a)
+            : program_find(word, m->place->exe_dir, m->place->path, a);
 
     if (path == NULL && p.fate == PROGRAM_UNKNOWN) {
         find(m, CONFIG_WARNING, e,
              arena_printf(a, "%s: no program \"%s\" in %s%s: left out", e->name,
-                          e->argv[0], m->place->exe_dir,
-                          strchr(e->argv[0], '/') == NULL ? " or PATH" : ""));
+                          word, m->place->exe_dir,
+                          strchr(word, '/') == NULL ? " or PATH" : ""));
         return;
     }
     if (path == NULL) {
@@ -271,11 +285,11 @@ add_child(struct maker *m, const struct cyrusconf_entry *e)
         return;
     }
     size_t n = 0;
-    while (e->argv[n] != NULL)
+    while (words[n] != NULL)
         n++;
     const char **argv = arena_array(a, n + 1, sizeof(*argv));
     for (size_t i = 1; i < n; i++)
-        argv[i] = arena_str(a, span_str(e->argv[i]));
+        argv[i] = arena_str(a, span_str(words[i]));
     argv[0] = path;
     argv[n] = NULL;
     plan->children[plan->nchildren++] = (struct plan_child){

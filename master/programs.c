@@ -2,7 +2,9 @@
  * master/programs.c - a table of names.
  *
  * A program that is in the table and yet lies beside us or in PATH is run as a
- * child all the same: the table only says what its absence means.
+ * child all the same: the table only says what its absence means.  Not so our
+ * own tools: a Cyrus's that lies at the path of the line would look for
+ * databases that are not there.
  */
 #include "master/programs.h"
 
@@ -36,31 +38,32 @@ static const struct program children[] = {
     {"calalarmd", PROGRAM_NOT_YET, 0, NULL},
     {"ctl_backups", PROGRAM_NOT_YET, 0, NULL},
     {"ctl_conversationsdb", PROGRAM_NOT_YET, 0, NULL},
-    {"ctl_cyrusdb", PROGRAM_NOT_YET, 0, NULL},
-    {"ctl_deliver", PROGRAM_NO_SENSE, 0, "delivery marks expire by themselves"},
-    {"ctl_mboxlist", PROGRAM_NOT_YET, 0, NULL},
+    {"ctl_cyrusdb", PROGRAM_TOOL, 0, NULL},
+    {"ctl_deliver", PROGRAM_TOOL, 0, NULL},
+    {"ctl_mboxlist", PROGRAM_TOOL, 0, NULL},
     {"ctl_zoneinfo", PROGRAM_NOT_YET, 0, NULL},
     {"cvt_cyrusdb", PROGRAM_NO_SENSE, 0, "there are no databases to convert"},
     {"cyr_backup", PROGRAM_NOT_YET, 0, NULL},
     {"cyr_dbtool", PROGRAM_NO_SENSE, 0, "there are no databases of that kind"},
-    {"cyr_df", PROGRAM_NOT_YET, 0, NULL},
-    {"cyr_expire", PROGRAM_NOT_YET, 0, NULL},
+    {"cyr_df", PROGRAM_TOOL, 0, NULL},
+    {"cyr_expire", PROGRAM_TOOL, 0, NULL},
+    {"cyr_info", PROGRAM_TOOL, 0, NULL},
     {"cyr_synclog", PROGRAM_NO_SENSE, 0, "every change is in the log already"},
     {"deliver", PROGRAM_NOT_YET, 0, NULL},
     {"fetchnews", PROGRAM_NOT_YET, 0, NULL},
     {"idled", PROGRAM_NO_SENSE, 0, "IDLE is told of changes by the store"},
     {"ipurge", PROGRAM_NOT_YET, 0, NULL},
-    {"mbexamine", PROGRAM_NOT_YET, 0, NULL},
-    {"mbpath", PROGRAM_NOT_YET, 0, NULL},
+    {"mbexamine", PROGRAM_TOOL, 0, NULL},
+    {"mbpath", PROGRAM_TOOL, 0, NULL},
     {"notifyd", PROGRAM_NO_SENSE, 0, "there is no notification socket"},
     {"promstatsd", PROGRAM_NO_SENSE, 0, "the instance counts by itself"},
     {"ptexpire", PROGRAM_NO_SENSE, 0, "there is no cache of groups"},
     {"ptloader", PROGRAM_NO_SENSE, 0, "groups are not asked of a daemon"},
-    {"quota", PROGRAM_NOT_YET, 0, NULL},
-    {"reconstruct", PROGRAM_NOT_YET, 0, NULL},
+    {"quota", PROGRAM_TOOL, 0, NULL},
+    {"reconstruct", PROGRAM_TOOL, 0, NULL},
     {"squatter", PROGRAM_NOT_YET, 0, NULL},
     {"tls_prune", PROGRAM_NO_SENSE, 0, "TLS sessions are not kept on disk"},
-    {"unexpunge", PROGRAM_NOT_YET, 0, NULL},
+    {"unexpunge", PROGRAM_TOOL, 0, NULL},
 };
 
 static const char *
@@ -82,6 +85,23 @@ program_known(const char *path, bool is_service)
         if (strcmp(table[i].name, name) == 0)
             return table[i];
     return (struct program){.name = name, .fate = PROGRAM_UNKNOWN};
+}
+
+const char *
+program_dispatched(const char *word, const char *name)
+{
+    static const char *const prefixes[] = {"", "cyr_", "ctl_"};
+
+    if (strcmp(last_part(word), "cyrus") != 0 || name == NULL)
+        return NULL;
+    for (size_t p = 0; p < ARRAY_LEN(prefixes); p++)
+        for (size_t i = 0; i < ARRAY_LEN(children); i++) {
+            size_t n = strlen(prefixes[p]);
+            if (strncmp(children[i].name, prefixes[p], n) == 0 &&
+                strcmp(children[i].name + n, name) == 0)
+                return children[i].name;
+        }
+    return NULL;
 }
 
 static bool

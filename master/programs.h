@@ -13,6 +13,8 @@
 enum program_fate {
     PROGRAM_UNKNOWN,  /* not one of Cyrus's */
     PROGRAM_HOSTED,   /* a service in this process */
+    PROGRAM_TOOL,     /* a tool of ours: the one beside us, wherever the line
+                         says that it is */
     PROGRAM_NOT_YET,  /* not in this version */
     PROGRAM_NO_SENSE, /* has no meaning here: what it did needs no program */
 };
@@ -28,6 +30,13 @@ struct program {
  * IS_SERVICE: it stands in SERVICES. */
 struct program
 program_known(const char *path, bool is_service);
+
+/*
+ * "/usr/sbin/cyrus NAME ...", as Debian has it: the program that NAME stands
+ * for ("expire" is cyr_expire); NULL if WORD is not that, or NAME none.
+ */
+const char *
+program_dispatched(const char *word, const char *name);
 
 /*
  * Where to find the program WORD of a cyrus.conf: a path that exists is taken

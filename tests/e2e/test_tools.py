@@ -2,8 +2,11 @@
 """The admin's tools, against a running instance and without one: the same
 question has the same answer both ways."""
 
+import base64
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 
@@ -219,6 +222,163 @@ def test_mbpath_and_mbexamine(bin_dir):
         refused(a, USAGE, "only one of", "mbexamine", "-q", "-c", "user/bob")
 
 
+def test_reconstruct(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(4), users=("alice", "bob"))
+        conn = a.imap("alice")
+        check_equal(conn.create("Sub")[0], "OK", "CREATE")
+        conn.logout()
+        names = "user/alice\nuser/alice/Sub\nuser/bob\n"
+        check_equal(both_ways(a, "reconstruct", "-n"), (OK, names, ""), "-n")
+        check_equal(good(a, "reconstruct", "-s", "user/alice"),
+                    "user/alice\n", "one mailbox")
+        check_equal(good(a, "reconstruct", "-r", "user/alice"),
+                    "user/alice\nuser/alice/Sub\n", "-r")
+        check_equal(good(a, "reconstruct", "-G", "-u", "bob"), "user/bob\n",
+                    "-u -G")
+        check_equal(good(a, "reconstruct", "-q", "-G", "user/*"), "", "-q")
+        code, out, err = tool(a, "reconstruct", "-k", "-V", "max", "user/bob")
+        check_equal((code, out), (OK, "user/bob\n"), "Cyrus's options")
+        check("-k has no effect" in err and "-V has no effect" in err, err)
+        refused(a, DATA, "user/x: there is no such mailbox", "reconstruct",
+                "user/x")
+        refused(a, DATA, "there is no such user", "reconstruct", "-u", "carl")
+        refused(a, USAGE, "-u needs", "reconstruct", "-u")
+
+    # A seed carries no derived records: they are made again.
+    with World(bin_dir) as w:
+        w.deliver_all(w.a, range(3))
+        w.wait_equal()
+        w.b.must("rejoin")
+        w.wait_equal()
+        box = "user/alice"
+        missing = ["%s uid %d: its derived record was missing" % (box, n)
+                   for n in (1, 2, 3)]
+        code, out, _ = tool(w.b, "reconstruct", "-n")
+        check_equal((code, out.splitlines()),
+                    (DIFFERS, [m + " (to be made again)" for m in missing] +
+                     [box]), "-n on a seeded replica")
+        check_equal(good(w.b, "reconstruct", "-q").splitlines(),
+                    [m + " (made again)" for m in missing], "rebuilding")
+        check_equal(good(w.b, "reconstruct", "-q", "-G"), "", "and then")
+
+
+def test_damage_is_told(bin_dir):
+    """A flipped bit in a body: reconstruct and mbexamine -c name it."""
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        for n in range(3):
+            noise = base64.encodebytes(random.Random(n).randbytes(60000))
+            conn = a.lmtp()
+            check_equal(a.deliver(conn, ["alice"], message(n) + noise), [250],
+                        "LMTP")
+            conn.quit()
+        log = os.path.join(a.dir, "conf", "synclog")
+        done = subprocess.run([os.path.join(bin_dir, "synclog"), "dump", log],
+                              capture_output=True, text=True, timeout=60)
+        appends = re.findall(r"type=append bytes=(\d+) at=(\d+):(\d+)",
+                             done.stdout)
+        size, segment, offset = map(int, appends[1])
+        path = [os.path.join(log, n) for n in os.listdir(log)
+                if n.startswith("seg-%016x" % segment)][0]
+        with open(path, "r+b") as f:
+            f.seek(offset + size // 2)
+            byte = f.read(1)[0]
+            f.seek(offset + size // 2)
+            f.write(bytes([byte ^ 1]))
+        for args in (("reconstruct", "-G"), ("mbexamine", "-c", "user/*")):
+            code, out, err = tool(a, *args)
+            check(code in (DIFFERS, IO), "%r: %d %s%s" % (args, code, out, err))
+            check("uid 2: " in out and "uid 1: " not in out, out)
+
+
+def test_configuration_is_shown(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        conf = good(a, "cyr_info", "conf").splitlines()
+        check("servername: twins.localhost" in conf, conf)
+        check("partition-default: %s" % os.path.join(a.dir, "spool") in conf,
+              conf)
+        check("unixhierarchysep: yes" not in conf, "that is the default")
+        every = good(a, "cyr_info", "conf-all").splitlines()
+        check("unixhierarchysep: yes" in every and len(every) > 300, every)
+        check("unixhierarchysep: yes" in
+              good(a, "cyr_info", "conf-default").splitlines(), "defaults")
+        check(good(a, "cyr_info", "version").startswith("Pollux "), "version")
+        lint = ("cyr_info", "-M", a.cyrus_conf, "conf-lint")
+        check_equal(tool(a, *lint), (OK, "", ""), "conf-lint")
+        with open(a.imapd_conf, "a") as f:
+            f.write("no_such_option: 1\nmaxliteral: much\nnosuch_timeout: 3\n")
+        code, out, _ = tool(a, *lint)
+        check_equal(code, DIFFERS, out)
+        for text in ("no_such_option", "maxliteral", "nosuch_timeout"):
+            check(text in out, out)
+        check("imapd.conf:" in out and ": error: " in out, out)
+        refused(a, USAGE, "there is no command", "cyr_info", "everything")
+        refused(a, USAGE, "name a command", "cyr_info")
+        refused(a, CONFIG, "no-such-file", "cyr_info", "-M", "/no-such-file",
+                "conf-lint")
+
+
+def test_partitions_are_shown(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        refused(a, IO, "spool: No such file", "cyr_df")
+        a.start()
+        out = good(a, "cyr_df").splitlines()
+        check_equal(out[0], "Partition       1k-blocks         Used    "
+                    "Available Use% Location", "heading")
+        fields = out[1].split()
+        check_equal((fields[0], fields[5]),
+                    ("default", os.path.join(a.dir, "spool")), "partition")
+        s = os.statvfs(a.dir)
+        check_equal(int(fields[1]), s.f_blocks * s.f_frsize // 1024, "size")
+        shown = json.loads(good(a, "cyr_df", "--json", "-m"))
+        check_equal(shown[0]["location"], os.path.join(a.dir, "conf"), "-m")
+        refused(a, USAGE, "only options", "cyr_df", "default")
+
+
+# What the Tuebingen templates have in START and EVENTS (their EVENTS run at
+# night; here each minute would do, and START is what can be waited for).
+TEMPLATE_START = """
+START {
+    Trecover cmd="ctl_cyrusdb -r -C %(conf)s"
+    Tmupdatepush cmd="ctl_mboxlist -m -a -C %(conf)s"
+    Tidled cmd="idled -C %(conf)s"
+    Tdebian cmd="/usr/sbin/cyrus ctl_cyrusdb -c"
+}
+EVENTS {
+    Tcheckpoint    cmd="ctl_cyrusdb -c -C
+%(conf)s" period=30
+    Tdelprune      cmd="cyr_expire -E 3 -X 60 -D 60 -C
+%(conf)s" at=0100
+    Ttlsprune      cmd="tls_prune -C %(conf)s" at=0430
+    Tsquatter      cmd="squatter -C %(conf)s -i" at=2200
+}
+"""
+
+
+def test_start_lines_are_run(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        with open(a.cyrus_conf, "a") as f:
+            f.write((TEMPLATE_START % {"conf": a.imapd_conf})
+                    .replace("-C\n", "-C "))
+        a.start()
+        for text in ('child.says name=Trecover text="recovered: master at',
+                     'name=Tmupdatepush',
+                     "imapd.conf names no mupdate_server",
+                     'idled is not needed',
+                     'child.says name=Tdebian text="checkpoint: the state at',
+                     'tls_prune is not needed'):
+            wait_for(text, lambda: log_has(a, text))
+        check(not log_has(a, "Tcheckpoint: "), "an event was left out")
+        w.deliver_all(a, range(1))
+
+
 def test_on_a_replica(bin_dir):
     """Reading works everywhere; what changes something is refused."""
     with World(bin_dir) as w:
@@ -247,4 +407,6 @@ def test_on_a_replica(bin_dir):
 if __name__ == "__main__":
     run([test_store, test_configuration, test_mailbox_list,
          test_partition_that_is_not_configured, test_mbpath_and_mbexamine,
+         test_reconstruct, test_damage_is_told, test_configuration_is_shown,
+         test_partitions_are_shown, test_start_lines_are_run,
          test_on_a_replica])

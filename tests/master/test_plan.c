@@ -215,13 +215,42 @@ test_children_are_found_beside_us_or_in_path(void **state)
     assert_null(p->children[1].argv[2]);
     assert_int_equal(p->children[1].section, CYRUS_DAEMON);
     assert_int_equal(p->children[2].at_hhmm, 400);
-    assert_true(has_finding(p, CONFIG_NOTE, "recover: ctl_cyrusdb is not in"));
+    assert_true(has_finding(p, CONFIG_WARNING,
+                            "recover: ctl_cyrusdb is not beside master"));
     assert_true(has_finding(p, CONFIG_NOTE, "idled: idled is not needed"));
     assert_true(has_finding(p, CONFIG_NOTE, "prune: tls_prune is not needed"));
     assert_true(
         has_finding(p, CONFIG_WARNING, "no program \"no_such_program\""));
     assert_true(has_finding(p, CONFIG_WARNING, "/no/such/program"));
     assert_true(has_finding(p, CONFIG_WARNING, "notes.txt"));
+}
+
+/* A Cyrus's program at the path of the line is never taken for ours. */
+static void
+test_tools_are_those_beside_us(void **state)
+{
+    (void)state;
+    AUTO(xfree)
+    char *conf = xasprintf("START {\n here cmd=\"%s/cyr_expire -E 3\"\n"
+                           " debian cmd=\"/usr/sbin/cyrus expire -E 4 -X 28\"\n"
+                           " again cmd=\"/usr/sbin/cyrus cyr_expire -D 1\"\n"
+                           " else cmd=\"/bin/quota -f\"\n"
+                           " prune cmd=\"/usr/sbin/cyrus tls_prune\"\n"
+                           " what cmd=\"/usr/sbin/cyrus nothing_of_ours\" }\n",
+                           "/usr/lib/cyrus/bin");
+    AUTO(xfree) char *ours = xasprintf("%s/cyr_expire", dir);
+    AUTO(plan_free) struct plan *p = plan_of(conf, ERR_OK);
+
+    assert_int_equal(p->nchildren, 3);
+    for (size_t i = 0; i < p->nchildren; i++)
+        assert_string_equal(p->children[i].argv[0], ours);
+    assert_string_equal(p->children[1].argv[1], "-E");
+    assert_string_equal(p->children[1].argv[4], "28");
+    assert_null(p->children[1].argv[5]);
+    assert_string_equal(p->children[2].argv[1], "-D");
+    assert_true(has_finding(p, CONFIG_WARNING, "else: quota is not beside"));
+    assert_true(has_finding(p, CONFIG_NOTE, "prune: tls_prune is not needed"));
+    assert_true(has_finding(p, CONFIG_WARNING, "/usr/sbin/cyrus"));
 }
 
 static void
@@ -244,6 +273,7 @@ main(void)
         cmocka_unit_test(test_bad_services_are_errors_with_file_and_line),
         cmocka_unit_test(test_own_file_may_be_named_in_another_way),
         cmocka_unit_test(test_children_are_found_beside_us_or_in_path),
+        cmocka_unit_test(test_tools_are_those_beside_us),
         cmocka_unit_test(test_no_path_is_fine),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
