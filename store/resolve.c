@@ -15,6 +15,10 @@
 
 #include "store/names.h"
 
+/* Of one operation in one commit group: some milliseconds.  The others of a
+ * transaction with several operations have no turns: it is whole or nothing. */
+#define MESSAGES_PER_TURN 1000U
+
 /* ------------------------------------------------------------- records */
 
 /* Add g->body as a record and apply it. */
@@ -97,11 +101,12 @@ resolve_check_keywords(const struct span *keywords, size_t n, struct error *err)
 /* Rows of a set of UIDs, tombstones too. */
 
 void
-walk_open(struct walk *w, struct state *st, struct head *h,
+walk_open(struct walk *w, struct group *g, struct op *op, struct head *h,
           const struct uidset *uids)
 {
-    *w = (struct walk){.uids = uids};
-    state_iter_open(st, h, &w->it);
+    *w = (struct walk){.uids = uids, .op = op, .slice = g->slice};
+    state_iter_open(g->st, h, &w->it);
+    w->it.next = MAX(w->it.next, op->at);
 }
 
 bool
@@ -119,8 +124,12 @@ walk_next(struct walk *w, struct message *ret, enum errcode *rc,
             w->at++;
         if (w->at == w->uids->n)
             return false;
-        if (w->uids->r[w->at].first <= ret->uid)
-            return true;
+        if (w->uids->r[w->at].first <= ret->uid) {
+            if (w->slice == 0 || w->seen++ < w->slice)
+                return true;
+            w->op->next = ret->uid; /* the next turn's */
+            return false;
+        }
         from = w->uids->r[w->at].first;
     }
     return false;
@@ -219,6 +228,22 @@ do_op(struct group *g, struct op *op, struct error *err)
     case OP_EXPUNGE:
     case OP_PURGE:
         return op_expunge(g, op, err);
+    case OP_SET_OPTIONS:
+    case OP_SET_PARTITION:
+    case OP_SET_UIDVALIDITY:
+        return op_set_head(g, op, err);
+    case OP_RENAME_USER:
+        return op_rename_user(g, op, err);
+    case OP_USER_REMOVE_ALL:
+        return op_user_remove_all(g, op, err);
+    case OP_ANNOTATE:
+        return op_annotate(g, op, err);
+    case OP_SEEN:
+        return op_seen(g, op, err);
+    case OP_UNEXPUNGE:
+        return op_unexpunge(g, op, err);
+    case OP_FORGET:
+        return op_forget(g, op, err);
     case OP_COPY:
         return op_copy(g, op, err);
     case OP_USER:
@@ -287,6 +312,56 @@ put_caches(struct group *g)
                      c->record);
 }
 
+/* A transaction of one operation may have several turns. */
+static void
+begin_txn(struct group *g, struct store_txn *txn)
+{
+    state_mark(g->st);
+    arena_reset(&g->arena);
+    g->caches = NULL;
+    g->overflow = false;
+    g->slice = txn->nops == 1 ? MESSAGES_PER_TURN : 0;
+    txn_reset(txn);
+}
+
+static bool
+has_next_turn(const struct store_txn *txn)
+{
+    return txn->nops == 1 && txn->ops[0].next != 0;
+}
+
+/*
+ * A copy that fails in a later turn: what it has made so far goes again (RFC
+ * 9051, 6.4.7).  The transaction's code stays that of the failure.
+ */
+static enum txn_outcome
+take_back_turns(struct group *g, struct store_txn *txn)
+{
+    const struct op *op = &txn->ops[0];
+    const size_t bytes = g->payload.n;
+    const uint32_t records = g->nrecords;
+    struct error err = {0};
+    struct head *h = NULL;
+
+    if (txn->nops != 1 || op->kind != OP_COPY || op->u.copy.move ||
+        op->kept.uids.n == 0)
+        return TXN_DONE;
+    state_mark(g->st);
+    enum errcode rc = state_head(g->st, op->u.copy.to, &h, &err);
+    if (rc == ERR_OK && h != NULL)
+        rc = resolve_emit_uids(g, REC_EXPUNGE, op->u.copy.to, &op->kept.uids,
+                               &err);
+    if (rc == ERR_OK)
+        return TXN_DONE;
+    g->payload.n = bytes;
+    g->nrecords = records;
+    if (state_rollback(g->st, &err) == ERR_OK)
+        return TXN_DONE;
+    txn->code = err.code;
+    txn->err = err;
+    return TXN_BROKEN;
+}
+
 enum txn_outcome
 resolve_txn(struct group *g, struct store_txn *txn)
 {
@@ -294,14 +369,12 @@ resolve_txn(struct group *g, struct store_txn *txn)
     const uint32_t records = g->nrecords;
     bool more = false;
 
-    state_mark(g->st);
-    arena_reset(&g->arena);
-    g->caches = NULL;
-    g->overflow = false;
-    txn_reset(txn);
+    begin_txn(g, txn);
     txn->code = run_ahead(g, txn, &more, &txn->err);
-    if (txn->code == ERR_OK && !more)
+    if (txn->code == ERR_OK && !more) {
         txn->code = run_ops(g, txn);
+        more = txn->code == ERR_OK && has_next_turn(txn);
+    }
     /* Parts that are written may stay: they are records on their own. */
     if (more && g->overflow) {
         g->overflow = false;
@@ -312,7 +385,10 @@ resolve_txn(struct group *g, struct store_txn *txn)
         put_caches(g);
         if (g->nrecords > records)
             txn->lsn = resolve_next_lsn(g) - 1;
-        return more ? TXN_MORE : TXN_DONE;
+        if (more)
+            return TXN_MORE;
+        txn_end_turns(txn);
+        return TXN_DONE;
     }
     g->payload.n = bytes;
     g->nrecords = records;
@@ -323,5 +399,7 @@ resolve_txn(struct group *g, struct store_txn *txn)
         return TXN_BROKEN;
     }
     arena_reset(&g->st->scratch);
-    return g->overflow ? TXN_OVERFLOW : TXN_DONE;
+    if (g->overflow)
+        return TXN_OVERFLOW;
+    return take_back_turns(g, txn);
 }

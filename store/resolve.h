@@ -29,6 +29,7 @@ struct group {
     uint32_t nrecords;
     size_t payload_max;
     bool overflow; /* a record did not fit any more */
+    size_t slice;  /* messages that this turn may touch; 0: any number */
     unsigned mutants;
     struct arena arena;       /* for one transaction */
     struct buf body;          /* of the record being made */
@@ -37,7 +38,7 @@ struct group {
 
 enum txn_outcome {
     TXN_DONE,     /* code and results say what came of it */
-    TXN_MORE,     /* parts of its bodies were written; run it again later */
+    TXN_MORE,     /* it has had its turn; run it again when that is durable */
     TXN_OVERFLOW, /* did not fit and left nothing: try in the next group */
     TXN_BROKEN,   /* it could not be taken back: forget the group */
 };

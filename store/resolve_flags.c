@@ -120,9 +120,9 @@ flag_one(const struct txn_flags *flags, struct op *op,
         uidset_add(&op->res.refused, old->uid, old->uid);
         return ERR_OK;
     }
-    m.flags = change_flags(flags, old->flags);
+    m.flags = change_flags(flags, old->flags) & FLAGS_SETTABLE;
     change_keywords(flags, &m, a);
-    if (m.flags == old->flags &&
+    if (m.flags == (old->flags & FLAGS_SETTABLE) &&
         same_keywords(m.keywords, m.nkeywords, old->keywords, old->nkeywords))
         return ERR_OK;
     enum errcode rc = resolve_check_keywords(m.keywords, m.nkeywords, err);
@@ -178,9 +178,9 @@ emit_flag_groups(struct group *g, struct op *op, struct flag_groups *gs,
 }
 
 enum errcode
-op_flags(struct group *g, struct op *op, struct error *err)
+resolve_flags(struct group *g, struct op *op, const struct txn_flags *flags,
+              const struct uidset *uids, struct error *err)
 {
-    const struct txn_flags *flags = &op->u.flags.op;
     struct flag_groups *gs = arena_alloc(&g->arena, sizeof(*gs));
     struct head *h;
     struct message m;
@@ -193,7 +193,7 @@ op_flags(struct group *g, struct op *op, struct error *err)
     if (rc != ERR_OK)
         return rc;
     op->res.uidvalidity = h->mb.uidvalidity;
-    walk_open(&w, g->st, h, &op->u.flags.uids);
+    walk_open(&w, g, op, h, uids);
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err))
         rc = flag_one(flags, op, &m, gs, &w.rows, err);
     rc = walk_close(&w, rc, err);
@@ -203,4 +203,10 @@ op_flags(struct group *g, struct op *op, struct error *err)
         uidset_free(&f->rec.uids);
     arena_free(&gs->a);
     return rc;
+}
+
+enum errcode
+op_flags(struct group *g, struct op *op, struct error *err)
+{
+    return resolve_flags(g, op, &op->u.flags.op, &op->u.flags.uids, err);
 }

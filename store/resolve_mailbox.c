@@ -1,5 +1,5 @@
 /*
- * store/resolve_mailbox.c - mailboxes are made, renamed, deleted and described.
+ * store/resolve_mailbox.c - mailboxes are made, renamed and described.
  *
  * A rename of a tree is one record, whatever its size, so that nobody ever sees
  * half of it; quotas follow in the same transaction.
@@ -8,40 +8,6 @@
 
 #include "store/acl.h"
 #include "store/names.h"
-
-/* A mailbox and its name before something happens to it. */
-struct named {
-    const char *name;
-    mbid_t id;
-};
-
-/* ROOT itself, if there, and all mailboxes below it. */
-static enum errcode
-list_tree(struct group *g, const char *root, bool below, struct named **ret,
-          size_t *ret_n, struct error *err)
-{
-    struct key k;
-    struct span *keys;
-    size_t n, kept = 0;
-    const size_t len = strlen(root);
-
-    enum errcode rc = state_keys(g->st, key_text(&k, TAB_NAME, span_str(root)),
-                                 &g->arena, &keys, &n, err);
-    if (rc != ERR_OK)
-        return rc;
-    struct named *all = arena_array(&g->arena, n + 1, sizeof(*all));
-    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
-        const char *name = arena_str(&g->arena, span_skip(keys[i], 1));
-        if (name[len] != '\0' && !(below && name[len] == '.'))
-            continue;
-        all[kept].name = name;
-        rc = state_lookup(g->st, name, &all[kept].id, err);
-        kept++;
-    }
-    *ret = all;
-    *ret_n = kept;
-    return rc;
-}
 
 static enum errcode
 default_acl(struct group *g, const struct txn_mailbox *mb, const char **ret,
@@ -128,6 +94,12 @@ op_create(struct group *g, struct op *op, struct error *err)
     const char *root = "";
     if (rc == ERR_OK)
         rc = state_quota_root(g->st, mb->name, &root, err);
+    if (rc == ERR_OK && mb->check_quota)
+        rc = resolve_check_quota(
+            g, root, (uint64_t[QUOTA_RESOURCES]){[QUOTA_FOLDERS] = 1}, err);
+    if (rc == ERR_OK && (mb->options & ~(uint32_t)MBOX_OPTIONS) != 0)
+        rc = error_set(err, ERR_LIMIT, "unknown options 0x%" PRIx32,
+                       mb->options);
     if (rc == ERR_OK && g->st->v.validity == UINT32_MAX)
         rc = error_set(err, ERR_LIMIT, "all UIDVALIDITY values are used");
     if (rc != ERR_OK)
@@ -142,50 +114,13 @@ op_create(struct group *g, struct op *op, struct error *err)
                                      MIN(g->time_us / 1000000, UINT32_MAX)),
         .uidnext = 1,
         .uid_epoch = g->epoch,
+        .options = mb->options,
     };
     make_uniqueid(g->env, &rec.head.uniqueid);
     op->res.id = resolve_next_lsn(g);
     op->res.uidvalidity = rec.head.uidvalidity;
     op->res.modseq = modseq_of(g->epoch, op->res.id);
     return EMIT(mailbox, REC_MAILBOX, &rec, err);
-}
-
-enum errcode
-resolve_purge_whole(struct group *g, mbid_t id, struct error *err)
-{
-    const struct rec_purge rec = {.id = id, .live = true};
-    return EMIT(purge, REC_PURGE, &rec, err);
-}
-
-enum errcode
-op_delete(struct group *g, struct op *op, struct error *err)
-{
-    struct head *h;
-    mbid_t taken = 1;
-    const char *name = NULL;
-
-    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
-    if (rc != ERR_OK)
-        return rc;
-    const char *old = arena_str(&g->arena, span_str(h->mb.name));
-    rc = resolve_drop_own_quota(g, old, err);
-    if (rc != ERR_OK)
-        return rc;
-    if (!op->u.del.delayed)
-        return resolve_purge_whole(g, op->id, err);
-    for (uint64_t at = op->u.del.now_s; rc == ERR_OK && taken != 0; at++) {
-        name = name_deleted(old, "DELETED", at, &g->arena);
-        rc = state_lookup(g->st, name, &taken, err);
-    }
-    if (rc == ERR_OK && strlen(name) > MAILBOX_NAME_MAX)
-        rc = error_set(err, ERR_BADNAME, "%s is too long a name", name);
-    if (rc != ERR_OK)
-        return rc;
-    struct rec_rename rec = {
-        .n = 1, .moves = arena_alloc(&g->arena, sizeof(*rec.moves))};
-    rec.moves[0].id = op->id;
-    rec.moves[0].name = name;
-    return EMIT(rename, REC_RENAME, &rec, err);
 }
 
 /* Is NAME free, or given up by one of the N mailboxes that move? */
@@ -216,7 +151,8 @@ op_rename(struct group *g, struct op *op, struct error *err)
 
     enum errcode rc = resolve_mailbox(g, op->id, &h, err);
     if (rc == ERR_OK)
-        rc = list_tree(g, h->mb.name, op->u.rename.tree, &old, &rec.n, err);
+        rc = resolve_list_tree(g, h->mb.name, op->u.rename.tree, &old, &rec.n,
+                               err);
     if (rc != ERR_OK)
         return rc;
     if (strcmp(h->mb.name, to) == 0)
@@ -232,6 +168,116 @@ op_rename(struct group *g, struct op *op, struct error *err)
         rc = check_free(g, rec.moves[i].name, old, rec.n, err);
     }
     return rc == ERR_OK ? EMIT(rename, REC_RENAME, &rec, err) : rc;
+}
+
+/* Entries of FROM in the ACLs of what moves become TO's: is there room? */
+static enum errcode
+check_acls(struct group *g, const struct op *op, const struct named *all,
+           size_t n, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        AUTO(buf_free) struct buf acl = BUF_INIT;
+        struct head *h;
+        rc = resolve_mailbox(g, all[i].id, &h, err);
+        if (rc != ERR_OK)
+            break;
+        acl_rename_ident(h->mb.acl, op->u.rename_user.from,
+                         op->u.rename_user.to, &acl);
+        if (acl.n > ACL_BYTES_MAX)
+            rc = error_set(err, ERR_LIMIT, "the ACL of %s grows too long",
+                           h->mb.name);
+    }
+    return rc;
+}
+
+enum errcode
+op_rename_user(struct group *g, struct op *op, struct error *err)
+{
+    const char *from, *to;
+    struct named *old;
+    struct rec_rename rec = {.user_from = op->u.rename_user.from,
+                             .user_to = op->u.rename_user.to};
+    mbid_t id;
+
+    enum errcode rc = name_inbox(rec.user_from, &g->arena, &from, err);
+    if (rc == ERR_OK)
+        rc = name_inbox(rec.user_to, &g->arena, &to, err);
+    if (rc == ERR_OK)
+        rc = state_lookup(g->st, from, &id, err);
+    if (rc == ERR_OK && id == 0)
+        rc = error_set(err, ERR_NOTFOUND, "no user %s", rec.user_from);
+    if (rc == ERR_OK && strcmp(from, to) == 0)
+        rc = error_set(err, ERR_EXISTS, "the user has that name");
+    if (rc == ERR_OK)
+        rc = resolve_list_tree(g, from, true, &old, &rec.n, err);
+    if (rc == ERR_OK)
+        rc = check_acls(g, op, old, rec.n, err);
+    if (rc != ERR_OK)
+        return rc;
+    op->res.id = id;
+    rec.moves = arena_array(&g->arena, rec.n, sizeof(*rec.moves));
+    for (size_t i = 0; i < rec.n && rc == ERR_OK; i++) {
+        rec.moves[i].id = old[i].id;
+        rec.moves[i].name =
+            arena_printf(&g->arena, "%s%s", to, old[i].name + strlen(from));
+        rc = check_free(g, rec.moves[i].name, NULL, 0, err);
+    }
+    return rc == ERR_OK ? EMIT(rename, REC_RENAME, &rec, err) : rc;
+}
+
+static enum errcode
+set_partition(struct group *g, struct op *op, const struct head *h,
+              struct error *err)
+{
+    struct named *all;
+    size_t n;
+
+    enum errcode rc =
+        resolve_check_text("partition", op->u.head.partition, USER_MAX, err);
+    if (rc == ERR_OK)
+        rc = resolve_list_tree(g, h->mb.name, op->u.head.tree, &all, &n, err);
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        struct head *one;
+        const struct rec_set rec = {.id = all[i].id,
+                                    .fields = SET_PARTITION,
+                                    .partition = op->u.head.partition};
+        rc = resolve_mailbox(g, all[i].id, &one, err);
+        if (rc == ERR_OK && strcmp(one->mb.partition, rec.partition) != 0)
+            rc = EMIT(set, REC_SET, &rec, err);
+    }
+    return rc;
+}
+
+enum errcode
+op_set_head(struct group *g, struct op *op, struct error *err)
+{
+    struct head *h;
+    struct rec_set rec = {.id = op->id};
+    const uint32_t mask = op->u.head.mask;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc != ERR_OK)
+        return rc;
+    if (op->kind == OP_SET_PARTITION)
+        return set_partition(g, op, h, err);
+    if (op->kind == OP_SET_UIDVALIDITY) {
+        rec.fields = SET_UIDVALIDITY;
+        rec.uidvalidity = op->u.head.uidvalidity;
+        if (rec.uidvalidity <= g->st->v.validity)
+            return error_set(err, ERR_CONFLICT,
+                             "UIDVALIDITY %" PRIu32 " is not above %" PRIu32,
+                             rec.uidvalidity, g->st->v.validity);
+        op->res.uidvalidity = rec.uidvalidity;
+        return EMIT(set, REC_SET, &rec, err);
+    }
+    if (((mask | op->u.head.options) & ~(uint32_t)MBOX_OPTIONS) != 0)
+        return error_set(err, ERR_LIMIT, "unknown options 0x%" PRIx32, mask);
+    rec.fields = SET_OPTIONS;
+    rec.options = (h->mb.options & ~mask) | (op->u.head.options & mask);
+    return rec.options == h->mb.options ? ERR_OK
+                                        : EMIT(set, REC_SET, &rec, err);
 }
 
 enum errcode

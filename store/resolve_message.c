@@ -1,5 +1,8 @@
 /*
- * store/resolve_message.c - messages that go, and copies of messages.
+ * store/resolve_message.c - messages that go, come back, and are copied.
+ *
+ * A copy names the body that is there and carries along what hangs on the
+ * message: flags, keywords, annotations (RFC 5257, 4.7) and the derived record.
  */
 #include "store/resolve_private.h"
 
@@ -14,13 +17,8 @@ op_expunge(struct group *g, struct op *op, struct error *err)
     enum errcode rc = resolve_mailbox(g, op->id, &h, err);
     if (rc != ERR_OK)
         return rc;
-    if (purge && op->u.expunge.uids.n == 0) {
-        rc = resolve_drop_own_quota(
-            g, arena_str(&g->arena, span_str(h->mb.name)), err);
-        return rc == ERR_OK ? resolve_purge_whole(g, op->id, err) : rc;
-    }
     op->res.uidvalidity = h->mb.uidvalidity;
-    walk_open(&w, g->st, h, &op->u.expunge.uids);
+    walk_open(&w, g, op, h, &op->u.expunge.uids);
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err)) {
         const bool gone = (m.flags & FLAG_EXPUNGED) != 0;
         if (gone == purge && (purge || !op->u.expunge.only_deleted ||
@@ -37,42 +35,96 @@ op_expunge(struct group *g, struct op *op, struct error *err)
     return rc;
 }
 
+/* ---------------------------------------------------------------- copies */
+
+/* The derived record of a message is that of its copy. */
 static enum errcode
-copy_one(struct group *g, struct op *op, struct head *to,
-         const struct message *m, struct error *err)
+copy_cache(struct group *g, mbid_t from, uint32_t from_uid, mbid_t to,
+           uint32_t uid, struct error *err)
 {
-    struct rec_append rec = {.id = op->u.copy.to, .msg = *m};
+    AUTO(buf_free) struct buf record = BUF_INIT;
+    struct span now;
+    struct key k;
+    struct span key = key_message(&k, from, from_uid);
+
+    if (kv_batch_get(g->st->batch, KV_CACHE, key, &now) == 1) {
+        resolve_keep_cache(g, to, uid, arena_copy(&g->arena, now));
+        return ERR_OK;
+    }
+    enum errcode rc = kv_get(g->st->kv, NULL, KV_CACHE, key, &record, err);
+    if (rc == ERR_OK)
+        resolve_keep_cache(g, to, uid,
+                           arena_copy(&g->arena, buf_span(&record)));
+    return rc == ERR_NOTFOUND ? ERR_OK : rc;
+}
+
+/* M, of FROM, as a new message of TO with FLAGS. */
+static enum errcode
+copy_one(struct group *g, struct op *op, struct head *from, struct head *to,
+         const struct message *m, uint32_t flags, struct error *err)
+{
+    struct rec_append rec = {.id = to->mb.id, .msg = *m};
 
     enum errcode rc = resolve_next_uid(g, &to->mb, &rec.msg.uid, err);
+    if (rc == ERR_OK)
+        rc = copy_cache(g, from->mb.id, m->uid, to->mb.id, rec.msg.uid, err);
     if (rc != ERR_OK)
         return rc;
-    rec.msg.flags &= FLAGS_SETTABLE;
+    rec.msg.flags = flags & FLAGS_SETTABLE;
     rec.msg.modseq = 0;
     rec.msg.created_modseq = 0;
     rec.msg.saved_s = (int64_t)(g->time_us / 1000000);
+    rec.msg.expunged_s = 0;
     uidset_add(&op->res.from, m->uid, m->uid);
     uidset_add(&op->res.uids, rec.msg.uid, rec.msg.uid);
     op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
-    return EMIT(append, REC_APPEND, &rec, err);
+    rc = EMIT(append, REC_APPEND, &rec, err);
+    return rc == ERR_OK
+               ? resolve_copy_annots(g, from, m, to->mb.id, rec.msg.uid, err)
+               : rc;
 }
 
-/* How much would be copied. */
+/* How much is to be copied, from this turn to the last one. */
 static enum errcode
 measure_copy(struct group *g, struct op *op, struct head *from,
-             uint64_t *ret_bytes, uint64_t *ret_messages, struct error *err)
+             uint64_t ret[QUOTA_RESOURCES], struct error *err)
 {
     struct walk w;
     struct message m;
     enum errcode rc = ERR_OK;
+    const size_t slice = g->slice;
 
-    *ret_bytes = *ret_messages = 0;
-    walk_open(&w, g->st, from, &op->u.copy.uids);
-    while (walk_next(&w, &m, &rc, err))
-        if ((m.flags & FLAG_EXPUNGED) == 0) {
-            *ret_bytes += m.size;
-            ++*ret_messages;
-        }
+    memset(ret, 0, QUOTA_RESOURCES * sizeof(*ret));
+    g->slice = 0;
+    walk_open(&w, g, op, from, &op->u.copy.uids);
+    while (rc == ERR_OK && walk_next(&w, &m, &rc, err)) {
+        uint64_t annots;
+        if ((m.flags & FLAG_EXPUNGED) != 0)
+            continue;
+        rc = resolve_annot_bytes(g, from, &m, &annots, err);
+        ret[QUOTA_ANNOTATION] += annots;
+        ret[QUOTA_STORAGE] += m.size;
+        ret[QUOTA_MESSAGE]++;
+    }
+    g->slice = slice;
     return walk_close(&w, rc, err);
+}
+
+static enum errcode
+check_copy_quota(struct group *g, struct op *op, struct head *from,
+                 struct head *to, struct error *err)
+{
+    uint64_t more[QUOTA_RESOURCES];
+
+    /* All of it in the first turn.  A move below one root changes nothing. */
+    if (!op->u.copy.check_quota || op->at != 0 ||
+        to->mb.quota_root[0] == '\0' ||
+        (op->u.copy.move &&
+         strcmp(from->mb.quota_root, to->mb.quota_root) == 0))
+        return ERR_OK;
+    enum errcode rc = measure_copy(g, op, from, more, err);
+    return rc == ERR_OK ? resolve_check_quota(g, to->mb.quota_root, more, err)
+                        : rc;
 }
 
 enum errcode
@@ -81,37 +133,57 @@ op_copy(struct group *g, struct op *op, struct error *err)
     struct head *from, *to;
     struct message m;
     struct walk w;
-    uint64_t bytes, messages;
 
     enum errcode rc = resolve_mailbox(g, op->id, &from, err);
     if (rc == ERR_OK)
         rc = resolve_mailbox(g, op->u.copy.to, &to, err);
+    if (rc == ERR_OK)
+        rc = check_copy_quota(g, op, from, to, err);
     if (rc != ERR_OK)
         return rc;
     op->res.id = op->u.copy.to;
     op->res.uidvalidity = to->mb.uidvalidity;
-    /* A move below one root changes nothing there. */
-    if (op->u.copy.check_quota &&
-        !(op->u.copy.move &&
-          strcmp(from->mb.quota_root, to->mb.quota_root) == 0)) {
-        rc = measure_copy(g, op, from, &bytes, &messages, err);
-        if (rc == ERR_OK)
-            rc = resolve_check_quota(
-                g, to->mb.quota_root,
-                (uint64_t[QUOTA_RESOURCES]){
-                    [QUOTA_STORAGE] = bytes, [QUOTA_MESSAGE] = messages},
-                err);
-        if (rc != ERR_OK)
-            return rc;
-    }
     /* Into itself: what is copied now is not copied again. */
-    const uint32_t end = from->mb.uidnext;
-    walk_open(&w, g->st, from, &op->u.copy.uids);
-    while (rc == ERR_OK && walk_next(&w, &m, &rc, err) && m.uid < end)
+    if (op->at == 0)
+        op->u.copy.end = from->mb.uidnext;
+    walk_open(&w, g, op, from, &op->u.copy.uids);
+    while (rc == ERR_OK && walk_next(&w, &m, &rc, err) &&
+           m.uid < op->u.copy.end)
         if ((m.flags & FLAG_EXPUNGED) == 0)
-            rc = copy_one(g, op, to, &m, err);
+            rc = copy_one(g, op, from, to, &m, m.flags, err);
     rc = walk_close(&w, rc, err);
+    if (op->next >= op->u.copy.end)
+        op->next = 0;
     if (rc == ERR_OK && op->u.copy.move)
         rc = resolve_emit_uids(g, REC_EXPUNGE, op->id, &op->res.from, err);
     return rc;
+}
+
+/* ------------------------------------------------------------- unexpunge */
+
+enum errcode
+op_unexpunge(struct group *g, struct op *op, struct error *err)
+{
+    struct head *h;
+    struct message m;
+    struct walk w;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc != ERR_OK)
+        return rc;
+    op->res.id = op->id;
+    op->res.uidvalidity = h->mb.uidvalidity;
+    walk_open(&w, g, op, h, &op->u.unexpunge.uids);
+    while (rc == ERR_OK && walk_next(&w, &m, &rc, err)) {
+        uint32_t flags = m.flags;
+        if ((m.flags & (FLAG_EXPUNGED | FLAG_UNEXPUNGED)) != FLAG_EXPUNGED)
+            continue;
+        if (op->u.unexpunge.clear_deleted)
+            flags &= ~(uint32_t)FLAG_DELETED;
+        rc = copy_one(g, op, h, h, &m, flags, err);
+    }
+    rc = walk_close(&w, rc, err);
+    return rc == ERR_OK ? resolve_emit_uids(g, REC_UNEXPUNGED, op->id,
+                                            &op->res.from, err)
+                        : rc;
 }

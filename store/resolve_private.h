@@ -50,13 +50,18 @@ struct walk {
     struct state_iter it;
     const struct uidset *uids;
     size_t at;
+    struct op *op;
+    size_t slice; /* of the group */
+    size_t seen;
     struct arena rows; /* of the row under way */
 };
 
+/* From where OP's turn begins. */
 void
-walk_open(struct walk *w, struct state *st, struct head *h,
+walk_open(struct walk *w, struct group *g, struct op *op, struct head *h,
           const struct uidset *uids);
-/* False at the end, or with *RC on an error. */
+/* False at the end, at that of the turn (op->next says where to go on), or with
+ * *RC on an error. */
 bool
 walk_next(struct walk *w, struct message *ret, enum errcode *rc,
           struct error *err);
@@ -78,18 +83,33 @@ resolve_emit_uids(struct group *g, enum record_type type, mbid_t id,
 
 /* ---- resolve_mailbox.c ------------------------------------------------ */
 
-MUST_CHECK enum errcode
-resolve_purge_whole(struct group *g, mbid_t id, struct error *err);
 enum errcode
 op_create(struct group *g, struct op *op, struct error *err);
-enum errcode
-op_delete(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_rename(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_set(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_set_recent(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_set_head(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_rename_user(struct group *g, struct op *op, struct error *err);
+
+/* ---- resolve_delete.c ------------------------------------------------- */
+
+/* A mailbox and its name before something happens to it. */
+struct named {
+    const char *name;
+    mbid_t id;
+};
+
+/* ROOT itself, if there, and, if BELOW, all mailboxes below it. */
+MUST_CHECK enum errcode
+resolve_list_tree(struct group *g, const char *root, bool below,
+                  struct named **ret, size_t *ret_n, struct error *err);
+enum errcode
+op_delete(struct group *g, struct op *op, struct error *err);
 
 /* ---- resolve_quota.c -------------------------------------------------- */
 
@@ -123,7 +143,30 @@ resolve_write_ahead(struct group *g, const struct store_txn *txn, struct op *op,
 enum errcode
 op_append(struct group *g, struct op *op, struct error *err);
 
-/* ---- resolve_flags.c, resolve_message.c, resolve_user.c --------------- */
+/* ---- resolve_flags.c, resolve_message.c, resolve_annot.c, resolve_user.c */
+
+/* Change flags of UIDS as FLAGS says, for OP. */
+MUST_CHECK enum errcode
+resolve_flags(struct group *g, struct op *op, const struct txn_flags *flags,
+              const struct uidset *uids, struct error *err);
+/* All annotations of M, in FROM, also on UID of TO. */
+MUST_CHECK enum errcode
+resolve_copy_annots(struct group *g, struct head *from, const struct message *m,
+                    mbid_t to, uint32_t uid, struct error *err);
+/* Bytes of all values on M. */
+MUST_CHECK enum errcode
+resolve_annot_bytes(struct group *g, struct head *h, const struct message *m,
+                    uint64_t *ret, struct error *err);
+enum errcode
+op_annotate(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_seen(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_unexpunge(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_user_remove_all(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_forget(struct group *g, struct op *op, struct error *err);
 
 enum errcode
 op_flags(struct group *g, struct op *op, struct error *err);

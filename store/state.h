@@ -215,6 +215,14 @@ state_put_annot(struct state *st, struct head *head, uint32_t uid,
 MUST_CHECK enum errcode
 state_drop_annots(struct state *st, struct head *head, uint32_t uid,
                   struct error *err);
+/* Bytes of the values on one message, or (UID 0) of the mailbox. */
+MUST_CHECK enum errcode
+state_annot_bytes(struct state *st, struct head *head, uint32_t uid,
+                  uint64_t *ret, struct error *err);
+/* UIDs of CHUNK that USER has seen, replacing *RET. */
+MUST_CHECK enum errcode
+state_seen(struct state *st, struct head *head, uint32_t chunk,
+           struct span user, struct uidset *ret, struct error *err);
 /* USER has, or (SEEN false) has not, seen UIDS. */
 MUST_CHECK enum errcode
 state_put_seen(struct state *st, struct head *head, struct span user,

@@ -69,6 +69,38 @@ state_put_annot(struct state *st, struct head *head, uint32_t uid,
     return state_charge(st, &head->mb, more, err);
 }
 
+/* The UIDs in the row KEY; none if there is no such row. */
+static enum errcode
+read_seen(struct state *st, struct span key, struct uidset *ret,
+          bool *ret_is_there, struct error *err)
+{
+    struct span value;
+
+    uidset_clear(ret);
+    enum errcode rc = state_get(st, key, &st->scratch, &value, err);
+    *ret_is_there = rc == ERR_OK;
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    if (rc != ERR_OK)
+        return rc;
+    struct rd r = rd_init(value);
+    uidset_decode(&r, value.n, ret);
+    return rd_done(&r) ? ERR_OK
+                       : error_set(err, ERR_CORRUPT,
+                                   "a row of seen UIDs does not decode");
+}
+
+enum errcode
+state_seen(struct state *st, struct head *head, uint32_t chunk,
+           struct span user, struct uidset *ret, struct error *err)
+{
+    struct key k;
+    bool is_there;
+
+    return read_seen(st, key_seen(&k, head->mb.id, chunk, user), ret, &is_there,
+                     err);
+}
+
 /* The row KEY, less or more UIDS. */
 static enum errcode
 change_seen(struct state *st, struct head *head, struct span key,
@@ -76,29 +108,21 @@ change_seen(struct state *st, struct head *head, struct span key,
 {
     AUTO(uidset_free) struct uidset have = UIDSET_INIT;
     AUTO(buf_free) struct buf out = BUF_INIT;
-    struct span value;
+    bool is_there;
 
-    enum errcode rc = state_get(st, key, &st->scratch, &value, err);
-    if (rc == ERR_OK) {
-        struct rd r = rd_init(value);
-        uidset_decode(&r, value.n, &have);
-        if (!rd_done(&r))
-            rc = error_set(err, ERR_CORRUPT,
-                           "a row of seen UIDs does not "
-                           "decode");
-    }
-    if (rc != ERR_OK && rc != ERR_NOTFOUND)
+    enum errcode rc = read_seen(st, key, &have, &is_there, err);
+    if (rc != ERR_OK)
         return rc;
     if (seen)
         uidset_add_set(&have, uids);
     for (size_t i = 0; i < uids->n && !seen; i++)
         uidset_remove(&have, uids->r[i].first, uids->r[i].last);
     if (have.n == 0)
-        return rc == ERR_NOTFOUND
-                   ? ERR_OK
-                   : state_put_head_row(st, head, key, SEEN_PREFIX, NULL, err);
+        return is_there
+                   ? state_put_head_row(st, head, key, SEEN_PREFIX, NULL, err)
+                   : ERR_OK;
     uidset_encode(&have, &out);
-    value = buf_span(&out);
+    struct span value = buf_span(&out);
     return state_put_head_row(st, head, key, SEEN_PREFIX, &value, err);
 }
 

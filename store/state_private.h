@@ -70,11 +70,6 @@ MUST_CHECK enum errcode
 state_charge(struct state *st, const struct mailbox *mb,
              const uint64_t more[QUOTA_RESOURCES], struct error *err);
 
-/* state_annot.c */
-/* Bytes of the values on one message, or of the mailbox. */
-MUST_CHECK enum errcode
-state_annot_bytes(struct state *st, struct head *head, uint32_t uid,
-                  uint64_t *ret, struct error *err);
 /* state_change.c: HASH goes into (or out of) OWNER's digest. */
 MUST_CHECK enum errcode
 state_fold(struct state *st, const char *owner, uint64_t hash,

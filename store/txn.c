@@ -31,6 +31,7 @@ static void
 free_op(struct op *op)
 {
     free_results(&op->res);
+    free_results(&op->kept);
     switch (op->kind) {
     case OP_APPEND:
         body_free(&op->u.append.msg.body);
@@ -45,9 +46,26 @@ free_op(struct op *op)
     case OP_COPY:
         uidset_free(&op->u.copy.uids);
         break;
-    case OP_CREATE:
+    case OP_UNEXPUNGE:
+        uidset_free(&op->u.unexpunge.uids);
+        break;
+    case OP_ANNOTATE:
+        uidset_free(&op->u.annot.uids);
+        break;
+    case OP_SEEN:
+        uidset_free(&op->u.seen.uids);
+        break;
     case OP_DELETE:
+        xfree(&op->u.del.ids);
+        break;
+    case OP_CREATE:
     case OP_RENAME:
+    case OP_SET_OPTIONS:
+    case OP_SET_PARTITION:
+    case OP_SET_UIDVALIDITY:
+    case OP_RENAME_USER:
+    case OP_USER_REMOVE_ALL:
+    case OP_FORGET:
     case OP_SET_ACL:
     case OP_SET_SPECIAL_USE:
     case OP_SET_RECENT:
@@ -135,6 +153,8 @@ txn_create(struct store_txn *txn, const struct txn_mailbox *mb)
         .special_use = copy(txn, mb->special_use),
         .partition = copy(txn, mb->partition),
         .exist_ok = mb->exist_ok,
+        .check_quota = mb->check_quota,
+        .options = mb->options,
     };
     return txn->nops - 1;
 }
@@ -150,12 +170,74 @@ txn_delete(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s)
 }
 
 size_t
+txn_delete_tree(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s)
+{
+    struct op *op = txn_add_op(txn, OP_DELETE, id);
+
+    op->u.del.delayed = delayed;
+    op->u.del.tree = true;
+    op->u.del.now_s = now_s;
+    return txn->nops - 1;
+}
+
+size_t
 txn_rename(struct store_txn *txn, mbid_t id, const char *new_name, bool tree)
 {
     struct op *op = txn_add_op(txn, OP_RENAME, id);
 
     op->u.rename.name = copy(txn, new_name);
     op->u.rename.tree = tree;
+    return txn->nops - 1;
+}
+
+size_t
+txn_rename_user(struct store_txn *txn, const char *from, const char *to)
+{
+    struct op *op = txn_add_op(txn, OP_RENAME_USER, 0);
+
+    op->u.rename_user.from = copy(txn, from);
+    op->u.rename_user.to = copy(txn, to);
+    return txn->nops - 1;
+}
+
+size_t
+txn_user_remove_all(struct store_txn *txn, const char *user)
+{
+    struct op *op = txn_add_op(txn, OP_USER_REMOVE_ALL, 0);
+
+    op->u.rename_user.from = copy(txn, user);
+    op->u.rename_user.to = "";
+    return txn->nops - 1;
+}
+
+size_t
+txn_set_options(struct store_txn *txn, mbid_t id, uint32_t mask,
+                uint32_t options)
+{
+    struct op *op = txn_add_op(txn, OP_SET_OPTIONS, id);
+
+    op->u.head.mask = mask;
+    op->u.head.options = options;
+    return txn->nops - 1;
+}
+
+size_t
+txn_set_partition(struct store_txn *txn, mbid_t id, const char *partition,
+                  bool tree)
+{
+    struct op *op = txn_add_op(txn, OP_SET_PARTITION, id);
+
+    op->u.head.partition = copy(txn, partition);
+    op->u.head.tree = tree;
+    return txn->nops - 1;
+}
+
+size_t
+txn_set_uidvalidity(struct store_txn *txn, mbid_t id, uint32_t uidvalidity)
+{
+    struct op *op = txn_add_op(txn, OP_SET_UIDVALIDITY, id);
+
+    op->u.head.uidvalidity = uidvalidity;
     return txn->nops - 1;
 }
 
@@ -229,9 +311,9 @@ txn_expunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
 size_t
 txn_purge(struct store_txn *txn, mbid_t id, const struct uidset *uids)
 {
-    struct op *op = txn_add_op(txn, OP_PURGE, id);
-
-    copy_set(&op->u.expunge.uids, uids);
+    if (uids->n == 0)
+        return txn_delete(txn, id, false, 0);
+    copy_set(&txn_add_op(txn, OP_PURGE, id)->u.expunge.uids, uids);
     return txn->nops - 1;
 }
 
@@ -276,6 +358,64 @@ txn_quota(struct store_txn *txn, const char *root,
     return txn->nops - 1;
 }
 
+size_t
+txn_unexpunge(struct store_txn *txn, mbid_t id, const struct uidset *uids,
+              bool clear_deleted)
+{
+    struct op *op = txn_add_op(txn, OP_UNEXPUNGE, id);
+
+    copy_set(&op->u.unexpunge.uids, uids);
+    op->u.unexpunge.clear_deleted = clear_deleted;
+    return txn->nops - 1;
+}
+
+size_t
+txn_annotate(struct store_txn *txn, const struct txn_annot *annot)
+{
+    struct op *op = txn_add_op(txn, OP_ANNOTATE, annot->id);
+    struct txn_annot *a = &op->u.annot.op;
+
+    *a = *annot;
+    a->entry = copy(txn, annot->entry);
+    a->user = copy(txn, annot->user);
+    op->u.annot.on_messages = annot->uids != NULL;
+    if (annot->uids != NULL)
+        copy_set(&op->u.annot.uids, annot->uids);
+    op->u.annot.is_set = annot->value != NULL;
+    if (annot->value != NULL)
+        op->u.annot.value = arena_copy(&txn->arena, *annot->value);
+    a->uids = NULL;
+    a->value = NULL;
+    return txn->nops - 1;
+}
+
+size_t
+txn_seen(struct store_txn *txn, mbid_t id, const char *user,
+         const struct uidset *uids, bool seen)
+{
+    struct op *op = txn_add_op(txn, OP_SEEN, id);
+
+    op->u.seen.user = copy(txn, user);
+    copy_set(&op->u.seen.uids, uids);
+    op->u.seen.seen = seen;
+    return txn->nops - 1;
+}
+
+size_t
+txn_forget_deliveries(struct store_txn *txn, const uint8_t (*hashes)[16],
+                      size_t n)
+{
+    struct op *op = txn_add_op(txn, OP_FORGET, 0);
+    uint8_t(*copies)[DELIVERY_HASH_BYTES] =
+        arena_array(&txn->arena, n + 1, sizeof(*copies));
+
+    if (n > 0)
+        memcpy(copies, hashes, n * sizeof(*copies));
+    op->u.forget.hashes = (const uint8_t(*)[DELIVERY_HASH_BYTES])copies;
+    op->u.forget.n = n;
+    return txn->nops - 1;
+}
+
 /* Several recipients of one delivery share a body: it counts once. */
 static bool
 same_as_before(const struct store_txn *txn, size_t at)
@@ -300,9 +440,12 @@ txn_prepare(struct store_txn *txn)
             bytes += body_size(txn->ops[i].u.append.msg.body);
     for (size_t i = 0; i < txn->nops; i++) {
         struct op *op = &txn->ops[i];
-        if (op->kind == OP_APPEND)
-            op->u.append.ahead = bytes > INLINE_BYTES_MAX ||
-                                 body_part_count(op->u.append.msg.body) > 1;
+        if (op->kind != OP_APPEND)
+            continue;
+        op->u.append.ahead = bytes > INLINE_BYTES_MAX ||
+                             body_part_count(op->u.append.msg.body) > 1;
+        /* A part may have been in a group that was given up. */
+        op->u.append.parts_done = 0;
     }
     txn->job.bytes = sizeof(*txn) + txn->nops * sizeof(*txn->ops) +
                      txn->arena.used + (size_t)bytes;
@@ -317,7 +460,41 @@ txn_reset(struct store_txn *txn)
     for (size_t i = 0; i < txn->nops; i++) {
         free_results(&txn->ops[i].res);
         txn->ops[i].res = (struct txn_result){0};
+        txn->ops[i].next = 0;
     }
+}
+
+/* What the turns so far and this one have done, as one. */
+static void
+join_results(struct txn_result *to, const struct txn_result *more)
+{
+    uidset_add_set(&to->from, &more->from);
+    uidset_add_set(&to->uids, &more->uids);
+    uidset_add_set(&to->refused, &more->refused);
+    to->modseq = MAX(to->modseq, more->modseq);
+}
+
+void
+txn_keep_turn(struct store_txn *txn)
+{
+    for (size_t i = 0; i < txn->nops; i++) {
+        struct op *op = &txn->ops[i];
+        if (op->next == 0)
+            continue;
+        join_results(&op->kept, &op->res);
+        op->at = op->next;
+        op->next = 0;
+    }
+    txn->kept_lsn = MAX(txn->kept_lsn, txn->lsn);
+}
+
+void
+txn_end_turns(struct store_txn *txn)
+{
+    for (size_t i = 0; i < txn->nops; i++)
+        if (txn->ops[i].at != 0)
+            join_results(&txn->ops[i].res, &txn->ops[i].kept);
+    txn->lsn = MAX(txn->lsn, txn->kept_lsn);
 }
 
 enum errcode

@@ -21,6 +21,15 @@ enum op_kind {
     OP_USER,
     OP_QUOTA,
     OP_PURGE,
+    OP_SET_OPTIONS,
+    OP_SET_PARTITION,
+    OP_SET_UIDVALIDITY,
+    OP_RENAME_USER,
+    OP_USER_REMOVE_ALL,
+    OP_ANNOTATE,
+    OP_SEEN,
+    OP_UNEXPUNGE,
+    OP_FORGET,
     OP_EPOCH, /* store_begin_epoch() */
 };
 
@@ -29,12 +38,21 @@ struct op {
     enum op_kind kind;
     bool independent;
     mbid_t id;
-    struct txn_result res;
+    struct txn_result res; /* of this turn; at the end, of all */
+    /* An operation over many messages has several turns: where this one starts
+     * (a UID, or what the operation counts; 0 in the first), where the next one
+     * will (0: none), and what those that are durable have done. */
+    uint32_t at;
+    uint32_t next;
+    struct txn_result kept;
     union {
         struct txn_mailbox create;
         struct {
             bool delayed;
+            bool tree;
             uint64_t now_s;
+            mbid_t *ids; /* those that go, from the second turn on */
+            size_t n;
         } del;
         struct {
             const char *name;
@@ -60,9 +78,41 @@ struct op {
         } expunge; /* also purge */
         struct {
             struct uidset uids;
+            bool clear_deleted;
+        } unexpunge;
+        struct {
+            const char *from;
+            const char *to;
+        } rename_user; /* also user_remove_all: `to` is "" */
+        struct {
+            uint32_t mask;
+            uint32_t options;
+            const char *partition;
+            bool tree;
+            uint32_t uidvalidity;
+        } head;
+        struct {
+            struct txn_annot op; /* uids, value: as below */
+            struct uidset uids;
+            bool on_messages;
+            bool is_set;
+            struct span value;
+        } annot;
+        struct {
+            struct uidset uids;
+            const char *user;
+            bool seen;
+        } seen;
+        struct {
+            const uint8_t (*hashes)[DELIVERY_HASH_BYTES];
+            size_t n;
+        } forget;
+        struct {
+            struct uidset uids;
             mbid_t to;
             bool move;
             bool check_quota;
+            uint32_t end; /* UIDs from here on were not there at the start */
         } copy;
         struct {
             const char *user;
@@ -93,6 +143,7 @@ struct store_txn {
     enum errcode code;
     struct error err;
     lsn_t lsn;
+    lsn_t kept_lsn; /* of the turns that are durable */
     txn_done *done;
     void *done_ctx;
 };
@@ -112,8 +163,14 @@ txn_add_op(struct store_txn *txn, enum op_kind kind, mbid_t id);
 /* Decide which bodies go ahead; before the writer sees it. */
 void
 txn_prepare(struct store_txn *txn);
-/* Forget results: it will be run again. */
+/* Forget what the turn under way has done: it will be run again. */
 void
 txn_reset(struct store_txn *txn);
+/* The turn is durable: the next one goes on from there. */
+void
+txn_keep_turn(struct store_txn *txn);
+/* It was the last turn: results are those of all. */
+void
+txn_end_turns(struct store_txn *txn);
 
 #endif

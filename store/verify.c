@@ -90,7 +90,7 @@ count(struct mailbox *mb, const struct message *m)
 }
 
 static enum errcode
-audit_messages(struct audit *au, struct mailbox *sum)
+audit_messages(struct audit *au, struct mailbox *sum, uint64_t *ret_annotated)
 {
     struct key k;
     struct span key, value;
@@ -106,6 +106,7 @@ audit_messages(struct audit *au, struct mailbox *sum)
         if (rc != ERR_OK)
             break;
         count(sum, &m);
+        *ret_annotated += (m.flags & FLAG_ANNOTATED) != 0;
         sum->digest ^= row_hash(key, value);
         sum->highestmodseq = MAX(sum->highestmodseq, m.modseq);
         sum->uidnext = MAX(sum->uidnext, m.uid + 1);
@@ -114,6 +115,93 @@ audit_messages(struct audit *au, struct mailbox *sum)
             rc = derived(au, key_guidref(&k, &m.guid, sum->id, m.uid),
                          SPAN_EMPTY);
     }
+    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
+    return rc == ERR_OK ? end : rc;
+}
+
+/* Is UID's message there, and does it say that it has annotations? */
+static enum errcode
+look_at_annotated(struct audit *au, struct mailbox *sum, uint32_t uid,
+                  bool *ret_counts)
+{
+    AUTO(buf_free) struct buf row = BUF_INIT;
+    struct message m = {.uid = uid};
+    struct key k;
+
+    *ret_counts = true;
+    if (uid == 0)
+        return ERR_OK;
+    enum errcode rc = kv_get(au->kv, au->view, KV_STATE,
+                             key_message(&k, sum->id, uid), &row, au->err);
+    if (rc == ERR_OK)
+        rc = message_decode(buf_span(&row), &au->scratch, &m, au->err);
+    if (rc == ERR_NOTFOUND || (rc == ERR_OK && (m.flags & FLAG_ANNOTATED) == 0))
+        rc = error_set(au->err, ERR_CORRUPT,
+                       "annotations of UID %" PRIu32 ", which has none", uid);
+    *ret_counts = (m.flags & FLAG_EXPUNGED) == 0;
+    return rc;
+}
+
+/* Fold the annotations; ANNOTATED messages say that they have some. */
+static enum errcode
+audit_annots(struct audit *au, struct mailbox *sum, uint64_t annotated)
+{
+    struct key k;
+    struct span key, value, entry, user;
+    uint32_t uid, before = UINT32_MAX;
+    bool counts = true;
+    enum errcode rc = ERR_OK;
+
+    struct kv_iter *it =
+        kv_iter_open(au->kv, au->view, KV_STATE,
+                     key_of_mailbox(&k, TAB_ANNOT, sum->id), SPAN_EMPTY);
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        if (!key_get_annot(key, &uid, &entry, &user)) {
+            rc = error_set(au->err, ERR_CORRUPT, "a malformed key of table a");
+            break;
+        }
+        if (uid != before) {
+            arena_reset(&au->scratch);
+            rc = look_at_annotated(au, sum, uid, &counts);
+            annotated -= uid != 0;
+        }
+        before = uid;
+        sum->digest ^= row_hash(key, value);
+        sum->annot_bytes += counts ? value.n : 0;
+    }
+    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
+    if (rc == ERR_OK)
+        rc = end;
+    if (rc == ERR_OK && annotated != 0)
+        rc = error_set(au->err, ERR_CORRUPT,
+                       "a message without the annotations that it has");
+    return rc;
+}
+
+/* Fold what users have seen. */
+static enum errcode
+audit_seen(struct audit *au, struct mailbox *sum)
+{
+    struct key k;
+    struct span key, value, user;
+    uint32_t chunk;
+    struct uidset uids = UIDSET_INIT;
+    enum errcode rc = ERR_OK;
+
+    struct kv_iter *it =
+        kv_iter_open(au->kv, au->view, KV_STATE,
+                     key_of_mailbox(&k, TAB_SEEN, sum->id), SPAN_EMPTY);
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        struct rd r = rd_init(value);
+        uidset_decode(&r, value.n, &uids);
+        if (!rd_done(&r) || uids.n == 0 || !key_get_seen(key, &chunk, &user) ||
+            uids.r[0].first >> SEEN_CHUNK_BITS != chunk ||
+            uids.r[uids.n - 1].last >> SEEN_CHUNK_BITS != chunk)
+            rc = error_set(au->err, ERR_CORRUPT,
+                           "a row of seen UIDs does not decode");
+        sum->digest ^= row_hash(key, value);
+    }
+    uidset_free(&uids);
     enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
     return rc == ERR_OK ? end : rc;
 }
@@ -149,21 +237,60 @@ audit_rest(struct audit *au, struct mailbox *sum)
 static enum errcode
 compare(struct audit *au, const struct mailbox *mb, const struct mailbox *sum)
 {
-    const char *what = mb->exists != sum->exists       ? "exists"
-                       : mb->unseen != sum->unseen     ? "unseen"
-                       : mb->deleted != sum->deleted   ? "deleted"
-                       : mb->bytes != sum->bytes       ? "bytes"
-                       : mb->expunged != sum->expunged ? "expunged"
-                       : mb->digest != sum->digest     ? "digest"
-                       : mb->uidnext < sum->uidnext    ? "uidnext"
-                       : mb->highestmodseq < sum->highestmodseq
-                           ? "highestmodseq"
-                           : NULL;
+    const char *what =
+        mb->exists != sum->exists                ? "exists"
+        : mb->unseen != sum->unseen              ? "unseen"
+        : mb->deleted != sum->deleted            ? "deleted"
+        : mb->bytes != sum->bytes                ? "bytes"
+        : mb->expunged != sum->expunged          ? "expunged"
+        : mb->annot_bytes != sum->annot_bytes    ? "bytes of annotations"
+        : mb->digest != sum->digest              ? "digest"
+        : mb->uidnext < sum->uidnext             ? "uidnext"
+        : mb->highestmodseq < sum->highestmodseq ? "highestmodseq"
+                                                 : NULL;
     if (what != NULL)
         return error_set(au->err, ERR_CORRUPT,
                          "mailbox %s: %s is not what its messages say",
                          mb->name, what);
     return ERR_OK;
+}
+
+/* Is its quota root the nearest one? */
+static enum errcode
+audit_root(struct audit *au, const struct mailbox *mb, struct arena *a)
+{
+    AUTO(buf_free) struct buf row = BUF_INIT;
+    char *root = arena_str(a, span_str(mb->is_deleted ? "" : mb->name));
+    enum errcode rc = ERR_NOTFOUND;
+    struct key k;
+
+    while (root[0] != '\0' && rc == ERR_NOTFOUND) {
+        rc = kv_get(au->kv, au->view, KV_STATE,
+                    key_text(&k, TAB_QUOTA, span_str(root)), &row, au->err);
+        char *dot = strrchr(root, '.');
+        if (rc == ERR_NOTFOUND)
+            *(dot == NULL ? root : dot) = '\0';
+    }
+    if (rc != ERR_OK && rc != ERR_NOTFOUND)
+        return rc;
+    if (strcmp(root, mb->quota_root) != 0)
+        return error_set(au->err, ERR_CORRUPT,
+                         "mailbox %s has the quota root \"%s\", not \"%s\"",
+                         mb->name, mb->quota_root, root);
+    return ERR_OK;
+}
+
+static enum errcode
+audit_rows(struct audit *au, struct mailbox *sum)
+{
+    uint64_t annotated = 0;
+
+    enum errcode rc = audit_messages(au, sum, &annotated);
+    if (rc == ERR_OK)
+        rc = audit_rest(au, sum);
+    if (rc == ERR_OK)
+        rc = audit_annots(au, sum, annotated);
+    return rc == ERR_OK ? audit_seen(au, sum) : rc;
 }
 
 static enum errcode
@@ -177,9 +304,9 @@ audit_mailbox(struct audit *au, struct span key, struct span value)
     enum errcode rc = mailbox_decode(value, &a, &mb, au->err);
     mb.id = sum.id = key_get_mbid(key);
     if (rc == ERR_OK)
-        rc = audit_messages(au, &sum);
+        rc = audit_rows(au, &sum);
     if (rc == ERR_OK)
-        rc = audit_rest(au, &sum);
+        rc = audit_root(au, &mb, &a);
     if (rc == ERR_OK)
         rc = compare(au, &mb, &sum);
     else
@@ -276,6 +403,48 @@ audit_table(struct audit *au, enum table table,
 }
 
 static enum errcode
+audit_server_annots(struct audit *au)
+{
+    struct key k;
+    struct span key, value;
+
+    struct kv_iter *it =
+        kv_iter_open(au->kv, au->view, KV_STATE,
+                     key_of_mailbox(&k, TAB_ANNOT, 0), SPAN_EMPTY);
+    while (kv_iter_next(it, &key, &value))
+        sum_of(au, au->owners, "")->digest ^= row_hash(key, value);
+    return kv_iter_close(&it, au->err);
+}
+
+/* Rows of mailboxes that are not there: a look for each mailbox in TABLE. */
+static enum errcode
+audit_strays(struct audit *au, enum table table)
+{
+    struct key k, from;
+    struct span key, value;
+    AUTO(buf_free) struct buf head = BUF_INIT;
+    enum errcode rc = ERR_OK;
+
+    struct kv_iter *it =
+        kv_iter_open(au->kv, au->view, KV_STATE, key_table(&k, table),
+                     key_of_mailbox(&from, table, 1));
+    while (rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        const mbid_t id = key_get_mbid(key);
+        buf_clear(&head);
+        rc = kv_get(au->kv, au->view, KV_STATE, key_mailbox(&k, id), &head,
+                    au->err);
+        if (rc == ERR_NOTFOUND)
+            rc = error_set(au->err, ERR_CORRUPT,
+                           "a row of table %c of mailbox %" PRIu64
+                           ", which is not there",
+                           (int)table, id);
+        kv_iter_seek(it, key_of_mailbox(&k, table, id + 1));
+    }
+    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
+    return rc == ERR_OK ? end : rc;
+}
+
+static enum errcode
 audit_owners(struct audit *au, uint64_t *ret_root)
 {
     enum errcode rc = ERR_OK;
@@ -308,6 +477,10 @@ audit_all(struct audit *au, uint64_t *ret_root)
         rc = audit_table(au, TAB_QUOTA, audit_quota);
     if (rc == ERR_OK)
         rc = audit_table(au, TAB_USER, audit_user);
+    for (const char *table = "amks"; *table != '\0' && rc == ERR_OK; table++)
+        rc = audit_strays(au, (enum table) * table);
+    if (rc == ERR_OK)
+        rc = audit_server_annots(au);
     if (rc == ERR_OK)
         rc = audit_table(au, TAB_EPOCH, audit_nobodys);
     if (rc == ERR_OK)

@@ -443,6 +443,18 @@ move_all(struct job_list *from, struct job_list *to)
         jobs_add(to, job);
 }
 
+/* What has had a turn that is durable goes to the end of the line. */
+static void
+next_turns(struct job_list *again, struct job_list *list)
+{
+    struct job *job;
+
+    while ((job = jobs_take(again)) != NULL) {
+        txn_keep_turn((struct store_txn *)job);
+        jobs_add(list, job);
+    }
+}
+
 static void
 master_group(struct store *store, struct job_list *list)
 {
@@ -475,6 +487,7 @@ master_group(struct store *store, struct job_list *list)
     if (store->group.nrecords == 0) {
         state_clear(&store->st);
         answer_all(store);
+        next_turns(&again, list);
         return;
     }
     rc = commit(store, &err);
@@ -485,8 +498,7 @@ master_group(struct store *store, struct job_list *list)
         return;
     }
     (void)finish_group(store);
-    /* What has written a part of its bodies goes to the end of the line. */
-    move_all(&again, list);
+    next_turns(&again, list);
 }
 
 /* --------------------------------------------------------------- replica */

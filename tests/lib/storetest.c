@@ -247,8 +247,6 @@ ts_random(uint64_t *rng, uint64_t below)
 
 /* ------------------------------------------------------- random histories */
 
-#define NAMES 12U
-
 static const char *
 random_name(uint64_t *rng, char out[64])
 {
@@ -319,66 +317,228 @@ add_flags(struct store_txn *txn, mbid_t id, uint64_t *rng)
     uidset_free(&uids);
 }
 
+/* Somebody, the owners of the mailboxes above among them. */
+static const char *
+random_user(uint64_t *rng)
+{
+    static const char *const users[] = {"ann", "bob", "cho", "dan"};
+    return users[ts_random(rng, ARRAY_LEN(users))];
+}
+
 static void
-add_op(struct teststore *ts, struct store_txn *txn, uint64_t *rng)
+add_annotate(struct store_txn *txn, mbid_t id, uint64_t *rng)
+{
+    static const char *const entries[] = {"/comment", "/vendor/x",
+                                          "/altsubject"};
+    char text[300];
+    struct uidset uids = random_uids(rng);
+    const size_t n = (size_t)ts_random(rng, sizeof(text));
+    const uint64_t on = ts_random(rng, 10);
+
+    memset(text, 'a' + (int)ts_random(rng, 26), sizeof(text));
+    struct span value = span_of(text, n);
+    txn_annotate(txn,
+                 &(struct txn_annot){
+                     .id = on == 0 ? 0 : id,
+                     .uids = on < 4 ? NULL : &uids,
+                     .entry = entries[ts_random(rng, ARRAY_LEN(entries))],
+                     .user = ts_random(rng, 2) == 0 ? "" : random_user(rng),
+                     .value = ts_random(rng, 4) == 0 ? NULL : &value,
+                     .check_quota = ts_random(rng, 2) == 0});
+    uidset_free(&uids);
+}
+
+/* Limits so low that they are met. */
+static void
+add_quota(struct store_txn *txn, uint64_t *rng)
 {
     char name[64];
-    mbid_t id = random_mailbox(ts, rng);
-    struct uidset uids = random_uids(rng);
-    struct span value = SPAN_LIT("x");
+    uint64_t limit[QUOTA_RESOURCES] = {
+        [QUOTA_STORAGE] = 20000,
+        [QUOTA_MESSAGE] = 30,
+        [QUOTA_FOLDERS] = 4,
+        [QUOTA_ANNOTATION] = 2000,
+    };
 
-    switch (ts_random(rng, 20)) {
+    for (size_t i = 0; i < QUOTA_RESOURCES; i++)
+        if (ts_random(rng, 2) == 0)
+            limit[i] = QUOTA_UNLIMITED;
+    txn_quota(txn, random_name(rng, name),
+              ts_random(rng, 3) == 0 ? NULL : limit);
+}
+
+static void
+add_user_object(struct store_txn *txn, uint64_t *rng)
+{
+    char name[64];
+    struct span value = SPAN_LIT("keep;");
+    const char *user = random_user(rng);
+    const struct span *set = ts_random(rng, 3) == 0 ? NULL : &value;
+
+    switch (ts_random(rng, 3)) {
     case 0:
+        txn_user(txn, user, USER_SUBSCRIPTION, random_name(rng, name), set);
+        break;
     case 1:
-        txn_create(txn, &(struct txn_mailbox){.name = random_name(rng, name)});
+        txn_user(txn, user, USER_SIEVE, ts_random(rng, 2) == 0 ? "a" : "b",
+                 set);
         break;
-    case 2:
-        txn_rename(txn, id, random_name(rng, name), ts_random(rng, 2) == 0);
+    default:
+        txn_user(txn, user, USER_SIEVE_ACTIVE, "", set);
         break;
-    case 3:
-        txn_delete(txn, id, ts_random(rng, 2) == 0, 5000);
-        break;
-    case 4:
-        txn_quota(txn, random_name(rng, name),
-                  ts_random(rng, 3) == 0
-                      ? NULL
-                      : (uint64_t[QUOTA_RESOURCES]){20000, QUOTA_UNLIMITED,
-                                                    QUOTA_UNLIMITED,
-                                                    QUOTA_UNLIMITED});
-        break;
-    case 5:
-        txn_user(txn, ts_random(rng, 2) == 0 ? "ann" : "bob", USER_SUBSCRIPTION,
-                 random_name(rng, name),
-                 ts_random(rng, 3) == 0 ? NULL : &value);
-        break;
-    case 6:
-        txn_set_acl(txn, id, ts_random(rng, 2) == 0 ? "a\tlr\t" : "b\tl\t",
+    }
+}
+
+static bool
+pick_any(void *ctx, const struct mailbox *mb)
+{
+    *(mbid_t *)ctx = mb->id;
+    return false;
+}
+
+/* A deleted mailbox comes back, under its name or another. */
+static void
+add_undelete(struct teststore *ts, struct store_txn *txn, uint64_t *rng)
+{
+    char name[64];
+    struct store_snap *snap = store_snapshot(ts->store);
+    struct error err = {0};
+    mbid_t id = 0;
+
+    must(snap_each_mailbox(snap, "DELETED.", pick_any, &id, &err), &err);
+    store_release(&snap);
+    if (id != 0)
+        txn_rename(txn, id, random_name(rng, name), false);
+}
+
+static void
+add_forget(struct store_txn *txn, uint64_t *rng)
+{
+    uint8_t hashes[3][16] = {{0}};
+
+    for (size_t i = 0; i < ARRAY_LEN(hashes); i++)
+        hashes[i][0] = (uint8_t)(1 + ts_random(rng, 9));
+    txn_forget_deliveries(txn, (const uint8_t(*)[16])hashes, 3);
+}
+
+static void
+add_head_op(struct store_txn *txn, mbid_t id, uint64_t *rng)
+{
+    switch (ts_random(rng, 5)) {
+    case 0:
+        txn_set_acl(txn, id, ts_random(rng, 2) == 0 ? "ann\tlr\t" : "b\tl\t",
                     NULL);
         break;
-    case 7:
+    case 1:
+        txn_set_options(txn, id, MBOX_SHAREDSEEN,
+                        ts_random(rng, 2) == 0 ? MBOX_SHAREDSEEN : 0);
+        break;
+    case 2:
+        txn_set_partition(txn, id, ts_random(rng, 2) == 0 ? "p2" : "default",
+                          ts_random(rng, 2) == 0);
+        break;
+    case 3:
+        txn_set_uidvalidity(txn, id, 1800000000 + (uint32_t)ts_random(rng, 50));
+        break;
+    default:
         txn_set_recent(txn, id, (uint32_t)ts_random(rng, 30));
         break;
+    }
+}
+
+/* What changes which mailboxes there are, and how they are called. */
+static void
+add_name_op(struct teststore *ts, struct store_txn *txn, mbid_t id,
+            uint64_t *rng)
+{
+    char name[64];
+
+    switch (ts_random(rng, 10)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        txn_create(
+            txn, &(struct txn_mailbox){.name = random_name(rng, name),
+                                       .check_quota = ts_random(rng, 2) == 0});
+        break;
+    case 4:
+        txn_rename(txn, id, random_name(rng, name), ts_random(rng, 2) == 0);
+        break;
+    case 5:
+        txn_delete(txn, id, ts_random(rng, 3) != 0, 5000);
+        break;
+    case 6:
+        txn_delete_tree(txn, id, ts_random(rng, 3) != 0, 5000);
+        break;
+    case 7:
+        add_undelete(ts, txn, rng);
+        break;
     case 8:
-    case 9:
+        txn_rename_user(txn, random_user(rng), random_user(rng));
+        break;
+    default:
+        add_quota(txn, rng);
+        break;
+    }
+}
+
+/* Messages that are there, or tombstones. */
+static void
+add_message_op(struct teststore *ts, struct store_txn *txn, mbid_t id,
+               uint64_t *rng)
+{
+    struct uidset uids = random_uids(rng);
+
+    switch (ts_random(rng, 10)) {
+    case 0:
+    case 1:
         txn_copy(txn, id, &uids, random_mailbox(ts, rng),
                  ts_random(rng, 2) == 0, true);
         break;
-    case 10:
+    case 2:
         txn_expunge(txn, id, &uids, ts_random(rng, 2) == 0);
         break;
-    case 11:
+    case 3:
         txn_purge(txn, id, &uids);
         break;
-    case 12:
-    case 13:
-    case 14:
-        add_flags(txn, id, rng);
+    case 4:
+        txn_unexpunge(txn, id, &uids, ts_random(rng, 2) == 0);
+        break;
+    case 5:
+        txn_seen(txn, id, random_user(rng), &uids, ts_random(rng, 3) != 0);
+        break;
+    case 6:
+    case 7:
+        add_annotate(txn, id, rng);
         break;
     default:
-        add_append(txn, id, rng);
+        add_flags(txn, id, rng);
         break;
     }
     uidset_free(&uids);
+}
+
+static void
+add_op(struct teststore *ts, struct store_txn *txn, uint64_t *rng)
+{
+    mbid_t id = random_mailbox(ts, rng);
+    const uint64_t what = ts_random(rng, 24);
+
+    if (what < 4)
+        add_name_op(ts, txn, id, rng);
+    else if (what == 4)
+        add_user_object(txn, rng);
+    else if (what == 5)
+        add_head_op(txn, id, rng);
+    else if (what == 6 && ts_random(rng, 3) != 0)
+        add_forget(txn, rng);
+    else if (what == 6)
+        txn_user_remove_all(txn, random_user(rng));
+    else if (what < 16)
+        add_message_op(ts, txn, id, rng);
+    else
+        add_append(txn, id, rng);
 }
 
 enum errcode
