@@ -275,6 +275,23 @@ is_of_no_cluster(const struct synclog_config *cfg, const struct recovered *rec)
            !instid_eq(&rec->list.v[0].head.cluster, &cfg->cluster);
 }
 
+/* What the state has was durable: it is not torn. */
+static enum errcode
+check_proven(const struct synclog_config *cfg, const struct recovered *rec,
+             struct error *err)
+{
+    if (rec->list.n == 0 || rec->end.end.last.lsn >= cfg->proven ||
+        holds_nothing(rec))
+        return ERR_OK;
+    return error_set(
+        err, ERR_CORRUPT,
+        "segment %" PRIx64 ", offset %" PRIu64 ": %s where LSN %" PRI_LSN
+        " was; it had been durable, as the state says, which is at "
+        "%" PRI_LSN,
+        rec->list.v[rec->list.n - 1].head.number, rec->end.end_offset,
+        rec->end.torn_why, rec->end.end.last.lsn + 1, cfg->proven);
+}
+
 /* Crash in between: an empty directory, in which the log begins at start. */
 static enum errcode
 begin_again(struct env *env, const struct synclog_config *cfg,
@@ -304,6 +321,8 @@ recover(struct env *env, const struct synclog_config *cfg,
         rc = scan_last(env, cfg, rec, err);
     if (rc == ERR_OK && !is_of_no_cluster(cfg, rec))
         rc = check_cluster(cfg, &rec->list, err);
+    if (rc == ERR_OK)
+        rc = check_proven(cfg, rec, err);
     /* All is judged; only now something is changed. */
     if (rc == ERR_OK)
         rc = remove_temporaries(env, cfg->dir, err);

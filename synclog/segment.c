@@ -123,8 +123,8 @@ segment_path(const char *dir, uint64_t number, char out[LOG_PATH_BYTES])
     return out;
 }
 
-static bool
-parse_segment_name(struct span name, uint64_t *ret_number)
+bool
+segment_number(struct span name, uint64_t *ret_number)
 {
     const struct span prefix = SPAN_LIT(NAME_PREFIX);
 
@@ -219,7 +219,7 @@ seglist_load(struct env *env, const char *dir, struct seglist *ret,
         struct span name = span_str((const char *)names.p + at);
         uint64_t number = 0;
         at += name.n + 1;
-        if (parse_segment_name(name, &number))
+        if (segment_number(name, &number))
             rc = load_one(env, dir, number, &list, err);
     }
     if (rc != ERR_OK) {

@@ -39,6 +39,9 @@ struct synclog_config {
      * and begins before `start` is made anew; any other keeps its own place. */
     struct logpos start;
     uint64_t start_chain;
+    /* The state is so far, so it had been durable: a tail that ends before is
+     * damage.  0: nothing is known. */
+    lsn_t proven;
     bool no_helper; /* no thread that makes the next segment ahead of time */
 };
 

@@ -39,6 +39,10 @@ seglist_find(const struct seglist *list, uint64_t number);
 const char *
 segment_path(const char *dir, uint64_t number, char out[LOG_PATH_BYTES]);
 
+/* False: not the name of a segment. */
+bool
+segment_number(struct span name, uint64_t *ret_number);
+
 /* Header and size of an open segment file that has to be number NUMBER. */
 MUST_CHECK enum errcode
 segment_read_head(struct envfile *f, uint64_t number, struct seginfo *ret,
