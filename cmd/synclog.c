@@ -3,10 +3,13 @@
  *
  *   synclog dump   [-C imapd.conf | DIR] [--from LSN] [--to LSN] [--json]
  *   synclog verify [-C imapd.conf | DIR]
+ *   synclog repair [-C imapd.conf]
  *
- * Nothing is changed.  Exit status: 0 the log is whole (a torn tail is only
- * noted), 1 it is damaged, 2 it could not be looked at, or the command line is
- * wrong.
+ * dump and verify change nothing; repair fetches what is damaged from the twin,
+ * while the instance is stopped.  Exit status: 0 the log is whole (a torn tail
+ * is only noted), 1 it is damaged, or something else is (verify of a running
+ * instance shows its register of damage), 2 it could not be looked at, or the
+ * command line is wrong.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,6 +19,9 @@
 #include <time.h>
 
 #include "base/config.h"
+#include "csync/repair.h"
+#include "failover/nodefile.h"
+#include "net/sasl.h"
 #include "store/record.h"
 #include "synclog/synclog.h"
 
@@ -36,9 +42,13 @@ usage(FILE *to)
     fputs("usage: synclog dump   [-C imapd.conf | DIR] [--from LSN] [--to LSN]"
           " [--json]\n"
           "       synclog verify [-C imapd.conf | DIR]\n"
+          "       synclog repair [-C imapd.conf]\n"
           "\n"
           "dump prints one line for each record of the log; verify checks\n"
-          "every byte of it.  DIR is the log's directory; without DIR it is\n"
+          "every byte of it, and of a running instance names the messages\n"
+          "that are damaged; repair fetches what is damaged in the log of a\n"
+          "stopped instance from its twin.  DIR is the log's directory; "
+          "without DIR it is\n"
           "<configdirectory>/synclog of imapd.conf (" DEFAULT_CONFIG ").\n"
           "Exit status: 0 whole, 1 damaged, 2 could not be looked at.\n",
           to);
@@ -177,6 +187,73 @@ dump(const struct options *o, const char *dir)
     return rc == ERR_OK ? EXIT_WHOLE : complain(dir, rc, &err);
 }
 
+struct damage_lines {
+    uint64_t count;
+};
+
+/* One entry of the register: "* DAMAGED %(...)". */
+static void
+on_damaged(void *ctx, const struct dlist *d)
+{
+    struct damage_lines *lines = ctx;
+    struct arena a = ARENA_INIT;
+    const char *kind = "", *guid = NULL, *home = "", *why = "", *mailbox = "";
+    uint64_t file = 0, offset = 0, lost = 0, uid = 0;
+
+    if (span_eq_str(d->name, "DAMAGE"))
+        (void)!dlist_get_u64(d, "COUNT", &lines->count);
+    if (!span_eq_str(d->name, "DAMAGED"))
+        return;
+    (void)!dlist_get_str(d, "KIND", &a, &kind);
+    (void)!dlist_get_str(d, "GUID", &a, &guid);
+    (void)!dlist_get_str(d, "HOME", &a, &home);
+    (void)!dlist_get_str(d, "WHY", &a, &why);
+    (void)!dlist_get_u64(d, "FILE", &file);
+    (void)!dlist_get_u64(d, "OFFSET", &offset);
+    (void)!dlist_get_u64(d, "LOST", &lost);
+    printf("damaged: %s%s%s in %s %" PRIx64 " at %" PRIu64 ": %s%s\n", kind,
+           guid == NULL ? "" : " ", guid == NULL ? "" : guid, home, file,
+           offset, why, lost != 0 ? " (no twin has it)" : "");
+    const struct dlist *list = dlist_get(d, "MESSAGES");
+    for (const struct dlist *m = list == NULL ? NULL : list->child; m != NULL;
+         m = m->next)
+        if (dlist_get_str(m, "MAILBOX", &a, &mailbox) &&
+            dlist_get_u64(m, "UID", &uid))
+            printf("  hurts %s UID %" PRIu64 "\n", mailbox, uid);
+    arena_free(&a);
+}
+
+/* What the running instance of imapd.conf knows to be damaged; exit status. */
+static int
+show_register(const struct options *o)
+{
+    AUTO(config_free) struct config *cfg = NULL;
+    AUTO(csync_client_close) struct csync_client *c = NULL;
+    struct damage_lines lines = {0};
+    struct error err = {0};
+
+    if (o->dir != NULL ||
+        config_read(env_system(),
+                    o->config == NULL ? DEFAULT_CONFIG : o->config, &cfg,
+                    &err) != ERR_OK)
+        return EXIT_WHOLE;
+    enum errcode rc = csync_connect_control(
+        config_string(cfg, "control_socket"), 10000, &c, &err);
+    if (rc == ERR_NOTFOUND || rc == ERR_CLOSED)
+        return EXIT_WHOLE; /* it does not run */
+    if (rc == ERR_OK)
+        rc =
+            csync_command(c, SPAN_LIT("NODE DAMAGE"), on_damaged, &lines, &err);
+    if (rc != ERR_OK) {
+        fprintf(stderr, "synclog: the instance could not be asked: %s\n",
+                err.text);
+        return EXIT_USAGE;
+    }
+    if (lines.count > 0)
+        printf("%" PRIu64 " places are known to be damaged.\n", lines.count);
+    return lines.count > 0 ? EXIT_DAMAGE : EXIT_WHOLE;
+}
+
 static int
 verify(const struct options *o, const char *dir)
 {
@@ -184,7 +261,6 @@ verify(const struct options *o, const char *dir)
     struct error err = {0};
     uint64_t torn = 0;
 
-    (void)o;
     bool running = is_running(dir);
     enum errcode rc =
         synclog_verify(env_system(), dir, NULL, NULL, &found, &torn, &err);
@@ -208,7 +284,67 @@ verify(const struct options *o, const char *dir)
                "proves durable; the next start keeps them aside and cuts "
                "them.\n",
                torn);
+    return running ? show_register(o) : EXIT_WHOLE;
+}
+
+static int
+repaired(const char *dir, const char *host, const struct synclog_mended *done)
+{
+    if (done->places == 0) {
+        printf("The log in %s is whole: nothing had to be repaired.\n", dir);
+        return EXIT_WHOLE;
+    }
+    printf("Repaired %u place%s of the log in %s, %" PRIu64 " bytes",
+           done->places, done->places == 1 ? "" : "s", dir, done->bytes);
+    if (done->first != LSN_NONE)
+        printf(", with LSN %" PRI_LSN " to %" PRI_LSN " of %s", done->first,
+               done->last, host == NULL ? "the twin" : host);
+    printf("; what lay there is kept in its damaged-* files.\n");
     return EXIT_WHOLE;
+}
+
+static int
+repair(const struct options *o, const char *dir)
+{
+    AUTO(config_free) struct config *cfg = NULL;
+    struct synclog_mended done = {0};
+    struct nodefile node = {0};
+    struct error err = {0};
+    const char *host = NULL;
+
+    if (o->dir != NULL) {
+        fputs("synclog: repair wants an imapd.conf, for the twin is named "
+              "there\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    enum errcode rc =
+        config_read(env_system(),
+                    o->config == NULL ? DEFAULT_CONFIG : o->config, &cfg, &err);
+    if (rc == ERR_OK) {
+        AUTO(xfree)
+        char *path =
+            xasprintf("%s/node", config_string(cfg, "configdirectory"));
+        rc = nodefile_read(env_system(), path, &node, &err);
+    }
+    if (rc == ERR_OK)
+        rc = sasl_library_start(cfg, "pollux", &err);
+    if (rc == ERR_OK) {
+        rc = repair_log(env_system(), cfg, &node.cluster, &node.instance, &done,
+                        &host, &err);
+        sasl_library_stop();
+    }
+    if (rc == ERR_OK)
+        return repaired(dir, host, &done);
+    if (done.places > 0)
+        (void)repaired(dir, host, &done);
+    fprintf(stderr, "The log in %s could not be repaired: %s.%s\n", dir,
+            err.text,
+            rc == ERR_GAP || rc == ERR_HISTORY || rc == ERR_CORRUPT
+                ? "  If the twin is whole, run 'ctl_failover promote' there "
+                  "and 'ctl_failover rejoin' here: it seeds this instance."
+                : "");
+    return rc == ERR_BUSY || rc == ERR_NOTFOUND ? EXIT_USAGE : EXIT_DAMAGE;
 }
 
 static bool
@@ -250,7 +386,7 @@ main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(const struct options *, const char *dir);
-    } commands[] = {{"dump", dump}, {"verify", verify}};
+    } commands[] = {{"dump", dump}, {"verify", verify}, {"repair", repair}};
     struct options o = {.from = 0, .to = UINT64_MAX};
 
     if (argc > 1 &&

@@ -6,13 +6,20 @@
  *
  *   TOTALS, then for each few thousand bodies: ask which are missing, send
  *   those; SYNC; BEGIN, rows, FINISH; done.
+ *
+ * A body that is damaged here, and that no other twin has, is said to be LOST:
+ * it does not hold up the rest.
  */
 #include "csync/session.h"
 
 #include <stdlib.h>
 
+#include "store/damage.h"
+
 #define GUIDS_PER_QUESTION 4096U
 #define STEP_BYTES ((size_t)2 << 20)
+#define REPAIR_WAITS 20U
+#define REPAIR_WAIT_MS 2000
 
 enum give_state {
     GIVE_TOTALS,
@@ -44,6 +51,7 @@ struct giver {
     bool rows_end;
     uint64_t bodies;
     uint64_t bytes;
+    unsigned waits; /* for repairs */
 };
 
 static void
@@ -97,6 +105,15 @@ collect_guid(void *ctx, const struct guid *guid, uint64_t size)
 }
 
 static enum errcode
+add_lost(void *ctx, const struct guid *guid, struct error *err)
+{
+    (void)err;
+    store_damage_find(((struct giver *)ctx)->store, guid);
+    add_message(ctx, LOGMSG_SEED_LOST, span_of(guid->b, GUID_BYTES));
+    return ERR_OK;
+}
+
+static enum errcode
 step_ask(struct giver *g, struct error *err)
 {
     g->nguids = 0;
@@ -105,6 +122,9 @@ step_ask(struct giver *g, struct error *err)
     if (rc != ERR_OK)
         return rc;
     if (g->nguids == 0) {
+        rc = seed_each_missing(g->snap, add_lost, g, err);
+        if (rc != ERR_OK)
+            return rc;
         add_message(g, LOGMSG_SEED_SYNC, SPAN_EMPTY);
         g->state = GIVE_SYNCING;
         return ERR_OK;
@@ -119,23 +139,45 @@ step_ask(struct giver *g, struct error *err)
     return ERR_OK;
 }
 
+/*
+ * The body is damaged here.  Another twin may have it, and is asked by now; so
+ * a moment's patience, for the first few: what is still damaged then is not
+ * worth a seed that never ends, and is told to who is seeded.
+ */
+static enum errcode
+read_after_repair(struct giver *g, const struct guid *guid,
+                  struct body_loc *ret_loc, struct buf *ret, struct error *err)
+{
+    store_damage_find(g->store, guid);
+    if (g->waits < REPAIR_WAITS) {
+        g->waits++;
+        if (!store_damage_wait(g->store, guid, REPAIR_WAIT_MS))
+            return err->code;
+    }
+    buf_clear(ret);
+    return seed_read_part(g->store, g->snap, guid, g->part, ret_loc, ret, err);
+}
+
 static enum errcode
 add_part(struct giver *g, const struct guid *guid, uint32_t *ret_parts,
          struct error *err)
 {
     AUTO(buf_free) struct buf payload = BUF_INIT;
-    AUTO(buf_free) struct buf where = BUF_INIT;
     AUTO(buf_free) struct buf stored = BUF_INIT;
     struct body_loc loc;
 
     enum errcode rc =
         seed_read_part(g->store, g->snap, guid, g->part, &loc, &stored, err);
+    if (rc == ERR_CORRUPT || rc == ERR_NOTFOUND)
+        rc = read_after_repair(g, guid, &loc, &stored, err);
+    if (rc == ERR_CORRUPT || rc == ERR_NOTFOUND) {
+        add_message(g, LOGMSG_SEED_LOST, span_of(guid->b, GUID_BYTES));
+        *ret_parts = 0; /* its other parts are of no use */
+        return ERR_OK;
+    }
     if (rc != ERR_OK)
         return rc;
-    body_loc_encode(&loc, &where);
-    buf_add(&payload, span_of(guid->b, GUID_BYTES));
-    buf_add_blob(&payload, buf_span(&where));
-    buf_add(&payload, buf_span(&stored));
+    logpart_encode(guid, &loc, buf_span(&stored), &payload);
     add_message(g, LOGMSG_SEED_PART, buf_span(&payload));
     *ret_parts = loc.parts;
     return ERR_OK;

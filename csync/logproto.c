@@ -34,6 +34,12 @@ type_known(uint8_t type)
     case LOGMSG_SEED_MISSING:
     case LOGMSG_SEED_SYNCED:
     case LOGMSG_SEED_DONE:
+    case LOGMSG_GET_PART:
+    case LOGMSG_GET_FRAMES:
+    case LOGMSG_SEED_LOST:
+    case LOGMSG_PART:
+    case LOGMSG_LENT_FRAMES:
+    case LOGMSG_LACKING:
         return true;
     }
     return false;
@@ -111,6 +117,75 @@ logack_decode(struct span payload, struct logack *ret)
     if (!rd_done(&r))
         return false;
     *ret = ack;
+    return true;
+}
+
+void
+logpart_encode(const struct guid *guid, const struct body_loc *loc,
+               struct span stored, struct buf *out)
+{
+    AUTO(buf_free) struct buf where = BUF_INIT;
+
+    body_loc_encode(loc, &where);
+    buf_add(out, span_of(guid->b, GUID_BYTES));
+    buf_add_blob(out, buf_span(&where));
+    buf_add(out, stored);
+}
+
+enum errcode
+logpart_decode(struct span payload, struct guid *ret_guid,
+               struct body_loc *ret_loc, struct span *ret_stored,
+               struct error *err)
+{
+    struct rd r = rd_init(payload);
+    struct span guid = rd_span(&r, GUID_BYTES);
+    struct span where = rd_blob(&r, 256);
+
+    if (r.bad)
+        return error_set(err, ERR_PROTO, "a part of a body is cut");
+    enum errcode rc = body_loc_decode(where, ret_loc, err);
+    if (rc != ERR_OK)
+        return error_prefix(err, "a part of a body");
+    if (r.left.n != ret_loc->stored_bytes)
+        return error_set(err, ERR_PROTO, "a part of a body is cut");
+    memcpy(ret_guid->b, guid.p, GUID_BYTES);
+    *ret_stored = r.left;
+    return ERR_OK;
+}
+
+void
+lend_request_encode(const struct lend_request *q, struct buf *out)
+{
+    if (q->wants_frames) {
+        buf_add_u64le(out, q->after);
+        buf_add_u64le(out, q->until);
+    } else {
+        buf_add(out, span_of(q->guid.b, GUID_BYTES));
+        buf_add_u32le(out, q->part);
+    }
+}
+
+bool
+lend_request_decode(const struct logmsg *m, struct lend_request *ret)
+{
+    struct lend_request q = {.wants_frames = m->type == LOGMSG_GET_FRAMES};
+    struct rd r = rd_init(m->payload);
+
+    if (q.wants_frames) {
+        q.after = rd_u64le(&r);
+        q.until = rd_u64le(&r);
+    } else if (m->type == LOGMSG_GET_PART) {
+        struct span guid = rd_span(&r, GUID_BYTES);
+        if (!r.bad)
+            memcpy(q.guid.b, guid.p, GUID_BYTES);
+        q.part = rd_u32le(&r);
+    } else {
+        return false;
+    }
+    if (!rd_done(&r) || q.part > UINT16_MAX ||
+        (q.wants_frames && q.until <= q.after))
+        return false;
+    *ret = q;
     return true;
 }
 

@@ -22,6 +22,7 @@
  *   C: LOG HANDOVER %(TOKEN h EPOCH e LSN n CHAIN h DIGEST h)
  *                                    S: * LOGSTATUS %(...)  OK, or NO
  *   C: LOG CANCEL %(TOKEN h)         S: OK: that token will never promote
+ *   C: LOG LEND %(CLUSTER i)         S: OK, then questions and answers
  */
 #ifndef POLLUX_CSYNC_LOGPROTO_H
 #define POLLUX_CSYNC_LOGPROTO_H
@@ -41,6 +42,8 @@ enum logmsg_type {
     LOGMSG_FRAMES = 1,       /* whole frames, as they lie in the log */
     LOGMSG_PING = 2,         /* u64, given back in the ACK */
     LOGMSG_END = 3,          /* no more comes; the last ACK, then close */
+    LOGMSG_GET_PART = 4,     /* GUID, u32 part: lend me this */
+    LOGMSG_GET_FRAMES = 5,   /* u64 after, u64 until: and these records */
     LOGMSG_SEED_GUIDS = 16,  /* n times 20 bytes: which of these do you lack? */
     LOGMSG_SEED_PART = 17,   /* guid, body_loc, stored bytes */
     LOGMSG_SEED_SYNC = 18,   /* make them durable */
@@ -49,12 +52,16 @@ enum logmsg_type {
     LOGMSG_SEED_FINISH = 21, /* position that they are of */
     LOGMSG_SEED_TOTALS = 22, /* first of all: position of the snapshot, u64
                                 bodies, u64 their stored bytes */
+    LOGMSG_SEED_LOST = 23,   /* GUID: damaged here, and nobody has it */
     /* server to client */
     LOGMSG_ACK = 64,
     LOGMSG_ERROR = 65,        /* u8 code class, text: the last message */
     LOGMSG_SEED_MISSING = 80, /* a bit for each GUID of the question */
     LOGMSG_SEED_SYNCED = 81,
     LOGMSG_SEED_DONE = 82,
+    LOGMSG_PART = 83,        /* GUID, body_loc, stored bytes */
+    LOGMSG_LENT_FRAMES = 84, /* u64 chain at `after`, whole frames */
+    LOGMSG_LACKING = 85,     /* u8 code class, text: that I cannot lend */
 };
 
 struct logmsg {
@@ -81,6 +88,32 @@ void
 logack_encode(const struct logack *ack, struct buf *out);
 MUST_CHECK bool
 logack_decode(struct span payload, struct logack *ret);
+
+/* A part of a body on its way: LOGMSG_SEED_PART, LOGMSG_PART. */
+void
+logpart_encode(const struct guid *guid, const struct body_loc *loc,
+               struct span stored, struct buf *out);
+/* ERR_PROTO (cut), and those of body_loc_decode(); STORED points into PAYLOAD
+ * and has the length that LOC says. */
+MUST_CHECK enum errcode
+logpart_decode(struct span payload, struct guid *ret_guid,
+               struct body_loc *ret_loc, struct span *ret_stored,
+               struct error *err);
+
+/* What is asked of who lends. */
+struct lend_request {
+    bool wants_frames;
+    struct guid guid; /* GET_PART */
+    uint32_t part;
+    lsn_t after; /* GET_FRAMES: behind this record */
+    lsn_t until; /* as far as this one, or less */
+};
+/* The payload of GET_PART or GET_FRAMES. */
+void
+lend_request_encode(const struct lend_request *q, struct buf *out);
+/* False: not one. */
+MUST_CHECK bool
+lend_request_decode(const struct logmsg *m, struct lend_request *ret);
 
 void
 store_pos_encode(const struct store_pos *pos, struct buf *out);

@@ -465,6 +465,7 @@ static const struct {
     {"HANDOVER", work_handover, answer_status, false},
     {"CANCEL", work_cancel, answer_plain, false},
     {"EXPORT", NULL, give_begin, true},
+    {"LEND", lend_work, lend_begin, false},
 };
 
 static void
@@ -695,6 +696,7 @@ message_input(struct csync_session *s, struct span in)
         break;
     }
     enum errcode rc = s->phase == PHASE_GIVE_SEED ? give_message(s, &m, &err)
+                      : s->phase == PHASE_LEND    ? lend_message(s, &m, &err)
                                                   : take_message(s, &m, &err);
     if (rc != ERR_OK)
         session_fail(s, rc, &err);
@@ -717,6 +719,7 @@ on_input(struct conn *c, struct span in, void *ctx)
     case PHASE_TAKE_LOG:
     case PHASE_TAKE_SEED:
     case PHASE_GIVE_SEED:
+    case PHASE_LEND:
         return message_input(s, in);
     }
     return 0;

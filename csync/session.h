@@ -1,7 +1,8 @@
 /*
  * csync/session.h - one client of sync_server; shared by csync/server.c
- * (commands), csync/login.c, csync/take.c (the replica's end of log and seed)
- * and csync/give.c (the giving end of a seed).  Private to this folder.
+ * (commands), csync/login.c, csync/take.c (the replica's end of log and seed),
+ * csync/give.c (the giving end of a seed) and csync/lend.c (what a damaged twin
+ * asks for).  Private to this folder.
  *
  * A session lives on its connection's reactor.  What may block runs on a worker
  * with input paused; a session whose connection went stays until its last job
@@ -23,6 +24,7 @@ enum session_phase {
     PHASE_TAKE_LOG,
     PHASE_TAKE_SEED,
     PHASE_GIVE_SEED,
+    PHASE_LEND,
 };
 
 struct giver;
@@ -77,6 +79,9 @@ struct csync_session {
 
     /* ADMIN: what runs for this session; input is kept, not used. */
     struct request *request;
+
+    /* PHASE_LEND */
+    struct lend_request lend;
 };
 
 const struct csync_server_options *
@@ -152,6 +157,15 @@ give_begin(struct csync_session *s);
 MUST_CHECK enum errcode
 give_message(struct csync_session *s, const struct logmsg *m,
              struct error *err);
+/* csync/lend.c */
+void
+lend_work(struct csync_session *s);
+void
+lend_begin(struct csync_session *s);
+MUST_CHECK enum errcode
+lend_message(struct csync_session *s, const struct logmsg *m,
+             struct error *err);
+
 void
 give_drained(struct csync_session *s);
 void

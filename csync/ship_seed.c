@@ -34,6 +34,7 @@ struct progress {
     uint64_t asked;                   /* bodies gone by */
     uint64_t sent_bodies, sent_bytes; /* really sent */
     uint64_t row_bytes;
+    uint64_t lost; /* bodies that are damaged here */
     struct store_pos pos;
     bool known;
     bool done;
@@ -122,6 +123,14 @@ on_header(struct progress *p, uint8_t type, uint32_t n)
     case LOGMSG_ERROR:
     case LOGMSG_SEED_MISSING:
     case LOGMSG_SEED_SYNCED:
+    case LOGMSG_GET_PART:
+    case LOGMSG_GET_FRAMES:
+    case LOGMSG_PART:
+    case LOGMSG_LENT_FRAMES:
+    case LOGMSG_LACKING:
+        break;
+    case LOGMSG_SEED_LOST:
+        p->lost++;
         break;
     }
 }
@@ -305,6 +314,15 @@ ship_seed(struct ship *s, struct csync_client *peer, struct error *err)
         return rc;
     show(&p, true);
     double seconds = (double)(env_mono_ns(s->o->env) / 1000 - p.start_us) / 1e6;
+    if (p.lost > 0) {
+        log_error(&s->log, "sync.seed_lost",
+                  "bodies=%" PRIu64 " effect=\"damaged here and missing over "
+                  "there: 'synclog verify -C imapd.conf' names them\"",
+                  p.lost);
+        printf("seed: %" PRIu64 " bodies are damaged here and could not be "
+               "sent\n",
+               p.lost);
+    }
     printf("seed: done, %" PRIu64 " of %" PRIu64
            " messages sent, %.1f MB, %.2f s; the log goes on behind %" PRI_EPOCH
            ":%" PRI_LSN "\n",

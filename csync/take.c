@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "store/damage.h"
 #include "synclog/frame.h"
 
 #define QUEUE_HIGH_BYTES ((size_t)16 << 20)
@@ -211,19 +212,27 @@ answer_guids(struct csync_session *s, struct span payload, struct error *err)
 static enum errcode
 take_part(struct csync_session *s, struct span payload, struct error *err)
 {
-    struct rd r = rd_init(payload);
+    struct span stored = SPAN_EMPTY;
     struct body_loc loc;
     struct guid guid;
-    struct span g = rd_span(&r, GUID_BYTES);
-    struct span where = rd_blob(&r, 256);
 
-    if (r.bad)
-        return error_set(err, ERR_PROTO, "seed part is cut");
-    memcpy(guid.b, g.p, GUID_BYTES);
-    enum errcode rc = body_loc_decode(where, &loc, err);
+    enum errcode rc = logpart_decode(payload, &guid, &loc, &stored, err);
     if (rc != ERR_OK)
-        return error_prefix(err, "seed part");
-    return seed_put_part(s->seed, &guid, &loc, r.left, err);
+        return error_prefix(err, "seed");
+    return seed_put_part(s->seed, &guid, &loc, stored, err);
+}
+
+static enum errcode
+take_lost(struct csync_session *s, struct span payload, struct error *err)
+{
+    struct damage d = {.kind = DAMAGE_BODY,
+                       .why = "who gave the seed had it damaged"};
+
+    if (payload.n != GUID_BYTES)
+        return error_set(err, ERR_PROTO, "seed: not a GUID");
+    memcpy(d.guid.b, payload.p, GUID_BYTES);
+    store_damage_note(s->store, &d);
+    return ERR_OK;
 }
 
 static enum errcode
@@ -275,6 +284,8 @@ take_seed_message(struct csync_session *s, const struct logmsg *m,
         return answer_guids(s, m->payload, err);
     case LOGMSG_SEED_PART:
         return take_part(s, m->payload, err);
+    case LOGMSG_SEED_LOST:
+        return take_lost(s, m->payload, err);
     case LOGMSG_SEED_SYNC:
         session_offload(s, work_sync, after_sync);
         return ERR_OK;
@@ -293,6 +304,11 @@ take_seed_message(struct csync_session *s, const struct logmsg *m,
     case LOGMSG_SEED_MISSING:
     case LOGMSG_SEED_SYNCED:
     case LOGMSG_SEED_DONE:
+    case LOGMSG_GET_PART:
+    case LOGMSG_GET_FRAMES:
+    case LOGMSG_PART:
+    case LOGMSG_LENT_FRAMES:
+    case LOGMSG_LACKING:
         break;
     }
     return error_set(err, ERR_PROTO, "message %u has no place in a seed",

@@ -18,8 +18,10 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "csync/client.h"
+#include "failover/node.h"
 #include "synclog/slot.h"
 
 #define DRAIN_MS 10000U
@@ -39,6 +41,7 @@ struct ctl {
     struct error here_err, there_err;
     struct slot_line slots[SLOTS_MAX];
     size_t nslots;
+    uint64_t damaged, lost, healed, oldest_us; /* here */
     struct store_pos fenced_at;
     uint64_t token;
     const char *path; /* of an answer */
@@ -93,6 +96,11 @@ on_answer(void *ctx, const struct dlist *d)
             logstatus_read(d, &c->arena, &c->here, &c->here_err) == ERR_OK;
     } else if (span_eq_str(d->name, "SLOT")) {
         read_slot(c, d);
+    } else if (span_eq_str(d->name, "DAMAGE")) {
+        (void)!dlist_get_u64(d, "COUNT", &c->damaged);
+        (void)!dlist_get_u64(d, "LOST", &c->lost);
+        (void)!dlist_get_u64(d, "HEALED", &c->healed);
+        (void)!dlist_get_u64(d, "OLDEST", &c->oldest_us);
     } else if (span_eq_str(d->name, "POS")) {
         (void)!dlist_get_u32(d, "EPOCH", &epoch);
         c->fenced_at.applied.epoch = epoch;
@@ -280,8 +288,11 @@ print_json(const struct ctl *c, enum equality eq, uint64_t lag,
     json_side(f, "twin", &c->there, c->has_there, &c->there_err);
     fprintf(f,
             ",\"digests\":\"%s\",\"lag_records\":%" PRIu64
-            ",\"lag_ms\":%.3f,\"channels\":[",
-            equality_words[eq], lag, lag_ms(c, lag));
+            ",\"lag_ms\":%.3f,\"damaged\":%" PRIu64 ",\"damaged_lost\":%" PRIu64
+            ",\"damaged_since_us\":%" PRIu64 ",\"healed\":%" PRIu64
+            ",\"channels\":[",
+            equality_words[eq], lag, lag_ms(c, lag), c->damaged, c->lost,
+            c->oldest_us, c->healed);
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
         fputs(i == 0 ? "{\"channel\":" : ",{\"channel\":", f);
@@ -331,6 +342,18 @@ print_human(const struct ctl *c, enum equality eq, uint64_t lag)
     if (c->has_here && c->has_there)
         fprintf(f, "digests %s, lag %" PRIu64 " records, %.3f ms\n",
                 equality_words[eq], lag, lag_ms(c, lag));
+    if (c->damaged > 0) {
+        time_t since = (time_t)(c->oldest_us / 1000000);
+        char text[32] = "?";
+        struct tm tm;
+        if (gmtime_r(&since, &tm) != NULL)
+            (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+        fprintf(f,
+                "DAMAGED here: %" PRIu64 ", since %s, %" PRIu64
+                " of them not to be had from a twin ('synclog verify' names "
+                "the messages)\n",
+                c->damaged, text, c->lost);
+    }
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
         fprintf(f, "channel %s to %s: %s, acknowledged %" PRIu64 "%s%s\n",
@@ -699,6 +722,34 @@ run_export(struct ctl *c)
     return CTL_OK;
 }
 
+/* The instance does not run, perhaps because it cannot: it rejoins when it is
+ * started. */
+static enum ctl_exit
+rejoin_stopped(struct ctl *c)
+{
+    const char *dir = config_string(c->o->cfg, "configdirectory");
+    struct error err = {0};
+    const bool has_master = c->has_there && c->there.role == ROLE_MASTER;
+
+    if (c->here_err.code != ERR_NOTFOUND && c->here_err.code != ERR_CLOSED)
+        return fail(c, CTL_NOLOCAL, "the instance does not answer",
+                    &c->here_err);
+    if (!has_master && !c->o->force) {
+        error_set(&err, ERR_CONFLICT,
+                  "the twin is not a master that could seed this instance "
+                  "(--force empties it all the same)");
+        return fail(c, CTL_FAILED, "not rejoined", &err);
+    }
+    if (node_ask_rejoin(c->o->env, dir, has_master ? c->there.epoch : 0,
+                        c->o->force, &err) != ERR_OK)
+        return fail(c, CTL_FAILED, "not rejoined", &err);
+    fprintf(c->o->out,
+            "the instance does not run: when you start it it keeps its old "
+            "store in %s/discarded-*, and the twin's sync_client seeds it\n",
+            dir);
+    return CTL_OK;
+}
+
 static enum ctl_exit
 run_rejoin(struct ctl *c)
 {
@@ -706,7 +757,7 @@ run_rejoin(struct ctl *c)
 
     look(c);
     if (!c->has_here)
-        return fail(c, CTL_NOLOCAL, "no instance answers here", &c->here_err);
+        return rejoin_stopped(c);
     if (!(c->has_there && c->there.role == ROLE_MASTER) && !c->o->force) {
         error_set(&err, ERR_CONFLICT,
                   "the twin is not a master that could seed this instance "

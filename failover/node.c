@@ -530,6 +530,14 @@ node_open(struct env *env, const struct node_config *cfg,
             rc = new_instance(node, err);
         }
     }
+    if (rc == ERR_CORRUPT)
+        (void)error_set(err, ERR_CORRUPT,
+                        "%s is damaged, and what this instance may do is not "
+                        "known: if the twin is the master, run 'ctl_failover "
+                        "rejoin' here",
+                        node->path);
+    if (rc == ERR_OK)
+        rc = node_obey_rejoin(node, err);
     if (rc == ERR_OK)
         rc = node_open_store(node, ret_found, err);
     if (rc == ERR_OK) {

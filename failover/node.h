@@ -95,8 +95,21 @@ node_ask_twin(struct node *node, const struct config *cfg, int timeout_ms,
               struct error *err);
 
 /*
+ * REJOIN for an instance that does not run: DIR/rejoin is written, and its next
+ * start obeys.  TWIN_EPOCH: of the twin if it is a master, else 0.  ERR_CONFLICT:
+ * this one is the master of no older epoch (FORCE: all the same); ERR_NOTFOUND;
+ * ERR_IO, ERR_NOSPACE.
+ */
+MUST_CHECK enum errcode
+node_ask_rejoin(struct env *env, const char *dir, epoch_t twin_epoch,
+                bool force, struct error *err);
+
+/*
  * Verbs of the control socket, "NODE VERB %(...)":
- *   STATUS                  * LOGSTATUS, a * SLOT line for each channel
+ *   STATUS                  * LOGSTATUS, * DAMAGE (counts), a * SLOT line for
+ *                           each channel
+ *   DAMAGE                  * DAMAGE, a * DAMAGED line for each entry of the
+ *                           register (store/damage.h), with its messages
  *   FENCE %(WHY text SWAP 0|1)     make the shutdown file; answers when nothing
  *                           is under way any more: * POS
  *   UNFENCE                 remove it

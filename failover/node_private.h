@@ -52,6 +52,17 @@ MUST_CHECK enum errcode
 node_open_store(struct node *node, struct store_opened *ret_found,
                 struct error *err);
 
+/* failover/rejoin.c: beside no open store.  Move what it consists of into
+ * DIR/discarded-..., so that nothing that exists only here is lost by a rejoin;
+ * NEXT becomes what an instance is that waits for a seed. */
+MUST_CHECK enum errcode
+node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
+               struct error *err);
+/* Somebody asked for a rejoin while nothing ran (DIR/rejoin): obey, before the
+ * store is opened. */
+MUST_CHECK enum errcode
+node_obey_rejoin(struct node *node, struct error *err);
+
 /* failover/verbs.c */
 enum errcode
 node_verb(void *ctx, struct span verb, const struct dlist *args,

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "failover/node_private.h"
+#include "store/damage.h"
 #include "store/record.h"
 #include "store/seed.h"
 #include "synclog/slot.h"
@@ -101,6 +102,24 @@ print_slot(struct node *node, const char *name, struct buf *out)
     free(dir);
 }
 
+static void
+print_damage(struct node *node, struct buf *out)
+{
+    struct damage_view view;
+    struct dlist_printer p;
+
+    store_damage_view(node->store, &view);
+    buf_add_str(out, "* ");
+    dlist_print_begin(&p, out, DLIST_SERVER);
+    dlist_open_kv(&p, "DAMAGE");
+    dlist_u64(&p, "COUNT", view.count);
+    dlist_u64(&p, "LOST", view.lost);
+    dlist_u64(&p, "OLDEST", view.oldest_us);
+    dlist_u64(&p, "HEALED", view.healed);
+    dlist_close(&p);
+    buf_add_str(out, "\r\n");
+}
+
 static enum errcode
 verb_status(struct node *node, const struct dlist *args, struct buf *out,
             struct error *err)
@@ -115,6 +134,7 @@ verb_status(struct node *node, const struct dlist *args, struct buf *out,
     buf_add_str(out, "* ");
     logstatus_print(&s, DLIST_SERVER, out);
     buf_add_str(out, "\r\n");
+    print_damage(node, out);
     enum errcode rc = slot_list(node->env, dir, &names, err);
     for (size_t at = 0; rc == ERR_OK && at < names.n;) {
         const char *name = (const char *)names.p + at;
@@ -345,51 +365,14 @@ verb_export(struct node *node, const struct dlist *args, struct buf *out,
     return ERR_OK;
 }
 
-/* Move what the store consists of into DIR/discarded-..., and the packs into
- * one of that name in each partition, so that nothing that exists only here is
- * lost by this command. */
-static enum errcode
-set_aside(struct node *node, struct buf *ret_path, struct error *err)
-{
-    static const char *const parts[] = {"synclog", "state"};
-    AUTO(buf_free) struct buf from = BUF_INIT;
-    AUTO(buf_free) struct buf to = BUF_INIT;
-
-    buf_addf(ret_path, "%s/discarded-%" PRI_EPOCH "-%" PRIu64, node->dir,
-             node->file.epoch, env_wall_us(node->env));
-    enum errcode rc = env_mkdirs(node->env, buf_cstr(ret_path), err);
-    for (size_t i = 0; rc == ERR_OK && i < ARRAY_LEN(parts); i++) {
-        buf_clear(&from);
-        buf_clear(&to);
-        buf_addf(&from, "%s/%s", node->dir, parts[i]);
-        buf_addf(&to, "%s/%s", buf_cstr(ret_path), parts[i]);
-        if (env_exists(node->env, buf_cstr(&from)))
-            rc = env_rename(node->env, buf_cstr(&from), buf_cstr(&to), err);
-    }
-    if (rc == ERR_OK)
-        rc = env_syncdir(node->env, node->dir, err);
-    const char *name = strrchr(buf_cstr(ret_path), '/') + 1;
-    if (rc == ERR_OK)
-        rc = store_set_packs_aside(node->env, &node->cfg.store, name, err);
-    return rc;
-}
-
 static enum errcode
 empty_store(struct node *node, struct buf *ret_path, struct error *err)
 {
     struct nodefile next = node->file;
     struct store_opened found;
 
-    /* From here on the role says that nothing may be served as ours. */
-    memset(&next.cluster, 0, sizeof(next.cluster));
-    next.role = ROLE_REPLICA;
-    next.fork_lsn = 0;
-    next.fork_chain = 0;
-    next.seed_wanted = true;
-    snprintf(next.why, sizeof(next.why),
-             "rejoined: empty, waits for its master to seed it");
     store_close(&node->store);
-    enum errcode rc = set_aside(node, ret_path, err);
+    enum errcode rc = node_set_aside(node, &next, ret_path, err);
     if (rc == ERR_OK)
         rc = node_save(node, &next, err);
     struct error open_err = {0};
@@ -441,6 +424,94 @@ verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
     return ERR_OK;
 }
 
+/* ---- damage ------------------------------------------------------------ */
+
+/* So many entries are listed, and so many messages of one body. */
+#define LISTED_MAX 1000U
+#define MESSAGES_MAX 20U
+
+struct damage_list {
+    struct damage v[LISTED_MAX];
+    size_t n;
+};
+
+static bool
+collect_damage(void *ctx, const struct damage *d)
+{
+    struct damage_list *list = ctx;
+
+    list->v[list->n++] = *d;
+    return list->n < LISTED_MAX;
+}
+
+struct message_lines {
+    struct dlist_printer p;
+    unsigned n;
+};
+
+static bool
+print_message(void *ctx, const char *mailbox, uint32_t uid)
+{
+    struct message_lines *lines = ctx;
+
+    dlist_open_kv(&lines->p, NULL);
+    dlist_str(&lines->p, "MAILBOX", mailbox);
+    dlist_u64(&lines->p, "UID", uid);
+    dlist_close(&lines->p);
+    return ++lines->n < MESSAGES_MAX;
+}
+
+static enum errcode
+print_damaged(struct node *node, const struct damage *d, struct buf *out,
+              struct error *err)
+{
+    static const char *const kinds[] = {
+        [DAMAGE_BODY] = "body", [DAMAGE_LOG] = "log", [DAMAGE_PACK] = "pack"};
+    struct message_lines lines = {0};
+    enum errcode rc = ERR_OK;
+
+    buf_add_str(out, "* ");
+    dlist_print_begin(&lines.p, out, DLIST_SERVER);
+    dlist_open_kv(&lines.p, "DAMAGED");
+    dlist_str(&lines.p, "KIND", kinds[d->kind]);
+    if (d->kind == DAMAGE_BODY)
+        dlist_guid(&lines.p, "GUID", &d->guid);
+    dlist_str(&lines.p, "HOME",
+              d->kind == DAMAGE_LOG || d->home == BODY_IN_LOG     ? "segment"
+              : d->kind == DAMAGE_PACK || d->home == BODY_IN_PACK ? "pack"
+                                                                  : "nowhere");
+    dlist_u64(&lines.p, "FILE", d->file);
+    dlist_u64(&lines.p, "OFFSET", d->offset);
+    dlist_u64(&lines.p, "FOUND", d->found_us);
+    dlist_u64(&lines.p, "TRIES", d->tries);
+    dlist_u64(&lines.p, "LOST", d->lost);
+    dlist_str(&lines.p, "WHY", d->why);
+    dlist_open_list(&lines.p, "MESSAGES");
+    if (d->kind == DAMAGE_BODY)
+        rc = store_damage_messages(node->store, &d->guid, print_message, &lines,
+                                   err);
+    dlist_close(&lines.p);
+    dlist_close(&lines.p);
+    buf_add_str(out, "\r\n");
+    return rc;
+}
+
+static enum errcode
+verb_damage(struct node *node, const struct dlist *args, struct buf *out,
+            struct error *err)
+{
+    struct damage_list *list = xcalloc(1, sizeof(*list));
+    enum errcode rc = ERR_OK;
+
+    (void)args;
+    store_damage_each(node->store, collect_damage, list);
+    print_damage(node, out);
+    for (size_t i = 0; rc == ERR_OK && i < list->n; i++)
+        rc = print_damaged(node, &list->v[i], out, err);
+    free(list);
+    return rc;
+}
+
 /* ---- dispatch ---------------------------------------------------------- */
 
 static const struct {
@@ -452,6 +523,7 @@ static const struct {
     {"UNFENCE", verb_unfence}, {"PROMOTE", verb_promote},
     {"DEMOTE", verb_demote},   {"DEPOSED", verb_deposed},
     {"EXPORT", verb_export},   {"REJOIN", verb_rejoin},
+    {"DAMAGE", verb_damage},
 };
 
 enum errcode

@@ -5,12 +5,17 @@
  * first, then the chunk is told.  The step stops wherever the client does not
  * read, inside a message and inside a literal too, and keeps no snapshot
  * meanwhile: a slow reader holds nothing of the store.
+ *
+ * A message whose bytes are damaged is not given out: its items are NIL, the
+ * other messages come, and the command ends with NO [CORRUPTION].  Where the
+ * twin may have it, that is waited for first, for a moment, on a worker.
  */
 #include "imapd/session_private.h"
 
 #include "mime/date.h"
 #include "mime/header.h"
 #include "mime/message.h"
+#include "store/damage.h"
 
 #define CHUNK_MESSAGES 500U
 #define PIECE_BYTES 131072U
@@ -18,6 +23,8 @@
 #define TURN_MESSAGES 500U
 /* Of a header from which fields are picked. */
 #define HEADER_BYTES_MAX (8U << 20)
+/* For the repair of a body. */
+#define HEAL_MS 2000
 
 struct fetch_job {
     struct uidset all;
@@ -31,6 +38,10 @@ struct fetch_job {
     bool has_modseq;
     bool some_gone;
     bool some_damaged;
+    /* A damaged body may be repaired from the twin within a moment. */
+    bool heal;       /* wait for that, then go on where we are */
+    bool no_heal;    /* it did not help once: this command waits no more */
+    uint32_t healed; /* UID of the message that was waited for */
 
     /* The message under way. */
     uint32_t uid; /* the last one taken from the chunk */
@@ -136,6 +147,32 @@ apply_partial(const struct imap_fetch_item *item, uint64_t *off, uint64_t *n)
     *n = MIN((uint64_t)item->partial_bytes, *n - skip);
 }
 
+/*
+ * Is it worth a moment's wait?  Once for a message, and not again in a command
+ * in which it was in vain.
+ */
+static bool
+may_heal(struct fetch_job *job, const struct error *err)
+{
+    if (job->no_heal || job->healed == job->msg.uid ||
+        (err->code != ERR_CORRUPT && err->code != ERR_NOTFOUND &&
+         err->code != ERR_IO))
+        return false;
+    job->healed = job->msg.uid;
+    job->heal = true;
+    return true;
+}
+
+/* On a worker. */
+static void
+heal_work(void *session)
+{
+    struct fetch_job *job = ((struct imap_session *)session)->job;
+
+    job->no_heal = !store_damage_wait(((struct imap_session *)session)->store,
+                                      &job->msg.guid, HEAL_MS);
+}
+
 /* Bytes that were promised are not there: the client must not wait for them. */
 static enum errcode
 damaged(struct imap_session *s, struct fetch_job *job, struct error *err)
@@ -161,6 +198,8 @@ write_fields(struct imap_session *s, struct fetch_job *job,
     if (store_body_read(s->store, &job->msg.guid, where->off,
                         MIN(where->bytes, HEADER_BYTES_MAX), &header,
                         &err) != ERR_OK) {
+        if (may_heal(job, &err))
+            return;
         damaged(s, job, &err);
         buf_add_str(&s->out, " NIL");
         return;
@@ -206,9 +245,15 @@ begin_literal(struct imap_session *s, struct fetch_job *job, uint64_t off,
     job->off = off;
     job->left = n;
     buf_addf(&s->out, " {%" PRIu64 "}\r\n", n);
-    if (n > 0 && write_piece(s, job, &err) != ERR_OK) {
-        damaged(s, job, &err);
+    /* What is damaged further on would cost the session. */
+    bool known = n > PIECE_BYTES && store_damage_has(s->store, &job->msg.guid);
+    if (known)
+        error_set(&err, ERR_CORRUPT, "known to be damaged");
+    if (known || (n > 0 && write_piece(s, job, &err) != ERR_OK)) {
         job->left = 0;
+        if (may_heal(job, &err))
+            return;
+        damaged(s, job, &err);
         s->out.n = before;
         buf_add_str(&s->out, " NIL");
     }
@@ -248,6 +293,9 @@ static void
 write_item(struct imap_session *s, struct fetch_job *job,
            const struct imap_fetch_item *item)
 {
+    const size_t before = s->out.n;
+    const bool was_first = job->first;
+
     if (!job->first)
         buf_add_byte(&s->out, ' ');
     job->first = false;
@@ -296,6 +344,10 @@ write_item(struct imap_session *s, struct fetch_job *job,
     case FETCH_SECTION:
         write_section(s, job, item);
         break;
+    }
+    if (job->heal) { /* as if it had not been looked at */
+        s->out.n = before;
+        job->first = was_first;
     }
 }
 
@@ -378,6 +430,10 @@ open_message(struct imap_session *s, struct fetch_job *job,
                                    &err) == ERR_OK &&
                         mime_cache_decode(buf_span(&job->cache), &job->mime,
                                           &err) == ERR_OK;
+        if (!job->cache_ok && may_heal(job, &err)) {
+            job->uid--; /* it comes again */
+            return true;
+        }
         if (!job->cache_ok)
             damaged(s, job, &err);
     }
@@ -423,6 +479,8 @@ fetch_more(struct imap_session *s, struct fetch_job *job,
 
     if (job->left > 0) {
         if (write_piece(s, job, &err) != ERR_OK) {
+            if (may_heal(job, &err))
+                return RUN_YIELD;
             damaged(s, job, &err);
             say_bye(s, "[CORRUPTION] A message cannot be read");
             return RUN_DONE;
@@ -434,10 +492,13 @@ fetch_more(struct imap_session *s, struct fetch_job *job,
         }
     } else if (job->item < s->cmd->nitems) {
         write_item(s, job, &s->cmd->items[job->item]);
-        job->item++;
+        if (!job->heal)
+            job->item++;
     } else {
         close_message(s, job);
     }
+    if (job->heal)
+        return RUN_YIELD;
     if (is_full(s))
         return RUN_FULL;
     if (job->turn_bytes > TURN_BYTES || job->turn_messages > TURN_MESSAGES)
@@ -458,7 +519,10 @@ fetch_tell(struct imap_session *s)
         run = fetch_more(s, job, job->snap);
     while (run == RUN_WAIT);
     end_turn(job);
-    return run;
+    if (!job->heal)
+        return run;
+    job->heal = false;
+    return run_work(s, heal_work, fetch_tell);
 }
 
 /* ---- chunks ------------------------------------------------------------ */

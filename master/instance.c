@@ -33,6 +33,7 @@
 #include "admin/admin.h"
 #include "base/config_check.h"
 #include "base/log.h"
+#include "csync/repair.h"
 #include "failover/node.h"
 #include "master/child.h"
 #include "master/service.h"
@@ -57,7 +58,8 @@ struct instance {
     int signal_fd, wake_fd;
     bool sasl_started;
     struct node *node;
-    struct store *store; /* of the node, as sessions get it */
+    struct store *store;       /* of the node, as sessions get it */
+    struct repairer *repairer; /* of what is damaged in it */
     _Atomic int role;
     enum role shown_role; /* that clients were told of */
 
@@ -714,6 +716,8 @@ come_up(struct instance *in, struct error *err)
         rc = open_control(in, err);
     if (rc == ERR_OK)
         rc = children_new(in->env, in->o->imapd_conf, &in->children, err);
+    if (rc == ERR_OK)
+        in->repairer = repairer_start(in->env, in->cfg, in->store);
     return rc;
 }
 
@@ -766,13 +770,16 @@ take_asked(struct instance *in)
         bool was_serving = in->serving;
         if (was_serving)
             end_sessions(in);
+        repairer_stop(&in->repairer);
         pthread_mutex_lock(&in->lock);
         in->ask.closed = true;
         pthread_cond_broadcast(&in->answered);
         pthread_mutex_unlock(&in->lock);
     }
-    if (reopen)
+    if (reopen) {
         in->store = node_store(in->node);
+        in->repairer = repairer_start(in->env, in->cfg, in->store);
+    }
     take_role(in);
 }
 
@@ -849,6 +856,7 @@ go_down(struct instance *in)
     listener_close(&in->control);
     reactor_pool_stop(&in->control_pool, GRACE_MS);
     csync_server_free(&in->control_server);
+    repairer_stop(&in->repairer);
     node_close(&in->node);
     children_free(&in->children);
     for (size_t i = 0; i < in->nservices; i++)

@@ -406,7 +406,7 @@ store_damage_find(struct store *store, const struct guid *guid)
 }
 
 bool
-damage_is_known(struct store *store, const struct guid *guid)
+store_damage_has(struct store *store, const struct guid *guid)
 {
     const struct damage d = {.kind = DAMAGE_BODY, .guid = *guid};
     struct damages *ds = store_damages(store);

@@ -48,6 +48,10 @@ store_damage_note(struct store *store, const struct damage *d);
 void
 store_damage_find(struct store *store, const struct guid *guid);
 
+/* Is the body GUID in the register? */
+bool
+store_damage_has(struct store *store, const struct guid *guid);
+
 struct damage_view {
     uint64_t count;
     uint64_t lost;      /* of them, those that no twin has */

@@ -32,9 +32,4 @@ damage_decode(struct span key, struct span value, struct damage *ret,
 struct damages *
 store_damages(struct store *store);
 
-/* seed.c: the giver had not this body; B gets its row.  True if it is known
- * to be missing. */
-bool
-damage_is_known(struct store *store, const struct guid *guid);
-
 #endif

@@ -1,5 +1,6 @@
 /*
- * store/kv.c - passes the calls of kv.h on to who implements them.
+ * store/kv.c - passes the calls of kv.h on to who implements them, and tells of
+ * damage.
  */
 #include "store/kv.h"
 
@@ -30,20 +31,50 @@ kv_close(struct kv **kv)
     *kv = NULL;
 }
 
+void
+kv_on_corrupt(struct kv *kv, void (*call)(void *ctx, const struct error *err),
+              void *ctx)
+{
+    kv->on_corrupt = call;
+    kv->on_corrupt_ctx = ctx;
+}
+
+/* RC, with the reason in OWN, is passed on to ERR, and told if it is damage. */
+static enum errcode
+pass_on(const struct kv *kv, enum errcode rc, const struct error *own,
+        struct error *err)
+{
+    if (rc == ERR_OK)
+        return rc;
+    if (err != NULL)
+        *err = *own;
+    if (rc == ERR_CORRUPT && kv->on_corrupt != NULL)
+        kv->on_corrupt(kv->on_corrupt_ctx, own);
+    return rc;
+}
+
 enum errcode
 kv_write(struct kv *kv, struct kv_batch *b, struct error *err)
 {
+    struct error own = {0};
     size_t n;
 
     (void)kv_batch_ops(b, &n);
-    return n == 0 ? ERR_OK : kv->ops->write(kv, b, err);
+    return n == 0 ? ERR_OK
+                  : pass_on(kv, kv->ops->write(kv, b, &own), &own, err);
 }
 
 enum errcode
 kv_get(struct kv *kv, const struct kv_snap *snap, enum kv_family f,
        struct span key, struct buf *ret, struct error *err)
 {
-    return kv->ops->get(kv, snap, f, key, ret, err);
+    struct error own = {0};
+    enum errcode rc = kv->ops->get(kv, snap, f, key, ret, &own);
+
+    /* What is derived is made anew where it cannot be read. */
+    if (f == KV_CACHE && rc == ERR_CORRUPT)
+        rc = error_set(&own, ERR_NOTFOUND, "%s", own.text);
+    return pass_on(kv, rc, &own, err);
 }
 
 struct kv_snap *
@@ -67,7 +98,10 @@ kv_iter_open(struct kv *kv, const struct kv_snap *snap, enum kv_family f,
 {
     if (span_cmp(from, prefix) < 0)
         from = prefix;
-    return kv->ops->iter_open(kv, snap, f, prefix, from);
+    struct kv_iter *it = kv->ops->iter_open(kv, snap, f, prefix, from);
+    it->kv = kv;
+    it->family = f;
+    return it;
 }
 
 bool
@@ -87,21 +121,33 @@ kv_iter_close(struct kv_iter **it, struct error *err)
 {
     if (*it == NULL)
         return ERR_OK;
-    enum errcode rc = (*it)->ops->iter_close(*it, err);
+    struct error own = {0};
+    struct kv *kv = (*it)->kv;
+    const bool is_state = (*it)->family == KV_STATE;
+    enum errcode rc = (*it)->ops->iter_close(*it, &own);
+
     *it = NULL;
+    if (is_state)
+        return pass_on(kv, rc, &own, err);
+    if (rc != ERR_OK && err != NULL)
+        *err = own;
     return rc;
 }
 
 enum errcode
 kv_flush(struct kv *kv, struct error *err)
 {
-    return kv->ops->flush(kv, err);
+    struct error own = {0};
+
+    return pass_on(kv, kv->ops->flush(kv, &own), &own, err);
 }
 
 enum errcode
 kv_health(struct kv *kv, struct error *err)
 {
-    return kv->ops->health(kv, err);
+    struct error own = {0};
+
+    return pass_on(kv, kv->ops->health(kv, &own), &own, err);
 }
 
 uint64_t

@@ -90,6 +90,14 @@ kv_iter_seek(struct kv_iter *it, struct span key);
 enum errcode
 kv_iter_close(struct kv_iter **it, struct error *err);
 
+/*
+ * CALL is told of stored bytes of KV_STATE that are not what was written,
+ * whoever came upon them, in their thread.  Set once, before others use KV.
+ */
+void
+kv_on_corrupt(struct kv *kv, void (*call)(void *ctx, const struct error *err),
+              void *ctx);
+
 /* All that was written before the call is on disk when it returns. */
 MUST_CHECK enum errcode
 kv_flush(struct kv *kv, struct error *err);

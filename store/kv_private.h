@@ -32,10 +32,14 @@ struct kv_ops {
 /* An implementation puts these first in its own structs. */
 struct kv {
     const struct kv_ops *ops;
+    void (*on_corrupt)(void *ctx, const struct error *err);
+    void *on_corrupt_ctx;
 };
 
 struct kv_iter {
     const struct kv_ops *ops;
+    struct kv *kv; /* kv.c fills in these two */
+    enum kv_family family;
 };
 
 /* What a batch says of one key; at most one for each key. */

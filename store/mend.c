@@ -14,6 +14,7 @@
 #include "store/body_private.h"
 #include "store/damage_private.h"
 #include "store/local.h"
+#include "store/places.h"
 #include "store/rows.h"
 #include "store/store_private.h"
 
@@ -80,15 +81,42 @@ mend_put_part(struct mend *m, const struct body_loc *loc, struct span stored,
     return ERR_OK;
 }
 
+/* The old row of a part goes out of its pack's account, if it says anything. */
+static enum errcode
+leave_place(struct kv *kv, struct kv_batch *b, struct span key,
+            struct error *err)
+{
+    AUTO(buf_free) struct buf value = BUF_INIT;
+    struct body_loc old;
+
+    enum errcode rc = kv_get(kv, NULL, KV_STATE, key, &value, err);
+    if (rc == ERR_NOTFOUND ||
+        (rc == ERR_OK &&
+         body_loc_decode(buf_span(&value), &old, NULL) != ERR_OK))
+        return ERR_OK;
+    return rc == ERR_OK ? pack_account_move(kv, b, &old, true, err) : rc;
+}
+
 /* While the writer stands still. */
 static enum errcode
 switch_rows(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
 {
     const struct mend *m = ctx;
+    struct kv *kv = store_kv(m->store);
+    AUTO(buf_free) struct buf value = BUF_INIT;
     enum errcode rc = ERR_OK;
+    struct key k;
 
-    for (uint32_t i = 0; rc == ERR_OK && i < m->n; i++)
-        rc = local_put_body(st, b, &m->guid, &m->locs[i], err);
+    (void)st;
+    for (uint32_t i = 0; rc == ERR_OK && i < m->n; i++) {
+        struct span key = key_body(&k, &m->guid, i);
+        rc = leave_place(kv, b, key, err);
+        if (rc == ERR_OK)
+            rc = pack_account_move(kv, b, &m->locs[i], false, err);
+        buf_clear(&value);
+        body_loc_encode(&m->locs[i], &value);
+        kv_batch_put(b, KV_STATE, key, buf_span(&value));
+    }
     return rc;
 }
 

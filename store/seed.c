@@ -27,6 +27,7 @@
 #include <stdlib.h>
 
 #include "store/body_private.h"
+#include "store/damage_private.h"
 #include "store/snap_private.h"
 #include "store/store_private.h"
 
@@ -399,11 +400,15 @@ seed_put_row(struct seed *s, struct span key, struct span value,
 }
 
 /*
- * Has every message its body here?  Both tables are sorted by GUID, so this is
- * one walk over each.  Tombstones count: a rejoining twin may ask for them.
+ * Call for every body that a message has and that is not here whole.  Both
+ * tables are sorted by GUID, so this is one walk over each.  Tombstones count:
+ * a rejoining twin may ask for them.
  */
 static enum errcode
-check_bodies(struct seed *s, struct error *err)
+each_missing(struct kv *kv, const struct kv_snap *view,
+             enum errcode (*call)(void *ctx, const struct guid *guid,
+                                  struct error *err),
+             void *ctx, struct error *err)
 {
     struct key k;
     struct key seek;
@@ -413,13 +418,12 @@ check_bodies(struct seed *s, struct error *err)
     struct guid guid;
     struct guid before = {{0}};
     struct body_loc loc = {0};
-    char text[GUID_TEXT_BYTES];
     bool is_first = true;
     enum errcode rc = ERR_OK;
-    struct kv_iter *refs = kv_iter_open(s->kv, NULL, KV_STATE,
+    struct kv_iter *refs = kv_iter_open(kv, view, KV_STATE,
                                         key_table(&k, TAB_GUIDREF), SPAN_EMPTY);
-    struct kv_iter *bodies = kv_iter_open(s->kv, NULL, KV_STATE,
-                                          key_table(&k, TAB_BODY), SPAN_EMPTY);
+    struct kv_iter *bodies =
+        kv_iter_open(kv, view, KV_STATE, key_table(&k, TAB_BODY), SPAN_EMPTY);
 
     while (rc == ERR_OK && kv_iter_next(refs, &key, &value)) {
         uint32_t parts = 0;
@@ -443,14 +447,35 @@ check_bodies(struct seed *s, struct error *err)
                 break;
         }
         if (rc == ERR_OK && (parts == 0 || parts != loc.parts))
-            rc = error_set(err, ERR_CORRUPT, "body %s did not come",
-                           guid_text(&guid, text));
+            rc = call(ctx, &guid, err);
     }
     enum errcode closed = kv_iter_close(&refs, rc == ERR_OK ? err : NULL);
     if (rc == ERR_OK)
         rc = closed;
     closed = kv_iter_close(&bodies, rc == ERR_OK ? err : NULL);
     return rc == ERR_OK ? closed : rc;
+}
+
+/* One that the giver did not announce as lost is the giver's mistake. */
+static enum errcode
+check_missing(void *ctx, const struct guid *guid, struct error *err)
+{
+    struct seed *s = ctx;
+    char text[GUID_TEXT_BYTES];
+
+    if (store_damage_has(s->store, guid))
+        return ERR_OK;
+    return error_set(err, ERR_CORRUPT, "body %s did not come",
+                     guid_text(guid, text));
+}
+
+enum errcode
+seed_each_missing(struct store_snap *snap,
+                  enum errcode (*call)(void *ctx, const struct guid *guid,
+                                       struct error *err),
+                  void *ctx, struct error *err)
+{
+    return each_missing(snap->kv, snap->view, call, ctx, err);
 }
 
 static enum errcode
@@ -469,7 +494,7 @@ finish(struct seed *s, const struct store_pos *pos, struct error *err)
                        " as at %" PRI_EPOCH ":%" PRI_LSN,
                        root, pos->digest, pos->applied.epoch, pos->applied.lsn);
     if (rc == ERR_OK)
-        rc = check_bodies(s, err);
+        rc = each_missing(s->kv, NULL, check_missing, s, err);
     if (rc == ERR_OK)
         rc = kv_flush(s->kv, err);
     if (rc == ERR_OK)

@@ -29,6 +29,13 @@ MUST_CHECK enum errcode
 seed_read_part(struct store *store, struct store_snap *snap,
                const struct guid *guid, uint32_t part, struct body_loc *ret_loc,
                struct buf *ret, struct error *err);
+/* Every body that a message has, and that is not here whole: it has to be said
+ * to the other side.  What CALL answers, or ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum errcode
+seed_each_missing(struct store_snap *snap,
+                  enum errcode (*call)(void *ctx, const struct guid *guid,
+                                       struct error *err),
+                  void *ctx, struct error *err);
 
 /* ---- the side that takes (replica, empty or seeding) ------------------- */
 
@@ -59,7 +66,8 @@ seed_put_row(struct seed *seed, struct span key, struct span value,
 /*
  * All rows are there: derived tables are built, digest and counters compared
  * (ERR_CORRUPT: nothing is taken over), everything made durable, and the log
- * begins behind POS.
+ * begins behind POS.  A body that did not come is ERR_CORRUPT too, unless the
+ * register of damage knows it.
  */
 MUST_CHECK enum errcode
 seed_finish(struct seed *seed, const struct store_pos *pos, struct error *err);

@@ -335,6 +335,27 @@ read_pos(struct store *store, enum local_row row, struct store_pos *ret,
     return rc == ERR_OK && there ? pos_decode(buf_span(&value), ret, err) : rc;
 }
 
+enum errcode
+store_peek_pos(const char *dir, struct store_pos *ret, struct error *err)
+{
+    AUTO(xfree) char *path = xasprintf("%s/state", dir);
+    AUTO(buf_free) struct buf value = BUF_INIT;
+    struct kv *kv = NULL;
+    struct key k;
+
+    *ret = (struct store_pos){0};
+    if (!env_exists(env_system(), path))
+        return ERR_OK;
+    enum errcode rc = kv_open_rocks(path, UINT64_C(1) << 20, &kv, err);
+    if (rc == ERR_OK)
+        rc = kv_get(kv, NULL, KV_STATE, key_local(&k, LOCAL_APPLIED), &value,
+                    err);
+    if (rc == ERR_OK)
+        rc = pos_decode(buf_span(&value), ret, err);
+    kv_close(&kv);
+    return rc == ERR_NOTFOUND ? ERR_OK : rc;
+}
+
 static enum errcode
 check_schema(struct store *store, bool *ret_new, struct error *err)
 {
@@ -396,7 +417,7 @@ write_local(struct store *store, struct error *err)
 }
 
 static enum errcode
-open_log(struct store *store, const struct store_pos *start,
+open_log(struct store *store, const struct store_pos *start, lsn_t proven,
          struct synclog_recovery *ret, struct error *err)
 {
     const struct synclog_config cfg = {
@@ -406,6 +427,7 @@ open_log(struct store *store, const struct store_pos *start,
         .instance = store->cfg.instance,
         .start = start->applied,
         .start_chain = start->chain,
+        .proven = proven,
         .no_helper = store->cfg.no_threads,
     };
     enum errcode rc = synclog_open(store->env, &cfg, &store->log, ret, err);
@@ -422,7 +444,7 @@ recover(struct store *store, struct store_opened *ret, struct error *err)
     if (rc == ERR_OK)
         rc = read_pos(store, LOCAL_START, &start, err);
     if (rc == ERR_OK)
-        rc = open_log(store, &start, &ret->log, err);
+        rc = open_log(store, &start, at.applied.lsn, &ret->log, err);
     if (rc == ERR_OK)
         rc = state_init(&store->st, store->kv, at.digest, err);
     if (rc != ERR_OK)
@@ -565,17 +587,25 @@ open_parts(struct store *store, struct store_opened *ret, struct error *err)
         rc = env_mkdirs(store->env, store->tmp_dir, err);
     if (rc == ERR_OK && store->kv == NULL) {
         AUTO(xfree) char *path = xasprintf("%s/state", store->cfg.dir);
-        rc = kv_open_rocks(path, store->cfg.cache_bytes, &store->kv, err);
+        rc = state_check_mark(store->env, store->cfg.dir, err);
+        if (rc == ERR_OK)
+            rc = kv_open_rocks(path, store->cfg.cache_bytes, &store->kv, err);
+        /* A file that is not there any more is as bad as one that is wrong. */
+        if (rc == ERR_IO || rc == ERR_NOTFOUND)
+            rc = err->code = ERR_CORRUPT;
+        store->state_damaged = rc == ERR_CORRUPT;
     }
+    if (rc == ERR_OK)
+        kv_on_corrupt(store->kv, state_is_damaged, store);
     if (rc == ERR_OK)
         rc = bodies_open(store->env, store->kv, &store->cfg,
                          &store->cfg.cluster, &store->bodies, err);
     if (rc == ERR_OK)
-        rc = damages_open(store->env, store->kv, &store->damages, err);
-    if (rc == ERR_OK)
         rc = check_schema(store, &ret->is_new, err);
     if (rc == ERR_OK)
         rc = check_cluster(store, err);
+    if (rc == ERR_OK)
+        rc = damages_open(store->env, store->kv, &store->damages, err);
     if (rc == ERR_OK)
         rc = recover(store, ret, err);
     /* Only now is it ours, and known to be whole. */
@@ -600,10 +630,23 @@ store_open(struct env *env, const struct store_config *cfg,
     struct store_opened found = {0};
 
     enum errcode rc = open_parts(store, &found, err);
+    if (rc == ERR_CORRUPT && store->state_damaged && cfg->kv == NULL &&
+        state_can_be_rebuilt(env, store->log_dir)) {
+        struct error why = *err;
+        free_store(store);
+        rc = state_set_aside(env, cfg, &why, err);
+        store = new_store(env, cfg, hooks);
+        found = (struct store_opened){0};
+        if (rc == ERR_OK)
+            rc = open_parts(store, &found, err);
+    }
     if (rc != ERR_OK) {
+        if (rc == ERR_CORRUPT)
+            damage_advise(store->state_damaged, err);
         free_store(store);
         return rc;
     }
+    store->is_open = true;
     found.is_new = found.is_new && found.log.last.lsn == LSN_NONE;
     set_mark(store);
     if (!cfg->no_threads) {
@@ -671,7 +714,7 @@ begin_log_again(struct store *store, const struct store_pos *start,
     struct synclog_recovery found;
 
     synclog_close(&store->log);
-    return open_log(store, start, &found, err);
+    return open_log(store, start, LSN_NONE, &found, err);
 }
 
 static enum errcode
@@ -777,6 +820,8 @@ store_log_view(struct store *store, struct store_log_view *ret)
         .start_lsn = atomic_load(&mark->start_lsn),
         .seeding = atomic_load(&mark->seeding) != 0,
     };
+    memcpy(ret->cluster.b, mark->cluster, INSTANCE_ID_BYTES);
+    memcpy(ret->instance.b, mark->instance, INSTANCE_ID_BYTES);
     ret->durable = synclog_durable(store->log, &ret->chain);
     pthread_mutex_unlock(&store->pos_lock);
 }

@@ -127,6 +127,10 @@ store_check_fence(struct store *store);
 void
 store_hold(struct store *store, uint64_t hold_ms);
 
+/* How far the state in DIR (configdirectory) of a stopped instance is; 0:0 if
+ * there is none.  ERR_BUSY, ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum errcode
+store_peek_pos(const char *dir, struct store_pos *ret, struct error *err);
 /* How far the state is.  Any thread, no lock held for long. */
 struct store_pos
 store_pos(const struct store *store);
@@ -143,6 +147,7 @@ struct store_log_view {
     lsn_t first_lsn; /* oldest record that can be read, 0: none */
     lsn_t start_lsn; /* the log begins behind it */
     bool seeding;    /* the state is incomplete */
+    struct instid cluster, instance;
 };
 void
 store_log_view(struct store *store, struct store_log_view *ret);

@@ -113,7 +113,9 @@ struct store {
     epoch_t epoch;
     bool fence; /* as last seen */
     uint64_t hold_until_ns;
-    atomic_bool dead; /* a fatal error: nothing more is written */
+    bool is_open;       /* store_open() is through */
+    bool state_damaged; /* the key-value store said so */
+    atomic_bool dead;   /* a fatal error: nothing more is written */
     struct error dead_err;
     pthread_t writer;
     pthread_t checkpointer;
@@ -163,6 +165,27 @@ store_die(struct store *store, const struct error *err);
 /* Refuse everything that waits. */
 void
 writer_refuse_all(struct store *store, enum errcode code, const char *why);
+
+/* ---- damage_state.c --------------------------------------------------- */
+
+/* The key-value store came upon damage (kv_on_corrupt): an open store says what
+ * to do, and ends; so does every later start. */
+void
+state_is_damaged(void *store, const struct error *err);
+/* ERR_CORRUPT: the state in DIR was found to be damaged before. */
+MUST_CHECK enum errcode
+state_check_mark(struct env *env, const char *dir, struct error *err);
+/* Does the log reach back to its beginning? */
+bool
+state_can_be_rebuilt(struct env *env, const char *log_dir);
+/* Move the state and its packs out of the way, so that it is made from the log
+ * anew. */
+MUST_CHECK enum errcode
+state_set_aside(struct env *env, const struct store_config *cfg,
+                const struct error *why, struct error *err);
+/* Add to ERR what the admin is to do. */
+void
+damage_advise(bool is_state, struct error *err);
 
 /* ---- checkpoint.c ----------------------------------------------------- */
 

@@ -20,6 +20,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ENSURE(used <= in.n && used >= LOGMSG_HEADER_BYTES);
         (void)!logack_decode(m.payload, &ack);
         (void)!body_loc_decode(m.payload, &loc, &err);
+        struct lend_request q;
+        struct guid guid;
+        struct span stored;
+        (void)!lend_request_decode(&m, &q);
+        if (logpart_decode(m.payload, &guid, &loc, &stored, &err) == ERR_OK)
+            ENSURE(stored.n == loc.stored_bytes);
         in = span_skip(in, used);
     }
     return 0;
