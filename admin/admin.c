@@ -25,6 +25,12 @@ static const struct {
     {"PATH", admin_path, false},
     {"EXAMINE", admin_examine, false},
     {"RECONSTRUCT", admin_reconstruct, false},
+    {"EXPUNGED", admin_expunged, false},
+    {"UNEXPUNGE", admin_unexpunge, true},
+    {"QUOTA", admin_quota, false},
+    {"QUOTAFIX", admin_quota_fix, true},
+    {"EXPIRE", admin_expire, true},
+    {"DELIVERIES", admin_deliveries, false},
 };
 
 static enum errcode

@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 
-from pollux import (World, check, check_equal, log_has, message, run, wait_for)
+from pollux import (World, check, check_equal, log_has, mailbox, message, run,
+                    wait_for)
 
 ALONE = {"sync_host": "", "unixhierarchysep": "yes"}
 OK, DIFFERS, USAGE, DATA, NOSTORE, FAILED = 0, 1, 64, 65, 69, 70
@@ -379,6 +380,146 @@ def test_start_lines_are_run(bin_dir):
         w.deliver_all(a, range(1))
 
 
+def expunge(instance, user, uids):
+    conn = instance.imap(user)
+    conn.select("INBOX")
+    conn.uid("STORE", uids, "+FLAGS", "(\\Deleted)")
+    check_equal(conn.expunge()[0], "OK", "EXPUNGE")
+    conn.logout()
+
+
+def test_unexpunge(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(10, 15))
+        expunge(a, "alice", "2:4")
+        code, out, _ = both_ways(a, "unexpunge", "-l", "user/alice")
+        check_equal(code, OK, "unexpunge -l")
+        check_equal(re.findall(r"^UID: (\d+)$", out, re.M), ["2", "3", "4"],
+                    "UIDs")
+        for text in ("\tSize: ", "\tSent: Mon, 05 Jan 2026", "\tRecv: ",
+                     "\tExpg: ", "\tFrom: Sender <sender@example.org>",
+                     "\tTo  : alice@example.org", "\tSubj: message 11"):
+            check(text in out, "%r is not in %s" % (text, out))
+        check_equal(re.findall(r"^UID: (\d+)$",
+                               good(a, "unexpunge", "-l", "user/alice", "3"),
+                               re.M), ["3"], "-l with UIDs")
+        shown = json.loads(good(a, "unexpunge", "-l", "--json", "user/alice"))
+        check_equal([m["uid"] for m in shown], [2, 3, 4], "--json")
+
+        check_equal(good(a, "unexpunge", "-u", "-d", "-v", "-f", "Saved",
+                         "user/alice", "3"),
+                    "restoring expunged messages in mailbox 'user/alice'\n"
+                    "Unexpunged user/alice: 3 => 6\n"
+                    "restored 1 expunged messages\n", "-u")
+        out = good(a, "mbexamine", "-u", "6", "user/alice")
+        check("FLAGS: Saved\n" in out, out)
+        check_equal([uid for uid, _ in mailbox(a, "alice")], [1, 5, 6],
+                    "what alice sees")
+        check_equal(json.loads(good(a, "unexpunge", "-l", "--json",
+                                    "user/alice"))[0]["uid"], 2, "left")
+        check("restored 2 expunged messages" in
+              good(a, "unexpunge", "-t", "1h", "user/alice"), "-t")
+        check("FLAGS: \\Deleted\n" in
+              good(a, "mbexamine", "-u", "7", "user/alice"), "without -d")
+        check_equal(good(a, "unexpunge", "-l", "user/alice"), "", "none left")
+        check("restored 0 expunged" in good(a, "unexpunge", "-a", "user/alice"),
+              "-a")
+        refused(a, DATA, "user/x: there is no such mailbox", "unexpunge", "-a",
+                "user/x")
+        refused(a, USAGE, "-u needs UIDs", "unexpunge", "-u", "user/alice")
+        refused(a, USAGE, "UIDs go with", "unexpunge", "-a", "user/alice", "1")
+        refused(a, USAGE, "is no time", "unexpunge", "-t", "x", "user/alice")
+        refused(a, USAGE, "one of -l", "unexpunge", "user/alice")
+        refused(a, USAGE, "not a set of UIDs", "unexpunge", "-u", "user/alice",
+                "seven")
+
+
+def test_quota(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        w.add_user("admin", "admin-1")
+        a.start()
+        w.deliver_all(a, range(4), users=("alice", "bob"), size=5000)
+        heading = "   Quota   % Used     Used             Resource Root\n"
+        check_equal(good(a, "quota"), heading, "no quotas")
+        conn = a.imap("admin")
+        for user in ("alice", "bob"):
+            check_equal(conn.setquota("user/" + user,
+                                      "(STORAGE 100 MESSAGE 8)")[0], "OK",
+                        "SETQUOTA")
+        conn.logout()
+        code, out, _ = both_ways(a, "quota")
+        check_equal(code, OK, "quota")
+        used = json.loads(good(a, "quota", "-J"))["user/alice"]
+        check_equal(used["STORAGE"]["limit"], 102400, "limit in bytes")
+        check_equal(used["MESSAGE"], {"used": 4, "limit": 8}, "messages")
+        check_equal(used["X-NUM-FOLDERS"], {"used": 1}, "folders")
+        kib = used["STORAGE"]["used"] // 1024
+        check_equal(out.splitlines()[:5], [
+            heading[:-1],
+            "     100 %8d %8d              STORAGE user/alice" % (
+                used["STORAGE"]["used"] * 100 // 102400, kib),
+            "       8       50        4              MESSAGE user/alice",
+            "                         0 X-ANNOTATION-STORAGE user/alice",
+            "                         1        X-NUM-FOLDERS user/alice"],
+            "as Cyrus shows it")
+        check("user/bob" not in good(a, "quota", "user/al"), "prefix")
+        check("user/alice" not in good(a, "quota", "-u", "bob"), "-u")
+        check_equal(good(a, "quota", "-u", "al"), heading, "-u is no prefix")
+        check_equal(both_ways(a, "quota", "-f", "-q"), (OK, "", ""), "-f -q")
+        check_equal(good(a, "quota", "-f", "-n", "-q"), "", "-f -n -q")
+        refused(a, USAGE, "-n goes with -f", "quota", "-n")
+
+
+def test_expiry(bin_dir):
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(6), users=("alice", "bob"))
+        expunge(a, "alice", "1:3")
+        conn = a.imap("bob")
+        for name in ("Gone", "Kept"):
+            check_equal(conn.create(name)[0], "OK", "CREATE")
+        check_equal(conn.delete("Gone")[0], "OK", "DELETE")
+        conn.logout()
+
+        check_equal(good(a, "cyr_expire", "-X", "1d", "-D", "1", "-E", "2h"),
+                    "", "nothing is that old")
+        check_equal(len(json.loads(good(a, "unexpunge", "-l", "--json",
+                                        "user/alice"))), 3, "all kept")
+        check_equal(good(a, "cyr_expire", "-x", "-X", "0", "-E", "1"), "", "-x")
+        out = json.loads(good(a, "cyr_expire", "-X", "0", "-u", "bob",
+                              "--json"))
+        check_equal((out["expunged"], out["messages"]), (0, 6), "only bob's")
+        out = good(a, "cyr_expire", "-X", "0", "-v", "-p", "user/al")
+        check("Expunging deleted messages in mailboxes older than 0.00 days"
+              in out and "user/alice: expired 0, expunged 3" in out and
+              "Expired 0 and expunged 3 out of 3 messages from 1 mailboxes"
+              in out, out)
+        check_equal(good(a, "unexpunge", "-l", "user/alice"), "", "gone")
+        check_equal([uid for uid, _ in mailbox(a, "alice")], [4, 5, 6],
+                    "the others")
+        out = good(a, "cyr_expire", "-D", "0s", "-v")
+        check("Removing: DELETED/user/bob/Gone/" in out and
+              "Removed 1 deleted mailboxes" in out, out)
+        check("DELETED" not in good(a, "ctl_mboxlist", "-d"), "still there")
+        marks = good(a, "ctl_deliver", "-d").splitlines()
+        check_equal(len(marks), 12, "marks of deliveries")
+        good(a, "ctl_deliver", "-E", "1h")
+        check_equal(len(good(a, "ctl_deliver", "-d").splitlines()), 12, "kept")
+        out = json.loads(good(a, "cyr_expire", "-E", "0s", "--json"))
+        check_equal(out["delivery_marks"], 12, "forgotten")
+        check_equal(good(a, "ctl_deliver", "-d"), "", "none left")
+        check_equal(both_ways(a, "cyr_expire", "-E", "3", "-X", "60", "-D",
+                              "60"), (OK, "", ""), "the templates' line")
+        check("verified in" in good(a, "ctl_cyrusdb", "-r", "--verify"), "-r")
+        refused(a, USAGE, "one of -A -D -E -X -t", "cyr_expire", "-v")
+        refused(a, USAGE, "is no age", "cyr_expire", "-X", "often")
+        refused(a, USAGE, "only options", "cyr_expire", "-X", "1", "user/bob")
+
+
 def test_on_a_replica(bin_dir):
     """Reading works everywhere; what changes something is refused."""
     with World(bin_dir) as w:
@@ -389,8 +530,19 @@ def test_on_a_replica(bin_dir):
         good(w.b, "mbexamine", "-c", "user/alice")
         good(w.b, "ctl_cyrusdb", "-c")
         check("recovered: replica at" in good(w.b, "ctl_cyrusdb", "-r"), "-r")
-        refused(w.b, TEMPFAIL, "this instance is a replica", "ctl_mboxlist",
-                "-u", stdin=dumps[0])
+        for args in (("ctl_mboxlist", "-u"), ("cyr_expire", "-X", "3"),
+                     ("unexpunge", "-a", "user/alice"), ("quota", "-f")):
+            refused(w.b, TEMPFAIL, "this instance is a replica", *args,
+                    stdin=dumps[0])
+        good(w.b, "quota")
+        good(w.b, "quota", "-f", "-n")
+        good(w.b, "unexpunge", "-l", "user/alice")
+        good(w.b, "reconstruct", "-q")
+        # What a cyrus.conf asks of both twins is no failure there.
+        code, _, err = tool(w.b, "cyr_expire", "-X", "3",
+                            env={"POLLUX_CHILD": "1"})
+        check_equal(code, OK, err)
+        check("nothing is done: this instance is a replica" in err, err)
         # The fence binds tools too.
         w.a.must("fence")
         refused(w.a, TEMPFAIL, "the fence is up", "ctl_mboxlist", "-u",
@@ -409,4 +561,4 @@ if __name__ == "__main__":
          test_partition_that_is_not_configured, test_mbpath_and_mbexamine,
          test_reconstruct, test_damage_is_told, test_configuration_is_shown,
          test_partitions_are_shown, test_start_lines_are_run,
-         test_on_a_replica])
+         test_unexpunge, test_quota, test_expiry, test_on_a_replica])
