@@ -140,9 +140,10 @@ flush_is_due(struct store *store, uint64_t last_ns)
     pthread_mutex_lock(&store->pos_lock);
     const uint64_t grown = store->log_bytes - store->flushed_bytes;
     pthread_mutex_unlock(&store->pos_lock);
-    return grown > FLUSH_BYTES ||
-           (grown > 0 &&
-            env_mono_ns(store->env) - last_ns > FLUSH_EVERY_S * NS_PER_S);
+    const uint64_t much =
+        store->cfg.flush_bytes > 0 ? store->cfg.flush_bytes : FLUSH_BYTES;
+    return grown > much || (grown > 0 && env_mono_ns(store->env) - last_ns >
+                                             FLUSH_EVERY_S * NS_PER_S);
 }
 
 static void

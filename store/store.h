@@ -48,6 +48,7 @@ struct store_config {
     const char *fence_path; /* the shutdown file; NULL: none */
     uint64_t segment_bytes;
     uint64_t cache_bytes;
+    uint64_t flush_bytes; /* log between two flushes; 0: 256 MiB */
     uint64_t log_cap_bytes; /* a slot may pin so much; 0: no cap */
     struct instid cluster;
     struct instid instance;
