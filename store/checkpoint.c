@@ -39,9 +39,8 @@ flush_state(struct store *store, struct error *err)
     return ERR_OK;
 }
 
-/* Where the first body lies that is only in the log; 0: none does. */
-static enum errcode
-first_body(struct store *store, lsn_t *ret, struct error *err)
+enum errcode
+store_first_body(struct store *store, lsn_t *ret, struct error *err)
 {
     struct key k;
     AUTO(buf_free) struct buf value = BUF_INIT;
@@ -72,16 +71,12 @@ expel(struct store *store, struct synclog_slot *slot, const char *name,
               name, durable, store->cfg.log_cap_bytes);
 }
 
-/*
- * The least LSN that a slot still needs.  How much a slot pins is known as a
- * share: records are taken for equally long.
+/* The least LSN that a slot still needs.  It pins the segments from there on.
  */
 static enum errcode
-slots_need(struct store *store, lsn_t last, lsn_t *ret, struct error *err)
+slots_need(struct store *store, lsn_t *ret, struct error *err)
 {
     AUTO(buf_free) struct buf names = BUF_INIT;
-    const lsn_t first = synclog_first(store->log);
-    const uint64_t bytes = synclog_bytes(store->log);
 
     enum errcode rc = slot_list(store->env, store->log_dir, &names, err);
     for (size_t at = 0; rc == ERR_OK && at < names.n;) {
@@ -91,12 +86,9 @@ slots_need(struct store *store, lsn_t last, lsn_t *ret, struct error *err)
         if (slot_attach(store->log_dir, name, true, &slot, NULL) != ERR_OK)
             continue;
         const lsn_t durable = atomic_load(&slot->durable_lsn);
-        const uint64_t behind = last > durable ? last - durable : 0;
-        const uint64_t all = last >= first && first > 0 ? last - first + 1 : 1;
-        const double pinned =
-            (double)bytes * (double)MIN(behind, all) / (double)all;
         if (store->cfg.log_cap_bytes > 0 &&
-            pinned > (double)store->cfg.log_cap_bytes)
+            synclog_bytes_from(store->log, durable + 1) >
+                store->cfg.log_cap_bytes)
             expel(store, slot, name, durable);
         else if (atomic_load(&slot->state) != SLOT_RESEED)
             *ret = MIN(*ret, durable + 1);
@@ -105,19 +97,32 @@ slots_need(struct store *store, lsn_t last, lsn_t *ret, struct error *err)
     return rc;
 }
 
-static enum errcode
-trim(struct store *store, struct error *err)
+enum errcode
+store_log_needed(struct store *store, lsn_t *ret, struct error *err)
 {
-    unsigned removed;
-    lsn_t body;
-
     pthread_mutex_lock(&store->pos_lock);
-    const lsn_t last = store->pos.applied.lsn;
     lsn_t keep = store->flushed_lsn + 1;
     pthread_mutex_unlock(&store->pos_lock);
-    enum errcode rc = slots_need(store, last, &keep, err);
+    enum errcode rc = slots_need(store, &keep, err);
     if (rc == ERR_OK)
-        rc = first_body(store, &body, err);
+        *ret = keep;
+    return rc;
+}
+
+/* What the row said before the flush is on disk after it, and so are the rows
+ * that say where the bodies went. */
+enum errcode
+store_checkpoint_locked(struct store *store, struct error *err)
+{
+    unsigned removed;
+    lsn_t body = 0;
+    lsn_t keep = 0;
+
+    enum errcode rc = store_first_body(store, &body, err);
+    if (rc == ERR_OK)
+        rc = flush_state(store, err);
+    if (rc == ERR_OK)
+        rc = store_log_needed(store, &keep, err);
     if (rc == ERR_OK && body > 0)
         keep = MIN(keep, body);
     return rc == ERR_OK ? synclog_trim(store->log, keep, &removed, err) : rc;
@@ -127,9 +132,7 @@ enum errcode
 store_checkpoint(struct store *store, struct error *err)
 {
     pthread_mutex_lock(&store->checkpoint_lock);
-    enum errcode rc = flush_state(store, err);
-    if (rc == ERR_OK)
-        rc = trim(store, err);
+    enum errcode rc = store_checkpoint_locked(store, err);
     pthread_mutex_unlock(&store->checkpoint_lock);
     return rc;
 }

@@ -547,12 +547,14 @@ new_store(struct env *env, const struct store_config *cfg,
     store->beat = true;
     init_threads(store);
     init_group(store);
+    store->compactor = compactor_new(store);
     return store;
 }
 
 static void
 free_store(struct store *store)
 {
+    compactor_free(&store->compactor);
     state_free(&store->st);
     bodies_close(&store->bodies);
     damages_close(&store->damages);
@@ -653,6 +655,8 @@ store_open(struct env *env, const struct store_config *cfg,
         ENSURE(pthread_create(&store->writer, NULL, writer_main, store) == 0);
         ENSURE(pthread_create(&store->checkpointer, NULL, checkpoint_main,
                               store) == 0);
+        ENSURE(pthread_create(&store->compact_thread, NULL, compact_main,
+                              store) == 0);
     }
     *ret = store;
     if (ret_found != NULL)
@@ -677,6 +681,7 @@ store_close(struct store **storep)
     if (!store->cfg.no_threads) {
         pthread_join(store->writer, NULL);
         pthread_join(store->checkpointer, NULL);
+        pthread_join(store->compact_thread, NULL);
     }
     writer_refuse_all(store, ERR_CLOSED, "the store is being closed");
     /* What cannot be flushed is replayed when it is opened again. */
@@ -701,6 +706,8 @@ write_start(struct store *store, const struct store_pos *pos, struct error *err)
     kv_batch_put(b, KV_STATE, key_local(&k, LOCAL_APPLIED), buf_span(&value));
     kv_batch_put(b, KV_STATE, key_local(&k, LOCAL_START), buf_span(&value));
     kv_batch_delete(b, KV_STATE, key_local(&k, LOCAL_SEEDING));
+    /* Bodies may have come that no message has in the end. */
+    kv_batch_delete(b, KV_STATE, key_local(&k, LOCAL_SWEEP));
     enum errcode rc = kv_write(store->kv, b, err);
     kv_batch_free(&b);
     return rc == ERR_OK ? kv_flush(store->kv, err) : rc;
@@ -771,8 +778,8 @@ join_cluster(struct store *store, const struct instid *cluster,
 
     if (store->pos.applied.lsn != LSN_NONE)
         return error_set(err, ERR_CONFLICT, "there is history here already");
-    enum errcode rc = bodies_open(store->env, store->kv, &store->cfg, cluster,
-                                  &bodies, err);
+    enum errcode rc =
+        bodies_open(store->env, store->kv, &store->cfg, cluster, &bodies, err);
     if (rc != ERR_OK)
         return rc;
     bodies_close(&store->bodies);

@@ -97,11 +97,13 @@ struct store {
     struct kv *kv;
     struct synclog *log;
     struct bodies *bodies;
+    struct compactor *compactor;
     struct damages *damages;
     struct watches watches;
     struct part_hashes part_hashes;
 
-    pthread_mutex_t checkpoint_lock; /* a checkpoint, or the log's exchange */
+    pthread_mutex_t checkpoint_lock; /* a checkpoint, the log's exchange, bodies
+                                        that move */
     pthread_mutex_t lock;
     pthread_cond_t work; /* something for the writer */
     pthread_cond_t idle; /* the writer has put a group down */
@@ -119,6 +121,7 @@ struct store {
     struct error dead_err;
     pthread_t writer;
     pthread_t checkpointer;
+    pthread_t compact_thread;
     pthread_cond_t checkpoint_wake;
     atomic_size_t queue_bytes;
 
@@ -191,5 +194,26 @@ damage_advise(bool is_state, struct error *err);
 
 void *
 checkpoint_main(void *store);
+/* store_checkpoint() by whoever has `checkpoint_lock`. */
+MUST_CHECK enum errcode
+store_checkpoint_locked(struct store *store, struct error *err);
+/* Where the first body lies that is only in the log; 0: none does. */
+MUST_CHECK enum errcode
+store_first_body(struct store *store, lsn_t *ret, struct error *err);
+/* The first record that the state as flushed, or a slot, still needs.  Slots
+ * that pin more than the cap are expelled. */
+MUST_CHECK enum errcode
+store_log_needed(struct store *store, lsn_t *ret, struct error *err);
+
+/* ---- compact.c -------------------------------------------------------- */
+
+struct compactor;
+
+void *
+compact_main(void *store);
+struct compactor *
+compactor_new(struct store *store);
+void
+compactor_free(struct compactor **c);
 
 #endif

@@ -584,6 +584,47 @@ synclog_bytes(const struct synclog *log)
     return bytes;
 }
 
+/* Last record of the I-th segment; the newest has no end yet.  Locked. */
+static lsn_t
+last_of(const struct synclog *log, size_t i)
+{
+    return i + 1 < log->list.n ? log->list.v[i + 1].head.prev_lsn : LSN_NONE;
+}
+
+uint64_t
+synclog_bytes_from(const struct synclog *log, lsn_t lsn)
+{
+    struct synclog *l = (struct synclog *)(uintptr_t)log;
+    uint64_t bytes = 0;
+
+    pthread_mutex_lock(&l->state_lock);
+    for (size_t i = 0; i + 1 < l->list.n; i++)
+        if (last_of(l, i) >= lsn)
+            bytes += l->list.v[i].bytes;
+    pthread_mutex_unlock(&l->state_lock);
+    return bytes;
+}
+
+size_t
+synclog_segments(const struct synclog *log, struct synclog_segment **ret)
+{
+    struct synclog *l = (struct synclog *)(uintptr_t)log;
+
+    pthread_mutex_lock(&l->state_lock);
+    const size_t n = l->list.n;
+    struct synclog_segment *v = xcalloc(n + 1, sizeof(*v));
+    for (size_t i = 0; i < n; i++) {
+        const struct seginfo *seg = &l->list.v[i];
+        v[i] = (struct synclog_segment){.number = seg->head.number,
+                                        .first_lsn = seg->head.first_lsn,
+                                        .last_lsn = last_of(l, i),
+                                        .bytes = seg->bytes};
+    }
+    pthread_mutex_unlock(&l->state_lock);
+    *ret = v;
+    return n;
+}
+
 enum errcode
 synclog_pread(struct synclog *log, uint64_t segment, uint64_t offset, void *to,
               size_t n, struct error *err)

@@ -155,6 +155,22 @@ synclog_trim(struct synclog *log, lsn_t keep_from, unsigned *ret_removed,
 /* Bytes of all segment files.  Any thread. */
 uint64_t
 synclog_bytes(const struct synclog *log);
+/* Of those that hold record LSN or a later one: what whoever needs it pins.
+ * The segment being written does not count: it cannot go anyway. */
+uint64_t
+synclog_bytes_from(const struct synclog *log, lsn_t lsn);
+
+/* A segment; the last one is being written. */
+struct synclog_segment {
+    uint64_t number;
+    lsn_t first_lsn;
+    lsn_t last_lsn; /* 0: the last segment */
+    uint64_t bytes;
+};
+/* All of them, oldest first, in *RET, which the caller frees; how many.  Any
+ * thread. */
+size_t
+synclog_segments(const struct synclog *log, struct synclog_segment **ret);
 
 /*
  * Walk all frames of the log in DIR, open or not, and check everything (L1,
