@@ -25,11 +25,9 @@
 
 #include "base/log.h"
 #include "store/seed.h"
-#include "synclog/reader.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 #define TRY_AGAIN_NS (UINT64_C(600) * NS_PER_S)
-#define READ_BYTES ((size_t)1 << 20)
 #define DEAD_PERCENT 50U
 /* So many are done before a flush is asked for on their account. */
 #define EMPTIED_SEGMENTS 4U
@@ -42,26 +40,6 @@
 #define TROUBLE_MS 10000U
 #define RATE_WINDOW_NS (UINT64_C(5) * NS_PER_S)
 
-enum job_kind { JOB_NONE, JOB_SEGMENT, JOB_PACK };
-
-struct job_plan {
-    enum job_kind kind;
-    bool is_read; /* all that is to be moved is in `items` */
-    struct items items;
-    size_t at;
-    struct moved moved;
-    struct placer *placer;
-    /* A segment. */
-    struct synclog_segment segment;
-    struct synclog_reader *reader;
-    /* A pack. */
-    uint32_t dir;
-    uint64_t pack;
-    uint64_t total; /* as its account said */
-    uint64_t walked;
-    bool is_broken;
-};
-
 struct pack_id {
     uint32_t dir;
     uint64_t pack;
@@ -70,7 +48,7 @@ struct pack_id {
 
 struct compactor {
     struct store *store;
-    struct job_plan job;
+    struct plan job;
     struct collector collector;
     uint64_t segment_until_ns; /* damaged ones in the first */
     unsigned emptied_segments;
@@ -97,15 +75,6 @@ compactor_new(struct store *store)
     return c;
 }
 
-static void
-end_job(struct compactor *c)
-{
-    items_free(&c->job.items);
-    placer_free(&c->job.placer);
-    reader_close(&c->job.reader);
-    c->job = (struct job_plan){0};
-}
-
 void
 compactor_free(struct compactor **pc)
 {
@@ -114,7 +83,7 @@ compactor_free(struct compactor **pc)
     *pc = NULL;
     if (c == NULL)
         return;
-    end_job(c);
+    plan_end(&c->job);
     collector_done(&c->collector);
     free(c->condemned);
     free(c->refused);
@@ -205,160 +174,6 @@ compact_pace(struct store *store, uint64_t bytes)
     return goes_on;
 }
 
-/* --------------------------------------------------------- reading a plan */
-
-struct planning {
-    struct compactor *c;
-    enum errcode rc;
-    struct error *err;
-};
-
-/* The part at LOC, if a row names it there. */
-static enum errcode
-plan_part(struct compactor *c, const struct guid *guid,
-          const struct body_loc *loc, struct error *err)
-{
-    struct item item = {.guid = *guid, .from = *loc};
-    bool is_live = false;
-
-    enum errcode rc = body_is_at(c->store, guid, loc, &is_live, err);
-    if (rc != ERR_OK || !is_live)
-        return rc;
-    rc = placer_place(c->job.placer, &item, err);
-    if (rc != ERR_OK)
-        return rc;
-    if (c->job.kind == JOB_PACK)
-        item.to_dir = loc->dir; /* what is archived stays so */
-    items_add(&c->job.items, &item);
-    return ERR_OK;
-}
-
-/* The body in REC, if it has one. */
-static enum errcode
-plan_record(struct compactor *c, const struct record *rec, uint64_t payload_at,
-            struct arena *a, struct error *err)
-{
-    struct body_loc loc = {.home = BODY_IN_LOG,
-                           .file = c->job.segment.number,
-                           .offset = payload_at + rec->offset};
-    enum errcode rc = ERR_OK;
-
-    if (rec->type == REC_APPEND) {
-        struct rec_append r;
-        rc = rec_append_decode(rec->body, rec->version, a, &r, err);
-        if (rc != ERR_OK || !r.has_body)
-            return rc;
-        loc.encoding = r.encoding;
-        loc.offset += r.body_offset;
-        loc.stored_bytes = (uint32_t)r.body.n;
-        loc.raw_bytes = (uint32_t)r.msg.size;
-        loc.hash = r.body_hash;
-        loc.parts = 1;
-        loc.size = r.msg.size;
-        return plan_part(c, &r.msg.guid, &loc, err);
-    }
-    if (rec->type == REC_BODY) {
-        struct rec_body r;
-        rc = rec_body_decode(rec->body, rec->version, a, &r, err);
-        if (rc != ERR_OK)
-            return rc;
-        loc.encoding = r.encoding;
-        loc.offset += r.body_offset;
-        loc.stored_bytes = (uint32_t)r.body.n;
-        loc.raw_bytes = r.raw_bytes;
-        loc.hash = r.body_hash;
-        loc.part = r.part;
-        loc.parts = r.parts;
-        loc.size = r.size;
-        return plan_part(c, &r.guid, &loc, err);
-    }
-    return ERR_OK;
-}
-
-static enum errcode
-plan_frames(struct compactor *c, struct span frames, uint64_t offset,
-            struct error *err)
-{
-    struct arena a = ARENA_INIT;
-    enum errcode rc = ERR_OK;
-    size_t at = 0;
-
-    while (rc == ERR_OK && at < frames.n) {
-        struct frame_head h;
-        struct span payload;
-        struct record rec;
-        size_t used;
-        size_t pos = 0;
-        if (frame_decode(span_skip(frames, at), &h, &payload, &used) !=
-            PARSE_DONE) {
-            rc = error_set(err, ERR_CORRUPT, "a frame does not decode");
-            break;
-        }
-        while (rc == ERR_OK && frame_next_record(&h, payload, &pos, &rec)) {
-            rc =
-                plan_record(c, &rec, offset + at + FRAME_HEADER_BYTES, &a, err);
-            arena_reset(&a);
-        }
-        at += used;
-    }
-    arena_free(&a);
-    return rc;
-}
-
-/* A megabyte of the segment. */
-static enum errcode
-read_segment(struct compactor *c, uint64_t *ret_bytes, struct error *err)
-{
-    struct job_plan *j = &c->job;
-    struct store *store = c->store;
-    struct span frames;
-    uint64_t segment, offset, time_us;
-    lsn_t last;
-    enum errcode rc = ERR_OK;
-
-    if (j->reader == NULL)
-        rc = reader_open(store->env, store->log_dir, synclog_mark(store->log),
-                         j->segment.first_lsn - 1, &j->reader, err);
-    if (rc == ERR_OK)
-        rc = reader_next(j->reader, READ_BYTES, &frames, &last, &time_us, err);
-    if (rc != ERR_OK)
-        return rc;
-    *ret_bytes += frames.n;
-    if (frames.n > 0) {
-        reader_place(j->reader, &segment, &offset);
-        if (segment == j->segment.number)
-            rc = plan_frames(c, frames, offset, err);
-        else
-            last = j->segment.last_lsn; /* we are beyond it */
-    }
-    j->is_read = frames.n == 0 || last >= j->segment.last_lsn;
-    return rc;
-}
-
-static void
-plan_frame_of_pack(void *ctx, const struct guid *guid,
-                   const struct body_loc *loc)
-{
-    struct planning *p = ctx;
-
-    if (p->rc == ERR_OK)
-        p->rc = plan_part(p->c, guid, loc, p->err);
-}
-
-static enum errcode
-read_pack(struct compactor *c, uint64_t *ret_bytes, struct error *err)
-{
-    struct job_plan *j = &c->job;
-    struct planning p = {.c = c, .err = err};
-    struct packs *packs = places_packs(bodies_places(c->store->bodies), j->dir);
-    const uint64_t before = j->walked;
-
-    enum errcode rc = packs_walk(packs, j->pack, &j->walked, plan_frame_of_pack,
-                                 &p, &j->is_read, &j->is_broken, err);
-    *ret_bytes += (j->walked - before) / 4;
-    return rc == ERR_OK ? p.rc : rc;
-}
-
 /* -------------------------------------------------------------- choosing */
 
 static void
@@ -370,7 +185,7 @@ begin_job(struct compactor *c, enum job_kind kind)
         .keep_flagged = cfg->archive_keepflagged,
     };
 
-    c->job = (struct job_plan){.kind = kind};
+    c->job = (struct plan){.kind = kind};
     c->job.placer = placer_new(c->store, &rule, 0);
 }
 
@@ -470,8 +285,7 @@ choose_pack(struct compactor *c, struct error *err)
 /* --------------------------------------------------------------- finishing */
 
 static void
-add_pack(struct pack_id **v, size_t *n, const struct job_plan *j,
-         uint64_t until_ns)
+add_pack(struct pack_id **v, size_t *n, const struct plan *j, uint64_t until_ns)
 {
     *v = xrealloc(*v, (*n + 1) * sizeof(**v));
     (*v)[(*n)++] =
@@ -532,7 +346,7 @@ finish_segment(struct compactor *c, struct error *err)
 }
 
 struct condemning {
-    const struct job_plan *job;
+    const struct plan *job;
     bool done;
 };
 
@@ -541,7 +355,7 @@ static enum errcode
 condemn(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
 {
     struct condemning *d = ctx;
-    const struct job_plan *j = d->job;
+    const struct plan *j = d->job;
     AUTO(buf_free) struct buf out = BUF_INIT;
     struct pack_account a;
     struct span value;
@@ -585,16 +399,11 @@ finish_pack(struct compactor *c, struct error *err)
 static enum errcode
 job_step(struct compactor *c, uint64_t *ret_bytes, struct error *err)
 {
-    struct job_plan *j = &c->job;
+    struct plan *j = &c->job;
     enum errcode rc = ERR_OK;
 
-    if (!j->is_read) {
-        rc = j->kind == JOB_SEGMENT ? read_segment(c, ret_bytes, err)
-                                    : read_pack(c, ret_bytes, err);
-        if (rc == ERR_OK && j->is_read)
-            items_sort(&j->items);
-        return rc;
-    }
+    if (!j->is_read)
+        return plan_read(c->store, j, ret_bytes, err);
     if (j->at < j->items.n) {
         const struct moved before = j->moved;
         const size_t n = items_slice(j->items.v + j->at, j->items.n - j->at);
@@ -609,7 +418,7 @@ job_step(struct compactor *c, uint64_t *ret_bytes, struct error *err)
         return rc;
     }
     rc = j->kind == JOB_SEGMENT ? finish_segment(c, err) : finish_pack(c, err);
-    end_job(c);
+    plan_end(&c->job);
     return rc;
 }
 
@@ -700,7 +509,7 @@ step(struct compactor *c, bool *ret_more, uint64_t *ret_bytes,
         *ret_more = true;
         rc = job_step(c, ret_bytes, err);
         if (rc != ERR_OK)
-            end_job(c); /* made again from the rows */
+            plan_end(&c->job); /* made again from the rows */
         return rc;
     }
     if (rc == ERR_OK)

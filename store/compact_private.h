@@ -12,6 +12,7 @@
 #include "store/compact.h"
 #include "store/local.h"
 #include "store/store_private.h"
+#include "synclog/reader.h"
 
 /* At most so much is moved between two looks at anything else. */
 #define SLICE_BYTES ((uint64_t)1 << 20)
@@ -77,6 +78,37 @@ placer_free(struct placer **p);
 /* Fill in all of *ITEM but `guid` and `from`, which are given. */
 MUST_CHECK enum errcode
 placer_place(struct placer *p, struct item *item, struct error *err);
+
+/* ---- plan.c ------------------------------------------------------------ */
+
+enum job_kind { JOB_NONE, JOB_SEGMENT, JOB_PACK };
+
+struct plan {
+    enum job_kind kind;
+    bool is_read; /* all that is to be moved is in `items` */
+    struct items items;
+    size_t at;
+    struct moved moved;
+    struct placer *placer;
+    /* A segment. */
+    struct synclog_segment segment;
+    struct synclog_reader *reader;
+    bool is_by_table; /* its frames are damaged */
+    struct key cursor;
+    /* A pack. */
+    uint32_t dir;
+    uint64_t pack;
+    uint64_t total; /* as its account said */
+    uint64_t walked;
+    bool is_broken;
+};
+
+/* Read a megabyte, or a few thousand rows. */
+MUST_CHECK enum errcode
+plan_read(struct store *store, struct plan *plan, uint64_t *ret_bytes,
+          struct error *err);
+void
+plan_end(struct plan *plan);
 
 /* ---- collect.c --------------------------------------------------------- */
 

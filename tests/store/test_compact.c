@@ -1,0 +1,663 @@
+/*
+ * The compactor on a machine in memory: bodies leave the log and stay what they
+ * are, garbage goes and the space comes back, a crash at any change of the disk
+ * loses nothing and leaves nothing behind, damage is left for repair.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "store/body_private.h"
+#include "store/damage.h"
+#include "store/local.h"
+#include "store/store_private.h"
+#include "tests/lib/compacttest.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define SEGMENT (MIB / 2)
+#define PACK (MIB / 8)
+#define BODY 36000U /* half of it when stored */
+
+static void
+compact(struct teststore *ts)
+{
+    struct error err = {0};
+    enum errcode rc = ct_compact(ts, &err);
+
+    if (rc != ERR_OK)
+        fail_msg("%s: %s", errcode_name(rc), err.text);
+}
+
+static void
+test_bodies_leave_the_log_and_the_log_goes(void **state)
+{
+    struct teststore ts;
+    struct compaction_view v;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&ts, 1, SEGMENT, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    const mbid_t bob = ts_create(&ts, "user.bob");
+    for (unsigned i = 0; i < 5; i++) {
+        ct_fill(&ts, ann, 12, BODY);
+        ct_fill(&ts, bob, 12, BODY + 1);
+    }
+    const size_t before = ct_segments(&ts);
+    assert_true(before >= 4);
+    const uint64_t digest = store_pos(ts.store).digest;
+    compact(&ts);
+    assert_int_equal(ct_segments(&ts), 1);
+    assert_int_equal(store_pos(ts.store).digest, digest);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 60);
+    assert_int_equal(ct_read_all(&ts, bob, BODY + 1, NULL), 60);
+    assert_int_equal(store_compaction_view(ts.store, &v, &err), ERR_OK);
+    assert_true(v.moved_bodies >= 90);
+    assert_true(v.packs >= 1);
+    assert_int_equal(v.dead_bytes, 0);
+    assert_int_equal(v.stuck_segment, 0);
+    /* Of one segment, each user's lie one behind the other. */
+    struct body_loc a = ct_place(&ts, ann, 1);
+    struct body_loc b = ct_place(&ts, ann, 2);
+    assert_int_equal(a.home, BODY_IN_PACK);
+    assert_int_equal(b.offset, a.offset + pack_frame_bytes(a.stored_bytes));
+    /* It is so after a restart, and the log goes on. */
+    ts_close(&ts);
+    assert_int_equal(ts_open(&ts, &err), ERR_OK);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    ct_fill(&ts, ann, 3, BODY);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 63);
+    ts_verify(&ts);
+    ts_free(&ts);
+}
+
+static void
+test_log_is_kept_warm(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&ts, 2, SEGMENT, 0);
+    ts.cfg.compaction.log_keep_bytes = 2 * SEGMENT;
+    ts_close(&ts);
+    assert_int_equal(ts_open(&ts, &err), ERR_OK);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 120, BODY);
+    assert_true(ct_segments(&ts) > 3);
+    compact(&ts);
+    assert_int_equal(ct_segments(&ts), 3);
+    assert_int_equal(ct_place(&ts, ann, 1).home, BODY_IN_PACK);
+    assert_int_equal(ct_place(&ts, ann, 120).home, BODY_IN_LOG);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 120);
+    ts_free(&ts);
+}
+
+/* What is in the log and the packs is what the messages need, and little more:
+ * the current segment, a pack's first block, and the dead that is allowed. */
+static void
+test_space_comes_back_after_a_purge(void **state)
+{
+    struct teststore ts;
+    struct compaction_view v;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&ts, 3, SEGMENT, 2 * PACK);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 150, BODY);
+    compact(&ts);
+    const uint64_t full = ct_dir_bytes(&ts, "/be/packs", "pack-");
+    assert_true(full > 2 * MIB);
+    ct_purge(&ts, ann, 1, 140);
+    compact(&ts);
+    assert_int_equal(store_compaction_view(ts.store, &v, &err), ERR_OK);
+    assert_int_equal(v.dropped, 140);
+    assert_true(v.removed_packs > 0);
+    const uint64_t left = ct_dir_bytes(&ts, "/be/packs", "pack-");
+    assert_true(left < full / 5);
+    /* The one that is appended to may have more. */
+    assert_true(v.dead_bytes <= v.pack_bytes / 2 + 2 * PACK);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 10);
+    /* All of it goes with the last ones, but for what is appended to. */
+    ct_purge(&ts, ann, 141, 150);
+    compact(&ts);
+    ts_close(&ts);
+    assert_int_equal(ts_open(&ts, &err), ERR_OK);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    compact(&ts);
+    assert_int_equal(ct_dir_bytes(&ts, "/be/packs", "pack-"), 0);
+    assert_int_equal(store_compaction_view(ts.store, &v, &err), ERR_OK);
+    assert_int_equal(v.packs, 0);
+    ts_free(&ts);
+}
+
+static void
+test_body_that_another_message_has_stays(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&ts, 4, SEGMENT, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    const mbid_t bob = ts_create(&ts, "user.bob");
+    ct_fill(&ts, ann, 3, BODY);
+    ct_fill(&ts, bob, 3, BODY);
+    ct_purge(&ts, ann, 1, 3);
+    compact(&ts);
+    assert_int_equal(ct_read_all(&ts, bob, BODY, NULL), 3);
+    struct body_loc loc = ct_place(&ts, bob, 1);
+    assert_int_equal(loc.home, BODY_IN_LOG);
+    /* And what is purged comes anew with the next message that has it. */
+    ct_purge(&ts, bob, 1, 3);
+    compact(&ts);
+    struct body *b = ts_body(1, BODY);
+    uint64_t size;
+    assert_int_equal(store_body_stat(ts.store, body_guid(b), &size, &err),
+                     ERR_NOTFOUND);
+    body_free(&b);
+    assert_int_equal(ts_append(&ts, ann, 4, BODY, NULL), 4);
+    assert_int_equal(ts_append(&ts, ann, 1, BODY, NULL), 5);
+    b = ts_body(1, BODY);
+    assert_int_equal(store_body_stat(ts.store, body_guid(b), &size, &err),
+                     ERR_OK);
+    body_free(&b);
+    ts_free(&ts);
+}
+
+static void
+test_garbage_stays_while_somebody_reads_an_old_view(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+    uint64_t size;
+
+    (void)state;
+    ct_new_master(&ts, 5, SEGMENT, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 2, BODY);
+    struct body *b = ts_body(1, BODY);
+    store_keep_garbage(ts.store);
+    ct_purge(&ts, ann, 1, 2);
+    compact(&ts);
+    assert_int_equal(store_body_stat(ts.store, body_guid(b), &size, &err),
+                     ERR_OK);
+    store_drop_garbage(ts.store);
+    compact(&ts);
+    assert_int_equal(store_body_stat(ts.store, body_guid(b), &size, &err),
+                     ERR_NOTFOUND);
+    body_free(&b);
+    ts_free(&ts);
+}
+
+/* ---- parts that come ahead ----------------------------------------------- */
+
+static void
+on_done(void *ctx, struct store_txn *txn)
+{
+    *(enum errcode *)ctx = txn->code;
+}
+
+/* A message in four parts, of which two are in the log. */
+static struct store_txn *
+begin_large(struct teststore *ts, mbid_t id, enum errcode *code)
+{
+    struct store_txn *txn = txn_new();
+    struct body *b = ts_body(77, (size_t)(3 * MIB + 5));
+
+    *code = ERR_AGAIN;
+    (void)txn_append(txn, &(struct txn_append){.id = id, .body = b});
+    store_submit(ts->store, txn, on_done, code);
+    (void)writer_turn(ts->store);
+    (void)writer_turn(ts->store);
+    assert_int_equal(*code, ERR_AGAIN);
+    body_free(&b);
+    return txn;
+}
+
+static void
+test_parts_ahead_of_their_message_survive(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+    enum errcode code;
+    AUTO(buf_free) struct buf got = BUF_INIT;
+
+    (void)state;
+    ts_new_master(&ts, 6, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    struct store_txn *txn = begin_large(&ts, ann, &code);
+    /* Other mail pushes their segment out of the log meanwhile. */
+    compact(&ts);
+    env_sim_advance_us(ts.sim, UINT64_C(3600) * 1000000);
+    while (code == ERR_AGAIN)
+        (void)writer_turn(ts.store);
+    assert_int_equal(code, ERR_OK);
+    txn_free(&txn);
+    compact(&ts);
+    struct body *b = ts_body(77, (size_t)(3 * MIB + 5));
+    assert_int_equal(
+        store_body_read(ts.store, body_guid(b), 0, UINT64_MAX, &got, &err),
+        ERR_OK);
+    assert_true(span_eq(buf_span(&got), body_raw(b)));
+    body_free(&b);
+    ts_free(&ts);
+}
+
+static bool
+has_any_part(struct teststore *ts, const struct guid *guid)
+{
+    struct key k;
+    struct span key, value;
+
+    (void)key_body(&k, guid, 0);
+    k.n = 1 + GUID_BYTES;
+    struct kv_iter *it =
+        kv_iter_open(ts->kv, NULL, KV_STATE, key_span(&k), SPAN_EMPTY);
+    const bool any = kv_iter_next(it, &key, &value);
+    assert_int_equal(kv_iter_close(&it, NULL), ERR_OK);
+    return any;
+}
+
+static void
+test_parts_whose_message_never_came_go_after_a_day(void **state)
+{
+    struct teststore ts;
+    enum errcode code;
+
+    (void)state;
+    ts_new_master(&ts, 7, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    const mbid_t bob = ts_create(&ts, "user.bob");
+    struct store_txn *txn = begin_large(&ts, ann, &code);
+    struct body *b = ts_body(77, (size_t)(3 * MIB + 5));
+    /* The power goes before the rest. */
+    ts_crash(&ts, 7);
+    txn_free(&txn);
+    struct error err = {0};
+    assert_int_equal(ts_open(&ts, &err), ERR_OK);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    assert_true(has_any_part(&ts, body_guid(b)));
+    for (unsigned hours = 0; hours < 23; hours++) {
+        env_sim_advance_us(ts.sim, UINT64_C(3600) * 1000000);
+        ct_fill(&ts, bob, 1, 1000);
+        compact(&ts);
+        assert_true(has_any_part(&ts, body_guid(b)));
+    }
+    for (unsigned hours = 0; hours < 3; hours++) {
+        env_sim_advance_us(ts.sim, UINT64_C(3600) * 1000000);
+        ct_fill(&ts, bob, 1, 1000);
+        compact(&ts);
+    }
+    assert_false(has_any_part(&ts, body_guid(b)));
+    body_free(&b);
+    ts_free(&ts);
+}
+
+/* The log's clock jumps a day ahead: ours has not. */
+static void
+test_parts_survive_a_jump_of_the_clock(void **state)
+{
+    struct teststore ts;
+    enum errcode code;
+
+    (void)state;
+    ts_new_master(&ts, 8, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    const mbid_t bob = ts_create(&ts, "user.bob");
+    compact(&ts);
+    env_sim_advance_us(ts.sim, UINT64_C(2) * 3600 * 1000000);
+    compact(&ts);
+    struct store_txn *txn = begin_large(&ts, ann, &code);
+    env_sim_set_wall_us(ts.sim, env_wall_us(env_sim_env(ts.sim)) +
+                                    UINT64_C(30) * 3600 * 1000000);
+    while (code == ERR_AGAIN) {
+        ct_fill(&ts, bob, 1, 1000);
+        env_sim_advance_us(ts.sim, UINT64_C(70) * 1000000);
+        compact(&ts);
+        (void)writer_turn(ts.store);
+    }
+    assert_int_equal(code, ERR_OK);
+    txn_free(&txn);
+    assert_int_equal(ct_read_all(&ts, bob, 1000, NULL) > 0, true);
+    struct body *b = ts_body(77, (size_t)(3 * MIB + 5));
+    AUTO(buf_free) struct buf got = BUF_INIT;
+    struct error err = {0};
+    assert_int_equal(
+        store_body_read(ts.store, body_guid(b), 0, UINT64_MAX, &got, &err),
+        ERR_OK);
+    body_free(&b);
+    ts_free(&ts);
+}
+
+/* ---- crashes --------------------------------------------------------------
+ */
+
+static int
+on_nth_change(void *ctx, enum env_fault_kind kind, const char *path)
+{
+    (void)kind;
+    (void)path;
+    env_sim_halt(ctx);
+    return 0;
+}
+
+/* Packs on the disk that no account knows. */
+static bool
+has_stray_packs(struct teststore *ts)
+{
+    struct packs *packs = bodies_packs(store_bodies(ts->store));
+    struct error err = {0};
+    uint64_t *files = NULL;
+    size_t n = 0;
+    bool stray = false;
+
+    if (packs_list(packs, &files, &n, &err) != ERR_OK)
+        return true;
+    for (size_t i = 0; i < n; i++) {
+        AUTO(buf_free) struct buf value = BUF_INIT;
+        struct key k;
+        if (files[i] != packs_current(packs) &&
+            kv_get(ts->kv, NULL, KV_STATE, key_local_pack(&k, 1, files[i]),
+                   &value, &err) != ERR_OK)
+            stray = true;
+    }
+    free(files);
+    return stray;
+}
+
+struct run {
+    struct teststore ts;
+    mbid_t ann, bob;
+};
+
+/* Two full segments and some more; a pack with much dead. */
+static void
+prepare(struct run *r, uint64_t seed)
+{
+    struct error err = {0};
+
+    ct_new_master(&r->ts, seed, SEGMENT, PACK);
+    r->ann = ts_create(&r->ts, "user.ann");
+    r->bob = ts_create(&r->ts, "user.bob");
+    ct_fill(&r->ts, r->ann, 16, BODY);
+    ct_fill(&r->ts, r->bob, 16, BODY + 1);
+    assert_int_equal(ct_compact(&r->ts, &err), ERR_OK);
+    ct_purge(&r->ts, r->ann, 1, 9);
+    ct_fill(&r->ts, r->ann, 28, BODY);
+    assert_int_equal(store_checkpoint(r->ts.store, &err), ERR_OK);
+}
+
+static const char *
+check(struct run *r)
+{
+    struct error err = {0};
+    const char *wrong = NULL;
+    struct store_snap *snap = store_snapshot(r->ts.store);
+
+    if (snap_verify(snap, &err) != ERR_OK)
+        wrong = "counters or digests are wrong";
+    store_release(&snap);
+    if (wrong == NULL && ct_read_all(&r->ts, r->ann, BODY, &wrong) != 35)
+        wrong = wrong != NULL ? wrong : "messages are missing";
+    if (wrong == NULL && ct_read_all(&r->ts, r->bob, BODY + 1, &wrong) != 16)
+        wrong = wrong != NULL ? wrong : "messages are missing";
+    return wrong;
+}
+
+/* What was wrong; *RET_HIT: the N-th change came. */
+static const char *
+crash_at(uint64_t n, uint64_t seed, bool *ret_hit)
+{
+    struct run r;
+    struct error err = {0};
+    const char *wrong = NULL;
+
+    prepare(&r, seed);
+    env_fault_add(r.ts.fault, &(struct env_fault_rule){.kinds = FAULT_CHANGES,
+                                                       .nth = n,
+                                                       .action = FAULT_HOOK,
+                                                       .hook = on_nth_change,
+                                                       .hook_ctx = r.ts.sim});
+    *ret_hit = ct_compact(&r.ts, &err) != ERR_OK;
+    ts_crash(&r.ts, n * 31 + seed);
+    if (ts_open(&r.ts, &err) != ERR_OK)
+        wrong = "it does not open";
+    if (wrong == NULL)
+        wrong = check(&r);
+    if (wrong == NULL && has_stray_packs(&r.ts))
+        wrong = "packs are left that nothing names";
+    if (wrong == NULL && ct_compact(&r.ts, &err) != ERR_OK)
+        wrong = "it does not go on";
+    if (wrong == NULL)
+        wrong = check(&r);
+    if (wrong == NULL && ct_segments(&r.ts) != 1)
+        wrong = "the log was not trimmed in the end";
+    /* 51 bodies of 18 kB and as much dead again at most. */
+    if (wrong == NULL && ct_dir_bytes(&r.ts, "/be/packs", "pack-") > UINT64_C(2)
+                                                                         << 20)
+        wrong = "space did not come back";
+    if (wrong != NULL)
+        print_message("change %" PRIu64 ", seed %" PRIu64 ": %s (%s)\n", n,
+                      seed, wrong, err.text);
+    ts_free(&r.ts);
+    return wrong;
+}
+
+static void
+test_crash_at_every_change_loses_nothing(void **state)
+{
+    bool hit = true;
+    uint64_t n = 1;
+
+    (void)state;
+    for (; hit; n++)
+        assert_null(crash_at(n, n % 3, &hit));
+    assert_true(n > 40);
+}
+
+/* Every change of a disk that fails once: told, and tried again. */
+static void
+test_failed_call_is_told_and_mends(void **state)
+{
+    static const int errnos[] = {EIO, ENOSPC};
+    bool failed = true;
+
+    (void)state;
+    for (uint64_t n = 1; failed; n++) {
+        struct run r;
+        struct error err = {0};
+        prepare(&r, 5);
+        env_fault_add(r.ts.fault,
+                      &(struct env_fault_rule){.kinds = FAULT_CHANGES,
+                                               .nth = n,
+                                               .action = FAULT_TORN,
+                                               .sys_errno = errnos[n % 2]});
+        failed = ct_compact(&r.ts, &err) != ERR_OK;
+        assert_int_equal(r.ts.fatal.code, ERR_OK);
+        assert_null(check(&r));
+        for (int i = 0; i < 3 && ct_compact(&r.ts, &err) != ERR_OK; i++)
+            ;
+        assert_null(check(&r));
+        assert_int_equal(ct_segments(&r.ts), 1);
+        ts_free(&r.ts);
+    }
+}
+
+/* ---- damage ----------------------------------------------------------------
+ */
+
+static void
+test_damaged_body_keeps_its_segment_until_it_is_repaired(void **state)
+{
+    struct teststore ts;
+    struct compaction_view v;
+    struct damage_view d;
+    struct error err = {0};
+    struct mend *mend = NULL;
+
+    (void)state;
+    ct_new_master(&ts, 9, SEGMENT, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 60, BODY);
+    const struct body_loc loc = ct_place(&ts, ann, 5);
+    char *path = xasprintf("/be/synclog/seg-%016" PRIx64 ".plx", loc.file);
+    assert_true(env_sim_flip_bit(ts.sim, path, loc.offset + 1000, 3));
+    free(path);
+    compact(&ts);
+    assert_int_equal(store_compaction_view(ts.store, &v, &err), ERR_OK);
+    assert_int_equal(v.stuck_segment, loc.file);
+    store_damage_view(ts.store, &d);
+    assert_int_equal(d.count, 1);
+    assert_true(ct_segments(&ts) > 1);
+
+    struct body *b = ts_body(5, BODY);
+    struct body_loc part = {.parts = 1, .size = body_size(b)};
+    struct span stored =
+        body_part(b, 0, &part.encoding, &part.raw_bytes, &part.hash);
+    part.stored_bytes = (uint32_t)stored.n;
+    assert_int_equal(mend_open(ts.store, body_guid(b), &mend, &err), ERR_OK);
+    assert_int_equal(mend_put_part(mend, &part, stored, &err), ERR_OK);
+    assert_int_equal(mend_finish(mend, &err), ERR_OK);
+    mend_close(&mend);
+    body_free(&b);
+    env_sim_advance_us(ts.sim, UINT64_C(700) * 1000000);
+    compact(&ts);
+    assert_int_equal(store_compaction_view(ts.store, &v, &err), ERR_OK);
+    assert_int_equal(v.stuck_segment, 0);
+    assert_int_equal(ct_segments(&ts), 1);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 60);
+    ts_free(&ts);
+}
+
+/* ---- the sweep -------------------------------------------------------------
+ */
+
+static void
+test_sweep_finds_bodies_that_nothing_has(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+    struct key k;
+    AUTO(buf_free) struct buf value = BUF_INIT;
+    const struct guid guid = {{9, 9}};
+
+    (void)state;
+    ts_new_master(&ts, 10, 0);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 3, 1000);
+    /* As a seed that broke off leaves it. */
+    struct body_loc loc = ct_place(&ts, ann, 1);
+    struct kv_batch *b = kv_batch_new();
+    body_loc_encode(&loc, &value);
+    kv_batch_put(b, KV_STATE, key_body(&k, &guid, 0), buf_span(&value));
+    assert_int_equal(kv_write(ts.kv, b, &err), ERR_OK);
+    kv_batch_free(&b);
+    for (unsigned hours = 0; hours < 24 * 9; hours++) {
+        env_sim_advance_us(ts.sim, UINT64_C(3600) * 1000000);
+        ct_fill(&ts, ann, 1, 1000);
+        compact(&ts);
+    }
+    assert_false(has_any_part(&ts, &guid));
+    assert_int_equal(ct_read_all(&ts, ann, 1000, NULL), 3 + 24 * 9);
+    ts_free(&ts);
+}
+
+/* A row that the writer put over one in a pack: the account says too much until
+ * the sweep has counted, and the pack goes then. */
+static void
+test_sweep_counts_what_the_writer_put_over(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&ts, 11, SEGMENT, PACK);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 30, BODY);
+    compact(&ts);
+    const struct body_loc before = ct_place(&ts, ann, 1);
+    assert_int_equal(before.home, BODY_IN_PACK);
+    /* Purged and there again before the collector came by. */
+    store_keep_garbage(ts.store);
+    ct_purge(&ts, ann, 1, 25);
+    for (uint32_t uid = 31; uid <= 55; uid++)
+        assert_int_equal(ts_append(&ts, ann, uid - 30, BODY, NULL), uid);
+    store_drop_garbage(ts.store);
+    ts_close(&ts);
+    assert_int_equal(ts_open(&ts, &err), ERR_OK);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    env_sim_advance_us(ts.sim, UINT64_C(8) * 24 * 3600 * 1000000);
+    compact(&ts);
+    compact(&ts);
+    struct key k;
+    AUTO(buf_free) struct buf value = BUF_INIT;
+    assert_int_equal(kv_get(ts.kv, NULL, KV_STATE,
+                            key_local_pack(&k, 1, before.file), &value, &err),
+                     ERR_NOTFOUND);
+    for (uint32_t uid = 31; uid <= 55; uid++)
+        assert_int_equal(ct_place(&ts, ann, uid).part, 0);
+    ts_verify(&ts);
+    ts_free(&ts);
+}
+
+/* ---- a replica -------------------------------------------------------------
+ */
+
+static void
+test_replica_does_the_same_on_its_own(void **state)
+{
+    struct teststore m, r;
+    struct error err = {0};
+    struct compaction_view v;
+
+    (void)state;
+    ct_new_master(&m, 12, SEGMENT, 0);
+    ts_new(&r, 13, 0);
+    const mbid_t ann = ts_create(&m, "user.ann");
+    ct_fill(&m, ann, 40, BODY);
+    assert_int_equal(ts_ship(&m, &r, MIB), ERR_OK);
+    compact(&r); /* the master has not */
+    assert_int_equal(ct_read_all(&r, ann, BODY, NULL), 40);
+    ct_purge(&m, ann, 1, 30);
+    assert_int_equal(ts_append(&m, ann, 1, BODY, NULL), 41);
+    assert_int_equal(ts_ship(&m, &r, MIB), ERR_OK);
+    compact(&r);
+    assert_int_equal(store_pos(r.store).digest, store_pos(m.store).digest);
+    assert_int_equal(store_compaction_view(r.store, &v, &err), ERR_OK);
+    assert_int_equal(v.dropped, 29);
+    assert_int_equal(ct_place(&r, ann, 41).parts, 1);
+    compact(&m);
+    assert_int_equal(store_pos(r.store).digest, store_pos(m.store).digest);
+    ts_free(&r);
+    ts_free(&m);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bodies_leave_the_log_and_the_log_goes),
+        cmocka_unit_test(test_log_is_kept_warm),
+        cmocka_unit_test(test_space_comes_back_after_a_purge),
+        cmocka_unit_test(test_body_that_another_message_has_stays),
+        cmocka_unit_test(test_garbage_stays_while_somebody_reads_an_old_view),
+        cmocka_unit_test(test_parts_ahead_of_their_message_survive),
+        cmocka_unit_test(test_parts_whose_message_never_came_go_after_a_day),
+        cmocka_unit_test(test_parts_survive_a_jump_of_the_clock),
+        cmocka_unit_test(test_crash_at_every_change_loses_nothing),
+        cmocka_unit_test(test_failed_call_is_told_and_mends),
+        cmocka_unit_test(
+            test_damaged_body_keeps_its_segment_until_it_is_repaired),
+        cmocka_unit_test(test_sweep_finds_bodies_that_nothing_has),
+        cmocka_unit_test(test_sweep_counts_what_the_writer_put_over),
+        cmocka_unit_test(test_replica_does_the_same_on_its_own),
+    };
+
+    cmocka_set_test_filter(getenv("POLLUX_TEST_FILTER"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
