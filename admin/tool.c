@@ -228,6 +228,7 @@ open_here(struct tool *t, struct error *err)
     const char *dir = config_string(t->cfg, "configdirectory");
     AUTO(xfree) char *node_path = xasprintf("%s/node", dir);
     char servername[256];
+    AUTO(arena_free) struct arena storage = ARENA_INIT;
     struct node_config nc;
     struct node_hooks hooks = {0};
     struct sigaction act = {.sa_handler = on_signal};
@@ -236,7 +237,7 @@ open_here(struct tool *t, struct error *err)
         return error_set(err, ERR_NOTFOUND,
                          "no instance runs, and there is no store in %s", dir);
     node_servername(t->cfg, servername, sizeof(servername));
-    node_config_from(t->cfg, servername, &nc);
+    node_config_from(t->cfg, servername, &storage, &nc);
     enum errcode rc =
         node_open(t->env, &nc, &hooks, &t->node, &t->host.found, err);
     if (rc != ERR_OK)

@@ -502,6 +502,29 @@ dup_or_null(const char *s)
     return s == NULL ? NULL : xstrdup(s);
 }
 
+/* The store may be opened again, long after who opened the node is done. */
+static void
+copy_partitions(struct node *node, const struct store_config *from)
+{
+    struct arena *a = &node->arena;
+    struct store_partition *v =
+        arena_array(a, from->npartitions + 1, sizeof(*v));
+
+    for (size_t i = 0; i < from->npartitions; i++) {
+        const struct store_partition *p = &from->partitions[i];
+        v[i] = (struct store_partition){
+            .name = arena_str(a, span_str(p->name)),
+            .path = arena_str(a, span_str(p->path)),
+        };
+        if (p->archive_path != NULL)
+            v[i].archive_path = arena_str(a, span_str(p->archive_path));
+    }
+    node->cfg.store.partitions = v;
+    if (from->default_partition != NULL)
+        node->cfg.store.default_partition =
+            arena_str(a, span_str(from->default_partition));
+}
+
 enum errcode
 node_open(struct env *env, const struct node_config *cfg,
           const struct node_hooks *hooks, struct node **ret,
@@ -518,6 +541,7 @@ node_open(struct env *env, const struct node_config *cfg,
         dup_or_null(cfg->store.pack_dir);
     node->cfg.store.fence_path = node->fence_path =
         dup_or_null(cfg->store.fence_path);
+    copy_partitions(node, &cfg->store);
     node->servername = xstrdup(cfg->servername);
     node->path = xasprintf("%s/node", node->dir);
     pthread_mutex_init(&node->lock, NULL);
@@ -564,6 +588,7 @@ node_close(struct node **nodep)
     pthread_mutex_destroy(&node->lock);
     free(node->dir);
     free(node->pack_dir);
+    arena_free(&node->arena);
     free(node->fence_path);
     free(node->servername);
     free(node->path);

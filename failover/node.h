@@ -43,10 +43,10 @@ struct node_config {
 /* `servername`, or the name of this host. */
 void
 node_servername(const struct config *cfg, char *ret, size_t room);
-/* What CFG says; strings are CFG's and SERVERNAME. */
+/* What CFG says; strings are CFG's and SERVERNAME, the rest lives in A. */
 void
 node_config_from(const struct config *cfg, const char *servername,
-                 struct node_config *ret);
+                 struct arena *a, struct node_config *ret);
 
 struct node_hooks {
     void *ctx;

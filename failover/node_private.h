@@ -18,7 +18,8 @@ struct node {
     struct node_config cfg; /* strings are copies */
     struct node_hooks hooks;
     char *dir, *pack_dir, *fence_path, *servername;
-    char *path; /* DIR/node */
+    struct arena arena; /* of the partitions */
+    char *path;         /* DIR/node */
     struct store *store;
     struct nodefile file; /* as it is on disk */
     uint64_t token;       /* of a prepared handover; 0: none */

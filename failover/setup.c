@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "csync/client.h"
+#include "failover/storage.h"
 
 void
 node_servername(const struct config *cfg, char *ret, size_t room)
@@ -23,29 +24,14 @@ node_servername(const struct config *cfg, char *ret, size_t room)
     ret[room - 1] = '\0';
 }
 
-/* Path of the partition for new mailboxes. */
-static const char *
-default_partition(const struct config *cfg)
-{
-    const char *name = config_string(cfg, "defaultpartition");
-    AUTO(xfree)
-    char *option = xasprintf("partition-%s", name == NULL ? "default" : name);
-    const char *path = config_free_form(cfg, option);
-
-    if (path == NULL)
-        path = config_free_form(cfg, "partition-default");
-    return path == NULL ? config_string(cfg, "configdirectory") : path;
-}
-
 void
 node_config_from(const struct config *cfg, const char *servername,
-                 struct node_config *ret)
+                 struct arena *a, struct node_config *ret)
 {
     const char *twin = config_string(cfg, "sync_host");
 
     *ret = (struct node_config){
         .store = {.dir = config_string(cfg, "configdirectory"),
-                  .pack_dir = default_partition(cfg),
                   .fence_path = config_string(cfg, "sync_shutdown_file"),
                   .segment_bytes = config_bytes(cfg, "sync_segment_bytes"),
                   .cache_bytes = config_bytes(cfg, "rocksdb_cache"),
@@ -57,6 +43,7 @@ node_config_from(const struct config *cfg, const char *servername,
         .swap_hold_ms = config_duration_s(cfg, "swap_hold") * 1000,
         .swap_max_lag = (uint64_t)config_int(cfg, "swap_max_lag"),
     };
+    storage_from_config(cfg, a, &ret->store);
 }
 
 enum errcode

@@ -611,6 +611,7 @@ static enum errcode
 open_node(struct instance *in, struct error *err)
 {
     const struct config *cfg = in->cfg;
+    AUTO(arena_free) struct arena storage = ARENA_INIT;
     struct node_config nc;
     struct node_hooks hooks = {
         .ctx = in,
@@ -622,7 +623,7 @@ open_node(struct instance *in, struct error *err)
     struct store_opened found = {0};
     uint64_t began_ns = env_mono_ns(in->env);
 
-    node_config_from(cfg, in->servername, &nc);
+    node_config_from(cfg, in->servername, &storage, &nc);
     enum errcode rc = node_open(in->env, &nc, &hooks, &in->node, &found, err);
     if (rc != ERR_OK)
         return rc;

@@ -156,6 +156,7 @@ user_make_dirs(struct env *env, const struct config *cfg,
     if (rc != ERR_OK)
         return rc;
     config_each(cfg, "partition-", make_partition, &p);
+    config_each(cfg, "archivepartition-", make_partition, &p);
     return p.rc;
 }
 
