@@ -21,6 +21,7 @@ struct append_job {
     struct error err; /* the first thing that went wrong */
     mbid_t id;
     uint32_t rights;
+    bool own_seen; /* \Seen is kept apart for this user there */
 };
 
 void
@@ -38,8 +39,7 @@ append_drop(struct imap_session *s)
 
 /* The mailbox that a message is for, and the right to put it there. */
 static bool
-append_target(struct imap_session *s, struct span name, mbid_t *ret_id,
-              uint32_t *ret_rights)
+append_target(struct imap_session *s, struct span name, struct append_job *ret)
 {
     struct error err = {0};
     struct mailbox mb;
@@ -51,11 +51,12 @@ append_target(struct imap_session *s, struct span name, mbid_t *ret_id,
     enum errcode rc =
         snap_mailbox_by_name(snap, internal, &s->arena, &mb, &err);
     if (rc == ERR_OK) {
-        *ret_id = mb.id;
-        *ret_rights = rights_of(s, &mb);
-        if ((*ret_rights & ACL_LOOKUP) == 0)
+        ret->id = mb.id;
+        ret->rights = rights_of(s, &mb);
+        ret->own_seen = mailbox_has_own_seen(&mb, s->user);
+        if ((ret->rights & ACL_LOOKUP) == 0)
             rc = error_set(&err, ERR_NOTFOUND, "not to be seen");
-        else if ((*ret_rights & ACL_INSERT) == 0)
+        else if ((ret->rights & ACL_INSERT) == 0)
             rc = error_set(&err, ERR_DENIED, "no right to insert");
     }
     if (rc != ERR_OK)
@@ -66,8 +67,7 @@ append_target(struct imap_session *s, struct span name, mbid_t *ret_id,
 bool
 append_begin(struct imap_session *s, const struct imap_command *head)
 {
-    mbid_t id = 0;
-    uint32_t rights = 0;
+    struct append_job job = {0};
 
     if (s->state != STATE_AUTH && s->state != STATE_SELECTED) {
         reply(s, "BAD Please login first");
@@ -85,11 +85,10 @@ append_begin(struct imap_session *s, const struct imap_command *head)
         reply(s, "NO Message is empty");
         return false;
     }
-    if (refuse_on_replica(s) || !append_target(s, head->name, &id, &rights))
+    if (refuse_on_replica(s) || !append_target(s, head->name, &job))
         return false;
     s->append = xcalloc(1, sizeof(*s->append));
-    s->append->id = id;
-    s->append->rights = rights;
+    *s->append = job;
     s->append->body =
         body_new(store_tmpdir(s->store), s->opt->message_bytes_max);
     return true;
@@ -123,14 +122,35 @@ finish_work(void *arg)
     mime_message_free(&msg);
 }
 
+/* The message is there; that \Seen could not be set does not take it back. */
+static enum run
+appended_seen(struct imap_session *s)
+{
+    (void)s;
+    return RUN_DONE;
+}
+
+/* What the session knows of the mailbox after the message's body is gone. */
+struct appended_job {
+    mbid_t id;
+    bool seen; /* \Seen, which is kept apart for this user, was asked for */
+};
+
 static enum run
 appended(struct imap_session *s)
 {
+    const struct appended_job *job = s->job;
+
     if (txn_code(s->txn) != ERR_OK)
         return reply_error_try(s, txn_error(s->txn));
     const struct txn_result *res = txn_result(s->txn, 0);
-    return reply(s, "OK [APPENDUID %" PRIu32 " %" PRIu32 "] Completed",
-                 res->uidvalidity, uidset_next(&res->uids, 1));
+    reply(s, "OK [APPENDUID %" PRIu32 " %" PRIu32 "] Completed",
+          res->uidvalidity, uidset_next(&res->uids, 1));
+    if (!job->seen)
+        return RUN_DONE;
+    struct store_txn *txn = txn_new();
+    txn_seen(txn, job->id, s->user, &res->uids, true);
+    return submit(s, txn, appended_seen);
 }
 
 /* RFC 4314, 4: flags that the user may not set are left out. */
@@ -154,11 +174,18 @@ append_commit(struct imap_session *s)
 
     if (job->err.code != ERR_OK)
         return reply_error(s, &job->err);
+    struct appended_job *after = arena_alloc(&s->arena, sizeof(*after));
+    uint32_t flags = allowed_flags(cmd->flags.flags, job->rights);
+    after->id = job->id;
+    after->seen = job->own_seen && (flags & FLAG_SEEN) != 0;
+    if (job->own_seen)
+        flags &= ~(uint32_t)FLAG_SEEN;
+    s->job = after;
     struct store_txn *txn = txn_new();
     const struct txn_append msg = {
         .id = job->id,
         .body = job->body,
-        .flags = allowed_flags(cmd->flags.flags, job->rights),
+        .flags = flags,
         .keywords = cmd->flags.keywords,
         .nkeywords = (job->rights & ACL_WRITE) != 0 ? cmd->flags.nkeywords : 0,
         .internal_s = cmd->has_date

@@ -285,8 +285,8 @@ static void
 write_item_flags(struct imap_session *s, struct fetch_job *job)
 {
     buf_add_str(&s->out, "FLAGS ");
-    write_flags(&s->out, job->msg.flags, job->msg.keywords, job->msg.nkeywords,
-                uidset_has(&s->sel->recent, job->msg.uid));
+    write_flags(&s->out, flags_seen(s, &job->msg), job->msg.keywords,
+                job->msg.nkeywords, uidset_has(&s->sel->recent, job->msg.uid));
 }
 
 static void
@@ -537,6 +537,8 @@ made_seen(struct imap_session *s)
         const struct txn_result *res = txn_result(s->txn, 0);
         uidset_add_set(&job->seen, &res->uids);
         uidset_add_set(&s->sel->own, &res->uids);
+        if (s->sel->own_seen)
+            uidset_add_set(&s->sel->seen, &res->uids);
         s->sel->own_modseq = MAX(s->sel->own_modseq, res->modseq);
     }
     s->run = fetch_tell;
@@ -555,7 +557,8 @@ find_unseen(struct imap_session *s, const struct fetch_job *job,
         snap_messages(snap, s->sel->id, uidset_next(&job->chunk, 1), false);
 
     while (msg_iter_next(it, &msg) && msg.uid <= last)
-        if ((msg.flags & FLAG_SEEN) == 0 && uidset_has(&job->chunk, msg.uid))
+        if ((flags_seen(s, &msg) & FLAG_SEEN) == 0 &&
+            uidset_has(&job->chunk, msg.uid))
             uidset_add(ret, msg.uid, msg.uid);
     /* What cannot be read now is told when it is fetched. */
     if (msg_iter_close(&it, &err) != ERR_OK)
@@ -583,11 +586,7 @@ fetch_next(struct imap_session *s)
         return fetch_tell(s);
     }
     struct store_txn *txn = txn_new();
-    const struct txn_flags op = {.id = s->sel->id,
-                                 .uids = &unseen,
-                                 .mode = FLAGS_ADD,
-                                 .flags = FLAG_SEEN};
-    txn_flags(txn, &op);
+    txn_seen(txn, s->sel->id, s->user, &unseen, true);
     return submit(s, txn, made_seen);
 }
 
@@ -616,7 +615,7 @@ only_changed(struct imap_session *s, struct fetch_job *job, struct error *err)
     if (!uidset_parse(s->cmd->set, seqmap_last_uid(&s->sel->map),
                       IMAP_RANGES_MAX, &named))
         uidset_add_set(&named, &s->sel->saved);
-    return tell_vanished(s, snap, &mb, &named, err);
+    return tell_vanished(s, snap, &mb, since, &named, err);
 }
 
 enum run

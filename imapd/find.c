@@ -195,13 +195,13 @@ match(struct imap_session *s, struct finder *f, const struct imap_search *node)
     case SEARCH_NOT:
         return !match(s, f, node->kids);
     case SEARCH_FLAG:
-        return ((msg->flags & node->flag) != 0) == node->want;
+        return ((flags_seen(s, msg) & node->flag) != 0) == node->want;
     case SEARCH_KEYWORD:
         return has_keyword(msg, node->text) == node->want;
     case SEARCH_RECENT:
         return recent == node->want;
     case SEARCH_NEW:
-        return recent && (msg->flags & FLAG_SEEN) == 0;
+        return recent && (flags_seen(s, msg) & FLAG_SEEN) == 0;
     case SEARCH_BEFORE:
         return arrival_day(msg) < node->day;
     case SEARCH_ON:

@@ -360,9 +360,13 @@ write_status(struct imap_session *s, struct store_snap *snap,
              const struct mailbox *mb, const char *external, unsigned items,
              struct buf *out, struct error *err)
 {
-    uint32_t recent = 0;
+    uint32_t recent = 0, unseen = 0;
 
-    (void)s;
+    if ((items & STATUS_UNSEEN) != 0) {
+        enum errcode rc = count_unseen(s, snap, mb, &unseen, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
     if ((items & STATUS_RECENT) != 0) {
         enum errcode rc = count_recent(snap, mb, &recent, err);
         if (rc != ERR_OK)
@@ -376,7 +380,7 @@ write_status(struct imap_session *s, struct store_snap *snap,
                 {STATUS_RECENT, "RECENT", recent},
                 {STATUS_UIDNEXT, "UIDNEXT", mb->uidnext},
                 {STATUS_UIDVALIDITY, "UIDVALIDITY", mb->uidvalidity},
-                {STATUS_UNSEEN, "UNSEEN", mb->unseen},
+                {STATUS_UNSEEN, "UNSEEN", unseen},
                 {STATUS_DELETED, "DELETED", mb->deleted},
                 {STATUS_SIZE, "SIZE", mb->bytes},
                 {STATUS_HIGHESTMODSEQ, "HIGHESTMODSEQ", mb->highestmodseq}};

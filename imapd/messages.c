@@ -39,6 +39,8 @@ struct store_job {
     uint32_t keep;
     bool keywords;
     bool some_gone;
+    bool sets_seen;         /* \Seen, kept apart for this user, is touched */
+    bool seen;              /* and becomes this */
     modseq_t since;         /* UNCHANGEDSINCE */
     struct uidset modified; /* changed since: left as they were */
 };
@@ -72,7 +74,7 @@ write_stored(struct imap_session *s, struct store_snap *snap, uint32_t uid,
     size_t start = s->out.n;
     if (!s->cmd->silent) {
         buf_add_str(&s->out, "FLAGS ");
-        write_flags(&s->out, msg.flags, msg.keywords, msg.nkeywords,
+        write_flags(&s->out, flags_seen(s, &msg), msg.keywords, msg.nkeywords,
                     uidset_has(&sel->recent, uid));
     }
     if (s->cmd->uid || s->qresync)
@@ -109,6 +111,33 @@ store_tell(struct imap_session *s)
     return RUN_YIELD;
 }
 
+static void
+note_seen(struct imap_session *s, const struct txn_result *res)
+{
+    const struct store_job *job = s->job;
+    struct selected *sel = s->sel;
+
+    for (size_t i = 0; i < job->chunk.n; i++)
+        if (job->seen)
+            uidset_add(&sel->seen, job->chunk.r[i].first, job->chunk.r[i].last);
+        else
+            uidset_remove(&sel->seen, job->chunk.r[i].first,
+                          job->chunk.r[i].last);
+    uidset_add_set(&sel->own, &res->uids);
+    sel->own_modseq = MAX(sel->own_modseq, res->modseq);
+}
+
+/* The second half of a conditional STORE: of those that were not refused. */
+static enum run
+stored_seen(struct imap_session *s)
+{
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    note_seen(s, txn_result(s->txn, 0));
+    s->run = store_tell;
+    return store_tell(s);
+}
+
 static enum run
 stored(struct imap_session *s)
 {
@@ -127,6 +156,13 @@ stored(struct imap_session *s)
                           res->refused.r[i].last);
     }
     job->told = 0;
+    if (job->sets_seen && s->cmd->has_since && job->chunk.n > 0) {
+        struct store_txn *txn = txn_new();
+        txn_seen(txn, sel->id, s->user, &job->chunk, job->seen);
+        return submit(s, txn, stored_seen);
+    }
+    if (job->sets_seen && !s->cmd->has_since)
+        note_seen(s, txn_result(s->txn, 1));
     s->run = store_tell;
     return store_tell(s);
 }
@@ -182,6 +218,8 @@ store_next(struct imap_session *s)
         .has_unchanged_since = cmd->has_since,
     };
     txn_flags(txn, &op);
+    if (job->sets_seen && !cmd->has_since)
+        txn_seen(txn, s->sel->id, s->user, &job->chunk, job->seen);
     return submit(s, txn, stored);
 }
 
@@ -203,12 +241,23 @@ store_rights(struct imap_session *s, struct store_job *job)
     job->flags = s->cmd->flags.flags & allowed;
     job->keep = FLAGS_SETTABLE & ~allowed;
     job->keywords = (rights & ACL_WRITE) != 0;
+    const bool named = (s->cmd->flags.flags & FLAG_SEEN) != 0;
+    if (s->sel->own_seen && (allowed & FLAG_SEEN) != 0 &&
+        (named || s->cmd->store_mode == '=')) {
+        job->sets_seen = true;
+        job->seen = named && s->cmd->store_mode != '-';
+    }
+    if (s->sel->own_seen) { /* the flag is nobody's here */
+        job->flags &= ~(uint32_t)FLAG_SEEN;
+        job->keep |= FLAG_SEEN;
+    }
     /* REPLACE touches everything, so any right will do there. */
     if (s->cmd->store_mode == '=')
         return allowed != 0;
     if (s->cmd->flags.flags == 0 && s->cmd->flags.nkeywords == 0)
         return true;
-    return job->flags != 0 || (job->keywords && s->cmd->flags.nkeywords > 0);
+    return job->flags != 0 || job->sets_seen ||
+           (job->keywords && s->cmd->flags.nkeywords > 0);
 }
 
 enum run
@@ -249,24 +298,77 @@ write_copyuid(struct buf *out, const struct txn_result *res)
     buf_add_str(out, "] Completed");
 }
 
+struct copy_job {
+    mbid_t to;
+    bool own_seen; /* \Seen is kept apart for this user there */
+};
+
+/* The copies are there; that \Seen could not be set is no reason to say that
+ * they are not. */
+static enum run
+copied_seen(struct imap_session *s)
+{
+    (void)s;
+    return RUN_DONE;
+}
+
+/* The copies of what this user has seen, where flags alone do not tell. */
+static enum errcode
+seen_copies(struct imap_session *s, const struct txn_result *res,
+            struct uidset *ret, struct error *err)
+{
+    const struct copy_job *job = s->job;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    uint32_t from = uidset_next(&res->from, 1);
+    uint32_t to = uidset_next(&res->uids, 1);
+    enum errcode rc = ERR_OK;
+
+    while (from != 0 && to != 0 && rc == ERR_OK) {
+        struct message msg = {0};
+        bool seen = uidset_has(&s->sel->seen, from);
+        if (!s->sel->own_seen) {
+            rc = snap_message(snap, job->to, to, &a, &msg, err);
+            seen = (msg.flags & FLAG_SEEN) != 0;
+            arena_reset(&a);
+        }
+        if (seen)
+            uidset_add(ret, to, to);
+        from = from == UINT32_MAX ? 0 : uidset_next(&res->from, from + 1);
+        to = to == UINT32_MAX ? 0 : uidset_next(&res->uids, to + 1);
+    }
+    return rc;
+}
+
 static enum run
 copied(struct imap_session *s)
 {
+    const struct copy_job *job = s->job;
+    AUTO(uidset_free) struct uidset seen = UIDSET_INIT;
+    AUTO(buf_free) struct buf text = BUF_INIT; /* longer than reply() takes */
+    struct error err = {0};
+
     if (txn_code(s->txn) != ERR_OK)
         return reply_error_try(s, txn_error(s->txn));
     const struct txn_result *res = txn_result(s->txn, 0);
     if (res->uids.n == 0)
         return reply(s, "OK Completed");
+    write_copyuid(&text, res);
     if (s->cmd->cmd == CMD_MOVE) { /* RFC 6851, 4.3: before the EXPUNGEs */
         buf_add_str(&s->out, "* ");
-        write_copyuid(&s->out, res);
+        buf_add(&s->out, buf_span(&text));
         buf_add_str(&s->out, "\r\n");
-        return reply(s, "OK Completed");
+        reply(s, "OK Completed");
+    } else {
+        s->reply = arena_str(&s->arena, buf_span(&text));
     }
-    AUTO(buf_free) struct buf text = BUF_INIT; /* longer than reply() takes */
-    write_copyuid(&text, res);
-    s->reply = arena_str(&s->arena, buf_span(&text));
-    return RUN_DONE;
+    if (!s->sel->own_seen && !job->own_seen)
+        return RUN_DONE;
+    if (seen_copies(s, res, &seen, &err) != ERR_OK || seen.n == 0)
+        return RUN_DONE;
+    struct store_txn *txn = txn_new();
+    txn_seen(txn, job->to, s->user, &seen, true);
+    return submit(s, txn, copied_seen);
 }
 
 /* The target's rights; false: the reply is set. */
@@ -308,6 +410,10 @@ cmd_copy(struct imap_session *s)
         return RUN_DONE;
     if (uids.n == 0)
         return reply(s, "OK Completed");
+    struct copy_job *job = arena_alloc(&s->arena, sizeof(*job));
+    job->to = to.id;
+    job->own_seen = mailbox_has_own_seen(&to, s->user);
+    s->job = job;
     struct store_txn *txn = txn_new();
     txn_copy(txn, s->sel->id, &uids, to.id, move, true);
     return submit(s, txn, copied);

@@ -92,20 +92,47 @@ changed_since(struct store_snap *snap, mbid_t id, modseq_t since,
     return rc;
 }
 
+/* Tombstones that came after SINCE. */
+static enum errcode
+buried(struct store_snap *snap, mbid_t id, modseq_t since, struct uidset *ret,
+       struct error *err)
+{
+    struct changed c = {.uids = UIDSET_INIT};
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct message msg;
+
+    enum errcode rc = snap_changed(snap, id, since, on_changed, &c, err);
+    for (uint32_t uid = uidset_next(&c.uids, 1); uid != 0 && rc == ERR_OK;
+         uid = uid == UINT32_MAX ? 0 : uidset_next(&c.uids, uid + 1)) {
+        rc = snap_message(snap, id, uid, &a, &msg, err);
+        if (rc == ERR_OK && (msg.flags & FLAG_EXPUNGED) != 0)
+            uidset_add(ret, uid, uid);
+        arena_reset(&a);
+    }
+    uidset_free(&c.uids);
+    return rc;
+}
+
 enum errcode
 tell_vanished(struct imap_session *s, struct store_snap *snap,
-              const struct mailbox *mb, const struct uidset *known,
-              struct error *err)
+              const struct mailbox *mb, modseq_t since,
+              const struct uidset *known, struct error *err)
 {
     AUTO(uidset_free) struct uidset gone = UIDSET_INIT;
-    AUTO(uidset_free) struct uidset there = UIDSET_INIT;
+    enum errcode rc;
 
-    enum errcode rc = existing(snap, mb->id, &there, err);
-    uidset_add_set(&gone, known);
-    if (mb->uidnext < UINT32_MAX)
-        uidset_remove(&gone, mb->uidnext, UINT32_MAX);
-    for (size_t i = 0; i < there.n; i++)
-        uidset_remove(&gone, there.r[i].first, there.r[i].last);
+    if (since > 1 && since >= mb->purged_modseq) {
+        rc = buried(snap, mb->id, since, &gone, err);
+        uidset_intersect(&gone, known);
+    } else {
+        AUTO(uidset_free) struct uidset there = UIDSET_INIT;
+        rc = existing(snap, mb->id, &there, err);
+        uidset_add_set(&gone, known);
+        if (mb->uidnext < UINT32_MAX)
+            uidset_remove(&gone, mb->uidnext, UINT32_MAX);
+        for (size_t i = 0; i < there.n; i++)
+            uidset_remove(&gone, there.r[i].first, there.r[i].last);
+    }
     if (rc != ERR_OK || gone.n == 0)
         return rc;
     buf_add_str(&s->out, "* VANISHED (EARLIER) ");

@@ -22,6 +22,7 @@ unselect(struct imap_session *s)
     uidset_free(&s->sel->recent);
     uidset_free(&s->sel->own);
     uidset_free(&s->sel->saved);
+    uidset_free(&s->sel->seen);
     free(s->sel);
     s->sel = NULL;
     if (s->state == STATE_SELECTED)
@@ -52,7 +53,7 @@ write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
 
     buf_addf(&s->out, "* %" PRIu32 " FETCH (FLAGS ",
              seqmap_seq(&sel->map, msg->uid));
-    write_flags(&s->out, msg->flags, msg->keywords, msg->nkeywords,
+    write_flags(&s->out, flags_seen(s, msg), msg->keywords, msg->nkeywords,
                 uidset_has(&sel->recent, msg->uid));
     if (uid || s->qresync) /* RFC 7162, 3.2.4 */
         buf_addf(&s->out, " UID %" PRIu32, msg->uid);
@@ -242,8 +243,10 @@ sync_view(struct imap_session *s, struct store_snap *snap,
     struct message msg;
     bool is_news;
 
-    enum errcode rc =
-        snap_changed(snap, sel->id, sel->modseq, on_changed, &changes, err);
+    enum errcode rc = load_seen(s, snap, mb, err);
+    if (rc == ERR_OK)
+        rc =
+            snap_changed(snap, sel->id, sel->modseq, on_changed, &changes, err);
     for (uint32_t uid = uidset_next(&changes.uids, 1);
          rc == ERR_OK && uid != 0 && uid < old_next;
          uid = uidset_next(&changes.uids, uid + 1)) {
@@ -449,7 +452,7 @@ qresync_begin(struct imap_session *s)
         uidset_add(&known, 1, job->mb.uidnext - 1);
     drop_matched(s, &known);
     if (rc == ERR_OK)
-        rc = tell_vanished(s, job->snap, &job->mb, &known, &err);
+        rc = tell_vanished(s, job->snap, &job->mb, since, &known, &err);
     if (rc == ERR_OK)
         rc = changed_since(job->snap, job->mb.id, since, &job->changed, &err);
     if (rc != ERR_OK) {
@@ -497,7 +500,7 @@ select_step(struct imap_session *s)
         if (!msg_iter_next(job->it, &msg))
             return select_tell(s);
         add_message(s->sel, msg.uid, job->mb.recent_uid);
-        if (job->unseen == 0 && (msg.flags & FLAG_SEEN) == 0)
+        if (job->unseen == 0 && (flags_seen(s, &msg) & FLAG_SEEN) == 0)
             job->unseen = seqmap_count(&s->sel->map);
     }
     return RUN_YIELD;
@@ -529,6 +532,11 @@ cmd_select(struct imap_session *s)
     sel->uidnext = job->mb.uidnext;
     sel->modseq = job->mb.highestmodseq;
     s->sel = sel;
+    struct error err = {0};
+    if (load_seen(s, job->snap, &job->mb, &err) != ERR_OK) {
+        unselect(s);
+        return reply_error(s, &err);
+    }
     job->it = snap_messages(job->snap, sel->id, 1, false);
     s->run = select_step;
     return select_step(s);

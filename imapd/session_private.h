@@ -56,6 +56,8 @@ struct selected {
     struct uidset own;
     modseq_t own_modseq;
     struct uidset saved; /* UIDs that "$" stands for (RFC 5182) */
+    bool own_seen;       /* the user's \Seen is not in the flags, but here: */
+    struct uidset seen;
 };
 
 struct append_job; /* imapd/append.c */
@@ -218,17 +220,34 @@ living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
 MUST_CHECK enum errcode
 changed_since(struct store_snap *snap, mbid_t id, modseq_t since,
               struct uidset *ret, struct error *err);
-/* "* VANISHED (EARLIER) ..." with those of KNOWN that are not there. */
+/*
+ * "* VANISHED (EARLIER) ..." with those of KNOWN that went after SINCE; where
+ * that is not known any more, those that are not there.
+ */
 MUST_CHECK enum errcode
 tell_vanished(struct imap_session *s, struct store_snap *snap,
-              const struct mailbox *mb, const struct uidset *known,
-              struct error *err);
+              const struct mailbox *mb, modseq_t since,
+              const struct uidset *known, struct error *err);
 /* "MODSEQ (n)" where the session wants it, with a blank before it unless it is
  * the FIRST item. */
 void
 write_modseq(struct imap_session *s, bool first, modseq_t modseq);
 enum run
 cmd_enable(struct imap_session *s);
+
+/* ---- seen.c ------------------------------------------------------------ */
+
+/* Read what the user has seen of MB, where that is kept apart, into s->sel. */
+MUST_CHECK enum errcode
+load_seen(struct imap_session *s, struct store_snap *snap,
+          const struct mailbox *mb, struct error *err);
+/* The flags of a message of the selected mailbox, \Seen as this user has it. */
+uint32_t
+flags_seen(const struct imap_session *s, const struct message *msg);
+/* How many messages of MB this user has not seen. */
+MUST_CHECK enum errcode
+count_unseen(struct imap_session *s, struct store_snap *snap,
+             const struct mailbox *mb, uint32_t *ret, struct error *err);
 
 /* ---- auth.c ------------------------------------------------------------ */
 
