@@ -26,8 +26,7 @@ without_separator(struct imap_session *s, struct span name)
     return name;
 }
 
-/* "\sent \Trash" in the usual spelling; NULL: the reply is set. */
-static const char *
+const char *
 parse_uses(struct imap_session *s, struct span uses)
 {
     static const char *const known[] = {"\\Archive", "\\Drafts", "\\Important",

@@ -367,6 +367,13 @@ copied(struct imap_session *s)
     if (seen_copies(s, res, &seen, &err) != ERR_OK || seen.n == 0)
         return RUN_DONE;
     struct store_txn *txn = txn_new();
+    /* What came along as a flag is the owner's there. */
+    const struct txn_flags owners = {.id = job->to,
+                                     .uids = &seen,
+                                     .mode = FLAGS_REMOVE,
+                                     .flags = FLAG_SEEN};
+    if (job->own_seen && !s->sel->own_seen)
+        txn_flags(txn, &owners);
     txn_seen(txn, job->to, s->user, &seen, true);
     return submit(s, txn, copied_seen);
 }

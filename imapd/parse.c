@@ -503,6 +503,97 @@ args_setacl(struct lex *l, struct imap_command *cmd)
     cmd->has_arg2 = true;
 }
 
+/* Behind "(" (RFC 5464, 5: getmetadata-options). */
+static void
+lex_metadata_options(struct lex *l, struct imap_command *cmd)
+{
+    do {
+        if (lex_accept_word(l, "MAXSIZE")) {
+            lex_sp(l);
+            cmd->has_maxsize = true;
+            cmd->maxsize = lex_number64(l);
+        } else if (lex_accept_word(l, "DEPTH")) {
+            lex_sp(l);
+            if (lex_accept_word(l, "0"))
+                cmd->metadata_depth = METADATA_ITSELF;
+            else if (lex_accept_word(l, "1"))
+                cmd->metadata_depth = METADATA_ONE_BELOW;
+            else if (lex_accept_word(l, "infinity"))
+                cmd->metadata_depth = METADATA_ALL_BELOW;
+            else
+                lex_fail(l, "Invalid DEPTH");
+        } else {
+            lex_fail(l, "Unknown METADATA option");
+        }
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after METADATA options");
+}
+
+static bool
+is_metadata_option(const struct lex *l)
+{
+    return span_starts_nocase(l->left, SPAN_LIT("(MAXSIZE ")) ||
+           span_starts_nocase(l->left, SPAN_LIT("(DEPTH "));
+}
+
+/* Options stand before the mailbox by the grammar of RFC 5464, behind it by
+ * its examples. */
+static void
+args_getmetadata(struct lex *l, struct imap_command *cmd)
+{
+    cmd->words = arena_array(l->a, IMAP_ITEMS_MAX, sizeof(struct span));
+    lex_sp(l);
+    if (is_metadata_option(l)) {
+        lex_accept(l, '(');
+        lex_metadata_options(l, cmd);
+        lex_sp(l);
+    }
+    cmd->name = lex_astring(l);
+    lex_sp(l);
+    if (is_metadata_option(l)) {
+        lex_accept(l, '(');
+        lex_metadata_options(l, cmd);
+        lex_sp(l);
+    }
+    if (!lex_accept(l, '(')) {
+        cmd->words[cmd->nwords++] = lex_astring(l);
+        return;
+    }
+    do {
+        if (cmd->nwords == IMAP_ITEMS_MAX) {
+            lex_fail(l, "Too many entries");
+            return;
+        }
+        cmd->words[cmd->nwords++] = lex_astring(l);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after entries");
+}
+
+static void
+args_setmetadata(struct lex *l, struct imap_command *cmd)
+{
+    bool nil = false;
+
+    cmd->words = arena_array(l->a, IMAP_ITEMS_MAX, sizeof(struct span));
+    cmd->values = arena_array(l->a, IMAP_ITEMS_MAX, sizeof(struct span));
+    args_name(l, cmd);
+    lex_sp(l);
+    lex_expect(l, '(', "Missing list of entries");
+    do {
+        if (cmd->nwords == IMAP_ITEMS_MAX) {
+            lex_fail(l, "Too many entries");
+            return;
+        }
+        cmd->words[cmd->nwords] = lex_astring(l);
+        lex_sp(l);
+        struct span value = lex_nstring(l, &nil);
+        if (!nil) /* also an empty one has a place */
+            cmd->values[cmd->nwords] = arena_copy(l->a, value);
+        cmd->nwords++;
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after entries");
+}
+
 static void
 args_setquota(struct lex *l, struct imap_command *cmd)
 {
@@ -544,6 +635,7 @@ static const struct {
     [CMD_EXPUNGE] = {"EXPUNGE", args_expunge, true},
     [CMD_FETCH] = {"FETCH", args_fetch, true},
     [CMD_GETACL] = {"GETACL", args_name, false},
+    [CMD_GETMETADATA] = {"GETMETADATA", args_getmetadata, false},
     [CMD_GETQUOTA] = {"GETQUOTA", args_name, false},
     [CMD_GETQUOTAROOT] = {"GETQUOTAROOT", args_name, false},
     [CMD_ID] = {"ID", args_id, false},
@@ -561,6 +653,7 @@ static const struct {
     [CMD_SEARCH] = {"SEARCH", args_search, true},
     [CMD_SELECT] = {"SELECT", args_select, false},
     [CMD_SETACL] = {"SETACL", args_setacl, false},
+    [CMD_SETMETADATA] = {"SETMETADATA", args_setmetadata, false},
     [CMD_SETQUOTA] = {"SETQUOTA", args_setquota, false},
     [CMD_SORT] = {"SORT", args_sort, true},
     [CMD_STARTTLS] = {"STARTTLS", args_none, false},

@@ -25,6 +25,7 @@ enum imap_cmd {
     CMD_EXPUNGE,
     CMD_FETCH,
     CMD_GETACL,
+    CMD_GETMETADATA,
     CMD_GETQUOTA,
     CMD_GETQUOTAROOT,
     CMD_ID,
@@ -42,6 +43,7 @@ enum imap_cmd {
     CMD_SEARCH,
     CMD_SELECT,
     CMD_SETACL,
+    CMD_SETMETADATA,
     CMD_SETQUOTA,
     CMD_SORT,
     CMD_STARTTLS,
@@ -210,6 +212,12 @@ struct imap_qresync {
     struct span match_seqs, match_uids; /* empty: not given */
 };
 
+enum imap_metadata_depth { /* RFC 5464, 4.2.2 */
+                           METADATA_ITSELF,
+                           METADATA_ONE_BELOW,
+                           METADATA_ALL_BELOW,
+};
+
 struct imap_quota_limit {
     struct span resource;
     uint64_t limit;
@@ -253,8 +261,13 @@ struct imap_command {
     bool has_since; /* FETCH: CHANGEDSINCE; STORE: UNCHANGEDSINCE */
     uint64_t since;
     bool vanished;      /* FETCH: (CHANGEDSINCE n VANISHED) */
-    struct span *words; /* ENABLE; ID: names and values in turn */
+    struct span *words; /* ENABLE; ID: names and values in turn; METADATA:
+                           entries */
     size_t nwords;
+    struct span *values; /* SETMETADATA: of the words; p NULL: NIL */
+    enum imap_metadata_depth metadata_depth;
+    bool has_maxsize; /* GETMETADATA */
+    uint64_t maxsize;
     struct imap_quota_limit *limits; /* SETQUOTA */
     size_t nlimits;
 };

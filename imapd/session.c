@@ -284,6 +284,7 @@ static const struct {
     [CMD_EXPUNGE] = {cmd_expunge, STATE_SELECTED, SYNC_ALL, ""},
     [CMD_FETCH] = {cmd_fetch, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
     [CMD_GETACL] = {cmd_getacl, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_GETMETADATA] = {cmd_getmetadata, LOGGED_IN, SYNC_ALL, "METADATA"},
     [CMD_GETQUOTA] = {cmd_getquota, LOGGED_IN, SYNC_ALL, "QUOTA"},
     [CMD_GETQUOTAROOT] = {cmd_getquotaroot, LOGGED_IN, SYNC_ALL, "QUOTA"},
     [CMD_ID] = {cmd_id, ANY, SYNC_ALL, "ID"},
@@ -301,6 +302,7 @@ static const struct {
     [CMD_SEARCH] = {cmd_search, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
     [CMD_SELECT] = {cmd_select, LOGGED_IN, SYNC_NONE, ""},
     [CMD_SETACL] = {cmd_setacl, LOGGED_IN, SYNC_ALL, "ACL"},
+    [CMD_SETMETADATA] = {cmd_setmetadata, LOGGED_IN, SYNC_ALL, "METADATA"},
     [CMD_SETQUOTA] = {cmd_setquota, LOGGED_IN, SYNC_ALL, "QUOTA"},
     [CMD_SORT] = {cmd_search, STATE_SELECTED, SYNC_NO_EXPUNGE, "SORT"},
     [CMD_STARTTLS] = {cmd_starttls, STATE_NOT_AUTH, SYNC_NONE, ""},
@@ -324,7 +326,7 @@ capabilities(struct imap_session *s, struct arena *a)
                 "CHILDREN MOVE SPECIAL-USE CREATE-SPECIAL-USE IDLE "
                 "LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC ESEARCH SEARCHRES "
                 "PARTIAL WITHIN SAVEDATE SORT SORT=DISPLAY ESORT "
-                "THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS");
+                "METADATA THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS");
         return arena_str(a, buf_span(&b));
     }
     buf_add_str(&b, " SASL-IR");

@@ -297,6 +297,13 @@ enum run
 cmd_setquota(struct imap_session *s);
 enum run
 cmd_list(struct imap_session *s);
+/* "\sent \Trash" in the usual spelling; NULL: the reply is set. */
+const char *
+parse_uses(struct imap_session *s, struct span uses);
+enum run
+cmd_getmetadata(struct imap_session *s);
+enum run
+cmd_setmetadata(struct imap_session *s);
 
 /* ---- messages.c, fetch.c, search.c, append.c --------------------------- */
 

@@ -30,7 +30,7 @@ test_greeting_and_login(void **state)
          "NAMESPACE UIDPLUS UNSELECT CHILDREN MOVE SPECIAL-USE "
          "CREATE-SPECIAL-USE IDLE LIST-STATUS STATUS=SIZE CONDSTORE QRESYNC "
          "ESEARCH SEARCHRES PARTIAL WITHIN SAVEDATE SORT SORT=DISPLAY ESORT "
-         "THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS] "
+         "METADATA THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS] "
          "User logged in\r\n");
     assert_int_equal(c->timeout_ms, 2000);
     talk(c, "e LOGIN fred secret", "e BAD Not possible in this state\r\n");
