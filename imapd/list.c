@@ -80,6 +80,7 @@ see_mailbox(void *ctx, const struct mailbox *mb)
     if (s->cmd->list.status != 0 && (rights_of(s, mb) & ACL_READ) != 0) {
         struct mailbox *copy = arena_alloc(&job->arena, sizeof(*copy));
         *copy = *mb;
+        copy->name = arena_str(&job->arena, span_str(mb->name));
         e->mb = copy;
     }
     return true;

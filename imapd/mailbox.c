@@ -297,6 +297,11 @@ cmd_rename(struct imap_session *s)
     if (inbox && !s->is_admin)
         return rename_inbox(s, &from, to, above);
     struct store_txn *txn = txn_new();
+    if (inbox && name_is_inbox(to)) { /* the user, with all that is theirs */
+        txn_rename_user(txn, name_owner(from.name, &s->arena),
+                        name_owner(to, &s->arena));
+        return submit(s, txn, committed);
+    }
     const char *up = name_parent(to, &s->arena);
     if (above != NULL && up != NULL && strcmp(up, above) != 0) {
         const struct txn_mailbox between = {.default_acl = s->opt->default_acl,

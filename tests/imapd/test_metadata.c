@@ -16,7 +16,7 @@ test_values_are_shared_or_private(void **state)
          "{4+}\r\nmine)",
          "a OK Completed\r\n");
     talk(fred, "b GETMETADATA INBOX (/shared/comment /private/Comment)",
-         "* METADATA INBOX (/private/comment \"mine\" /shared/comment \"all\")"
+         "* METADATA INBOX (/shared/comment \"all\" /private/comment \"mine\")"
          "\r\nb OK Completed\r\n");
     talk(ann, "c GETMETADATA user/fred /shared/comment",
          "c NO [NONEXISTENT] Mailbox does not exist\r\n");
@@ -65,7 +65,7 @@ test_what_may_not_be(void **state)
 
     talk(c, "a SETMETADATA INBOX (/shared/a//b \"1\")",
          "a BAD Invalid entry name\r\n");
-    talk(c, "b SETMETADATA INBOX (/shared/a* \"1\")",
+    talk(c, "b SETMETADATA INBOX (\"/shared/a*\" \"1\")",
          "b BAD Invalid entry name\r\n");
     talk(c, "c SETMETADATA INBOX (/elsewhere/a \"1\")",
          "c BAD Invalid entry name\r\n");
