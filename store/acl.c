@@ -5,6 +5,11 @@
  * newer version: letters that are not known here grant nothing and stay where
  * they are as long as nobody changes their entry.  What does not end in TAB is
  * not an entry and grants nothing.
+ *
+ * The virtual rights c and d are for clients: a list that is shown has them
+ * beside any of their members, so in the text they mean all members only where
+ * none of these stands beside them (a list of before RFC 4314).  They are not
+ * written into it.
  */
 #include "store/acl.h"
 
@@ -65,6 +70,27 @@ acl_format_rights(uint32_t rights, struct buf *out)
             buf_add_byte(out, (uint8_t)*l);
 }
 
+/* Of a stored list: c and d only speak for members that are not named. */
+static uint32_t
+stored_rights(struct span text)
+{
+    uint32_t named = 0;
+    uint32_t virtual = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        const uint32_t bits = bits_of(text.p[i]);
+        if (text.p[i] == 'c' || text.p[i] == 'd')
+            virtual |= bits;
+        else
+            named |= bits;
+    }
+    if ((named & bits_of('c')) != 0)
+        virtual &= ~bits_of('c');
+    if ((named & bits_of('d')) != 0)
+        virtual &= ~bits_of('d');
+    return named | virtual;
+}
+
 /* The field that begins at *POS, which is moved behind its TAB. */
 static bool
 next_field(struct span acl, size_t *pos, struct span *ret)
@@ -85,19 +111,18 @@ acl_next(const char *acl, size_t *pos, struct span *ret_ident,
     struct span text = span_str(acl);
     struct span ident;
     struct span rights;
-    uint32_t bits = 0;
 
     if (!next_field(text, pos, &ident) || !next_field(text, pos, &rights))
         return false;
-    for (size_t i = 0; i < rights.n; i++)
-        bits |= bits_of(rights.p[i]);
     *ret_ident = ident;
-    *ret_rights = bits;
+    *ret_rights = stored_rights(rights);
     return true;
 }
 
 uint32_t
-acl_rights(const char *acl, const char *user)
+acl_rights_if(const char *acl,
+              bool (*applies)(const void *ctx, struct span ident),
+              const void *ctx)
 {
     uint32_t granted = 0;
     uint32_t denied = 0;
@@ -105,19 +130,28 @@ acl_rights(const char *acl, const char *user)
     struct span ident;
     uint32_t rights;
 
-    if (user == NULL)
-        user = anonymous;
     while (acl_next(acl, &pos, &ident, &rights)) {
-        bool is_negative = ident.n > 0 && ident.p[0] == '-';
-        struct span who = span_skip(ident, is_negative ? 1 : 0);
-        /* A user may be called "-x": the whole identifier is tried too. */
-        if (span_eq_str(ident, user) || span_eq_str(ident, anyone))
-            granted |= rights;
-        else if (is_negative &&
-                 (span_eq_str(who, user) || span_eq_str(who, anyone)))
+        const bool is_negative = ident.n > 0 && ident.p[0] == '-';
+        if (!applies(ctx, span_skip(ident, is_negative ? 1 : 0)))
+            continue;
+        if (is_negative)
             denied |= rights;
+        else
+            granted |= rights;
     }
     return granted & ~denied;
+}
+
+static bool
+is_user(const void *user, struct span ident)
+{
+    return span_eq_str(ident, user) || span_eq_str(ident, anyone);
+}
+
+uint32_t
+acl_rights(const char *acl, const char *user)
+{
+    return acl_rights_if(acl, is_user, user == NULL ? anonymous : user);
 }
 
 static enum errcode
@@ -140,7 +174,9 @@ add_entry(struct buf *out, const char *ident, uint32_t rights)
         return;
     buf_add_str(out, ident);
     buf_add_byte(out, '\t');
-    acl_format_rights(rights, out);
+    for (const char *l = letters; *l != 0; l++)
+        if (*l != 'c' && *l != 'd' && (rights & bits_of((uint8_t)*l)) != 0)
+            buf_add_byte(out, (uint8_t)*l);
     buf_add_byte(out, '\t');
 }
 

@@ -31,8 +31,15 @@ acl_parse_rights(struct span letters, uint32_t *ret, struct error *err);
  * asks for them. */
 void
 acl_format_rights(uint32_t rights, struct buf *out);
-/* What USER may do: own entries, "anyone", less "-user" and "-anyone" ones.
- * USER NULL: anonymous. */
+/* What the entries that APPLY grant, less what negative ones take away (RFC
+ * 4314, 2).  The identifier comes without its "-"; who is in a "group:" is the
+ * caller's to know, and so are rights that need no entry (owners, admins). */
+uint32_t
+acl_rights_if(const char *acl,
+              bool (*applies)(const void *ctx, struct span ident),
+              const void *ctx);
+/* The same with the entries of USER and of "anyone", which is everybody.  USER
+ * NULL: "anonymous". */
 uint32_t
 acl_rights(const char *acl, const char *user);
 /*

@@ -173,8 +173,11 @@ op_unexpunge(struct group *g, struct op *op, struct error *err)
         return rc;
     op->res.id = op->id;
     op->res.uidvalidity = h->mb.uidvalidity;
+    if (op->at == 0)
+        op->u.unexpunge.end = h->mb.uidnext;
     walk_open(&w, g, op, h, &op->u.unexpunge.uids);
-    while (rc == ERR_OK && walk_next(&w, &m, &rc, err)) {
+    while (rc == ERR_OK && walk_next(&w, &m, &rc, err) &&
+           m.uid < op->u.unexpunge.end) {
         uint32_t flags = m.flags;
         if ((m.flags & (FLAG_EXPUNGED | FLAG_UNEXPUNGED)) != FLAG_EXPUNGED)
             continue;
@@ -183,6 +186,8 @@ op_unexpunge(struct group *g, struct op *op, struct error *err)
         rc = copy_one(g, op, h, h, &m, flags, err);
     }
     rc = walk_close(&w, rc, err);
+    if (op->next >= op->u.unexpunge.end)
+        op->next = 0;
     return rc == ERR_OK ? resolve_emit_uids(g, REC_UNEXPUNGED, op->id,
                                             &op->res.from, err)
                         : rc;

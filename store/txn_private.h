@@ -79,6 +79,7 @@ struct op {
         struct {
             struct uidset uids;
             bool clear_deleted;
+            uint32_t end; /* as for copy */
         } unexpunge;
         struct {
             const char *from;

@@ -99,6 +99,56 @@ test_rights_add_up_and_negative_ones_are_taken_off(void **state)
     assert_int_equal(acl_rights("john\tl9r\t", "john"), parse("lr"));
 }
 
+/* The virtual c and d of a stored list give no member that is not named. */
+static void
+test_stored_lists_grant_what_they_name(void **state)
+{
+    struct buf b = BUF_INIT;
+    struct error err = {0};
+
+    (void)state;
+    assert_int_equal(acl_rights("a\tlkc\t", "a"), ACL_LOOKUP | ACL_CREATE);
+    assert_int_equal(acl_rights("a\ttd\t", "a"), ACL_DELETEMSG);
+    assert_int_equal(acl_rights("a\tdc\t", "a"), parse("tekx"));
+    /* A right that is given comes back as it was given. */
+    for (uint32_t rights = 1; rights <= ACL_ALL; rights++) {
+        buf_clear(&b);
+        assert_int_equal(acl_change("", "a", '=', rights, &b, &err), ERR_OK);
+        assert_int_equal(acl_rights(buf_cstr(&b), "a"), rights);
+    }
+    buf_free(&b);
+}
+
+static bool
+is_staff(const void *ctx, struct span ident)
+{
+    return span_eq_str(ident, ctx) || span_eq_str(ident, "group:staff");
+}
+
+static void
+test_groups_are_the_callers(void **state)
+{
+    (void)state;
+    const char *acl = "group:staff\tlrs\tann\tw\t-group:staff\ts\t";
+
+    assert_int_equal(acl_rights_if(acl, is_staff, "ann"), parse("lrw"));
+    assert_int_equal(acl_rights_if(acl, is_staff, "bob"), parse("lr"));
+    assert_int_equal(acl_rights(acl, "bob"), 0);
+    /* A user of such a name is not who is denied. */
+    assert_int_equal(acl_rights("-x\tlr\t", "-x"), 0);
+}
+
+static void
+test_an_identifier_gets_another_name(void **state)
+{
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    acl_rename_ident("ann\tlr\tanna\tl\t-ann\ts\tbob\tlz9\t", "ann", "eve", &b);
+    assert_string_equal(buf_cstr(&b), "eve\tlr\tanna\tl\t-eve\ts\tbob\tlz9\t");
+    buf_free(&b);
+}
+
 /* What becomes of ACL; valid until the next call. */
 static const char *
 change(const char *acl, const char *ident, char mode, const char *letters)
@@ -187,6 +237,9 @@ main(void)
         cmocka_unit_test(test_every_letter_there_and_back),
         cmocka_unit_test(test_unknown_letter_is_named),
         cmocka_unit_test(test_rights_add_up_and_negative_ones_are_taken_off),
+        cmocka_unit_test(test_stored_lists_grant_what_they_name),
+        cmocka_unit_test(test_groups_are_the_callers),
+        cmocka_unit_test(test_an_identifier_gets_another_name),
         cmocka_unit_test(test_one_entry_changes_and_the_others_stay),
         cmocka_unit_test(test_bad_identifiers_and_long_lists_are_refused),
         cmocka_unit_test(test_walk_gives_each_entry),
