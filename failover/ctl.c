@@ -42,6 +42,8 @@ struct ctl {
     struct slot_line slots[SLOTS_MAX];
     size_t nslots;
     uint64_t damaged, lost, healed, oldest_us; /* here */
+    const char *scrub;                         /* phase; NULL: none */
+    uint64_t scrub_per_mille, scrub_bodies, scrub_ended_us;
     struct store_pos fenced_at;
     uint64_t token;
     const char *path; /* of an answer */
@@ -101,6 +103,10 @@ on_answer(void *ctx, const struct dlist *d)
         (void)!dlist_get_u64(d, "LOST", &c->lost);
         (void)!dlist_get_u64(d, "HEALED", &c->healed);
         (void)!dlist_get_u64(d, "OLDEST", &c->oldest_us);
+        (void)!dlist_get_str(d, "SCRUB", &c->arena, &c->scrub);
+        (void)!dlist_get_u64(d, "SCRUB_PER_MILLE", &c->scrub_per_mille);
+        (void)!dlist_get_u64(d, "SCRUB_BODIES", &c->scrub_bodies);
+        (void)!dlist_get_u64(d, "SCRUB_ENDED", &c->scrub_ended_us);
     } else if (span_eq_str(d->name, "POS")) {
         (void)!dlist_get_u32(d, "EPOCH", &epoch);
         c->fenced_at.applied.epoch = epoch;
@@ -290,9 +296,12 @@ print_json(const struct ctl *c, enum equality eq, uint64_t lag,
             ",\"digests\":\"%s\",\"lag_records\":%" PRIu64
             ",\"lag_ms\":%.3f,\"damaged\":%" PRIu64 ",\"damaged_lost\":%" PRIu64
             ",\"damaged_since_us\":%" PRIu64 ",\"healed\":%" PRIu64
+            ",\"scrub\":\"%s\",\"scrub_per_mille\":%" PRIu64
+            ",\"scrub_bodies\":%" PRIu64 ",\"scrub_ended_us\":%" PRIu64
             ",\"channels\":[",
             equality_words[eq], lag, lag_ms(c, lag), c->damaged, c->lost,
-            c->oldest_us, c->healed);
+            c->oldest_us, c->healed, c->scrub == NULL ? "off" : c->scrub,
+            c->scrub_per_mille, c->scrub_bodies, c->scrub_ended_us);
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
         fputs(i == 0 ? "{\"channel\":" : ",{\"channel\":", f);
@@ -354,6 +363,9 @@ print_human(const struct ctl *c, enum equality eq, uint64_t lag)
                 "the messages)\n",
                 c->damaged, text, c->lost);
     }
+    if (c->scrub != NULL && strcmp(c->scrub, "resting") != 0)
+        fprintf(f, "scrubbing here: %s, %.1f %%\n", c->scrub,
+                (double)c->scrub_per_mille / 10);
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
         fprintf(f, "channel %s to %s: %s, acknowledged %" PRIu64 "%s%s\n",

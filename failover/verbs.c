@@ -9,6 +9,7 @@
 #include "failover/node_private.h"
 #include "store/damage.h"
 #include "store/record.h"
+#include "store/scrub.h"
 #include "store/seed.h"
 #include "synclog/slot.h"
 
@@ -106,6 +107,7 @@ static void
 print_damage(struct node *node, struct buf *out)
 {
     struct damage_view view;
+    struct scrub_view scrub;
     struct dlist_printer p;
 
     store_damage_view(node->store, &view);
@@ -116,6 +118,14 @@ print_damage(struct node *node, struct buf *out)
     dlist_u64(&p, "LOST", view.lost);
     dlist_u64(&p, "OLDEST", view.oldest_us);
     dlist_u64(&p, "HEALED", view.healed);
+    if (store_scrub_look(node->store, &scrub)) {
+        dlist_str(&p, "SCRUB", scrub_phase_name(scrub.phase));
+        dlist_u64(&p, "SCRUB_PER_MILLE", scrub.per_mille);
+        dlist_u64(&p, "SCRUB_BODIES", scrub.bodies);
+        dlist_u64(&p, "SCRUB_BYTES", scrub.bytes);
+        dlist_u64(&p, "SCRUB_BEGAN", scrub.began_us);
+        dlist_u64(&p, "SCRUB_ENDED", scrub.ended_us);
+    }
     dlist_close(&p);
     buf_add_str(out, "\r\n");
 }

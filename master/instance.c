@@ -38,6 +38,7 @@
 #include "master/child.h"
 #include "master/service.h"
 #include "master/user.h"
+#include "store/scrub.h"
 
 #define GRACE_MS 1500U     /* for sessions to end */
 #define CONTROL_WORKERS 4U /* blocking verbs at a time */
@@ -60,6 +61,7 @@ struct instance {
     struct node *node;
     struct store *store;       /* of the node, as sessions get it */
     struct repairer *repairer; /* of what is damaged in it */
+    struct scrub *scrub;       /* which looks for that */
     _Atomic int role;
     enum role shown_role; /* that clients were told of */
 
@@ -292,6 +294,27 @@ give_log(const struct instance *in, struct error *err)
         return ERR_OK;
     return error_set_errno(err, errno, "give %s to %s", in->log_path,
                            in->user.name);
+}
+
+/* ---- keeping what is stored -------------------------------------------- */
+
+static void
+start_keepers(struct instance *in)
+{
+    const struct scrub_options o = {
+        .rate = config_bytes(in->cfg, "scrub_rate"),
+        .interval_us = config_duration_s(in->cfg, "scrub_interval") * 1000000,
+    };
+
+    in->repairer = repairer_start(in->env, in->cfg, in->store);
+    in->scrub = scrub_start(in->store, &o);
+}
+
+static void
+stop_keepers(struct instance *in)
+{
+    scrub_stop(&in->scrub);
+    repairer_stop(&in->repairer);
 }
 
 /* ---- what other threads want ------------------------------------------- */
@@ -718,7 +741,7 @@ come_up(struct instance *in, struct error *err)
     if (rc == ERR_OK)
         rc = children_new(in->env, in->o->imapd_conf, &in->children, err);
     if (rc == ERR_OK)
-        in->repairer = repairer_start(in->env, in->cfg, in->store);
+        start_keepers(in);
     return rc;
 }
 
@@ -771,7 +794,7 @@ take_asked(struct instance *in)
         bool was_serving = in->serving;
         if (was_serving)
             end_sessions(in);
-        repairer_stop(&in->repairer);
+        stop_keepers(in);
         pthread_mutex_lock(&in->lock);
         in->ask.closed = true;
         pthread_cond_broadcast(&in->answered);
@@ -779,7 +802,7 @@ take_asked(struct instance *in)
     }
     if (reopen) {
         in->store = node_store(in->node);
-        in->repairer = repairer_start(in->env, in->cfg, in->store);
+        start_keepers(in);
     }
     take_role(in);
 }
@@ -857,7 +880,7 @@ go_down(struct instance *in)
     listener_close(&in->control);
     reactor_pool_stop(&in->control_pool, GRACE_MS);
     csync_server_free(&in->control_server);
-    repairer_stop(&in->repairer);
+    stop_keepers(in);
     node_close(&in->node);
     children_free(&in->children);
     for (size_t i = 0; i < in->nservices; i++)

@@ -99,6 +99,7 @@ struct store {
     struct bodies *bodies;
     struct compactor *compactor;
     struct damages *damages;
+    struct scrub *scrub; /* with `lock`: the one that runs, for status */
     struct watches watches;
     struct part_hashes part_hashes;
 
