@@ -746,7 +746,9 @@ pause_after(struct ship *s, enum errcode rc, const struct error *err,
         log_warn(&s->log, "sync.parked", "code=%s why=\"%s\"", errcode_name(rc),
                  err->text);
         set_state(s, SLOT_PARKED, err->text);
-        return rc == ERR_GAP || rc == ERR_AUTH ? PARKED_SHORT_MS : PARKED_MS;
+        return rc == ERR_GAP || rc == ERR_AUTH || rc == ERR_CORRUPT
+                   ? PARKED_SHORT_MS
+                   : PARKED_MS;
     }
     if (wait == BACKOFF_FIRST_MS || now_ms(s) - s->said_ms > SAY_AGAIN_MS) {
         s->said_ms = now_ms(s);

@@ -10,6 +10,7 @@ import glob
 import os
 import subprocess
 
+from damage_flips import run_flips
 from pollux import (World, check, check_equal, log_has, mailbox, run,
                     wait_for)
 
@@ -177,9 +178,70 @@ def test_log_of_a_stopped_instance_is_repaired(bin_dir):
         w.wait_equal()
 
 
+def test_damaged_frame_is_not_shipped(bin_dir):
+    """The replica is away, a frame that it lacks is damaged: the channel is
+    parked with segment and offset, the master goes on, a seed heals."""
+    with World(bin_dir) as w:
+        w.deliver_all(w.a, range(1, 4))
+        w.wait_equal()
+        applied = w.b.status()["here"]["applied"]
+        w.b.stop()
+        w.deliver_all(w.a, range(4, 9))
+        path = segments(w.a)[-1]
+        with open(path, "rb") as f:
+            data = f.read()
+        at = 0
+        while True:  # the frame with the next record but one
+            at = data.index(b"PLXF", at + 1)
+            if (int.from_bytes(data[at + 24:at + 32], "little") == applied + 2
+                    and data[at + 12] != 0):
+                break
+        flip(path, at + 57)  # its commit time: the message itself is whole
+        w.b.start()
+        wait_for("the channel to be parked", lambda: [
+            c for c in w.a.status()["channels"] if c["state"] == "parked" and
+            "segment" in c["text"] and "offset" in c["text"]], 60)
+        check(w.b.status()["here"]["applied"] <= applied + 1,
+              "the replica took a damaged frame")
+        w.deliver_all(w.a, range(9, 12))
+        want = mailbox(w.a, "alice")
+        check_equal(len(want), 11, "messages on the master")
+        w.b.must("rejoin")
+        w.wait_equal(timeout=90)
+        check_equal(mailbox(w.b, "alice"), want, "mail after the seed")
+
+
+def test_scrubber_finds_what_nobody_reads(bin_dir):
+    """In the log of both, and in a pack; it is repaired before anyone asks."""
+    with World(bin_dir, {"scrub_rate": "100M", "scrub_interval": "3s"}) as w:
+        deliver(w.a, plain(1, "first-text-of-alice"))
+        deliver(w.a, plain(2, "second-text-of-alice"))
+        w.wait_equal()
+        want = mailbox(w.a, "alice")
+        wait_for("a first round", lambda: w.b.status()["scrub_ended_us"])
+        path, at = find_text(segments(w.b), b"first-text-of-alice")
+        flip(path, at)
+        wait_for("the scrubber to find it",
+                 lambda: log_has(w.b, "store.healed"), 120)
+        wait_for("all to be mended", lambda: w.b.status()["damaged"] == 0, 60)
+        check_equal(mailbox(w.b, "alice"), want, "mail")
+        w.b.stop()
+        w.b.start()  # and the log is sound again
+        w.wait_equal()
+
+
+def test_flipped_bits(bin_dir):
+    """A handful of what damage_flips.py does by the hundred."""
+    with World(bin_dir, {"sync_segment_bytes": "8M"}) as w:
+        run_flips(w, 2, 7)
+
+
 if __name__ == "__main__":
     run([test_body_is_repaired_while_it_is_fetched,
          test_what_no_twin_has_is_reported,
          test_log_of_a_stopped_instance_is_repaired,
          test_node_file_and_state_of_a_replica_are_seeded_anew,
-         test_state_is_made_anew_from_a_log_that_is_whole])
+         test_state_is_made_anew_from_a_log_that_is_whole,
+         test_damaged_frame_is_not_shipped,
+         test_scrubber_finds_what_nobody_reads,
+         test_flipped_bits])
