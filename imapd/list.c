@@ -211,7 +211,10 @@ list_work(void *arg)
 
     job->snap = store_snapshot(s->store);
     enum errcode rc =
-        snap_each_mailbox(job->snap, "", see_mailbox, job, &job->err);
+        s->is_admin
+            ? snap_each_mailbox(job->snap, "", see_mailbox, job, &job->err)
+            : snap_each_visible(job->snap, s->user, see_mailbox, job,
+                                &job->err);
     if (rc == ERR_OK && s->is_admin)
         rc = snap_each_mailbox(
             job->snap, arena_printf(&job->arena, "%s.", s->opt->deleted_prefix),

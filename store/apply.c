@@ -13,6 +13,7 @@
  */
 #include "store/apply_private.h"
 
+#include "store/acl.h"
 #include "store/local.h"
 #include "store/mutants.h"
 
@@ -40,6 +41,25 @@ apply_epoch(const struct apply *ap)
         ap->err);
 }
 
+/* Who is named in an ACL finds the mailbox by that (snap_each_visible()). */
+static void
+index_acl(struct state *st, const struct mailbox *mb, bool put)
+{
+    struct key k;
+    struct span ident;
+    size_t pos = 0;
+    uint32_t rights;
+
+    while (acl_next(mb->acl, &pos, &ident, &rights)) {
+        if (ident.n == 0 || ident.n > USER_MAX || ident.p[0] == '-')
+            continue;
+        if (put)
+            state_put(st, key_rights(&k, ident, mb->id), SPAN_EMPTY);
+        else
+            state_delete(st, key_rights(&k, ident, mb->id));
+    }
+}
+
 static enum errcode
 apply_mailbox(const struct apply *ap)
 {
@@ -60,6 +80,7 @@ apply_mailbox(const struct apply *ap)
     apply_put_mbid(st, key_text(&k, TAB_NAME, span_str(h->mb.name)), h->mb.id);
     apply_put_mbid(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)),
                    h->mb.id);
+    index_acl(st, &h->mb, true);
     st->v.list_changed = true;
     rc = state_charge_quota(st, h, 1, ap->err);
     return rc == ERR_OK ? state_raise_validity(st, h->mb.uidvalidity, ap->err)
@@ -80,8 +101,11 @@ apply_set(const struct apply *ap)
     if (rc != ERR_OK)
         return rc;
     state_touch_head(st, h);
-    if ((rec.fields & SET_ACL) != 0)
+    if ((rec.fields & SET_ACL) != 0) {
+        index_acl(st, &h->mb, false);
         h->mb.acl = apply_keep(st, rec.acl);
+        index_acl(st, &h->mb, true);
+    }
     if ((rec.fields & SET_SPECIAL_USE) != 0)
         h->mb.special_use = apply_keep(st, rec.special_use);
     if ((rec.fields & SET_RECENT) != 0)
@@ -376,6 +400,7 @@ purge_mailbox(const struct apply *ap, struct head *h)
         state_delete(st, keys[i]);
     state_delete(st, key_text(&k, TAB_NAME, span_str(h->mb.name)));
     state_delete(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)));
+    index_acl(st, &h->mb, false);
     state_touch_head(st, h);
     h->exists = false;
     st->v.list_changed = true;

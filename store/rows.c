@@ -99,6 +99,23 @@ key_guidref(struct key *k, const struct guid *guid, mbid_t id, uint32_t uid)
 }
 
 struct span
+key_rights_of(struct key *k, struct span ident)
+{
+    start(k, TAB_RIGHTS);
+    put(k, ident.p, ident.n);
+    put(k, "", 1);
+    return key_span(k);
+}
+
+struct span
+key_rights(struct key *k, struct span ident, mbid_t id)
+{
+    key_rights_of(k, ident);
+    put_be(k, id, 8);
+    return key_span(k);
+}
+
+struct span
 key_user(struct key *k, const char *user, uint8_t kind, const char *name)
 {
     start(k, TAB_USER);

@@ -21,6 +21,7 @@ enum table {
     TAB_CHANGED = 'c',  /* mbid, modseq, uid -> nothing            derived */
     TAB_UNIQUEID = 'i', /* uniqueid -> mbid                        derived */
     TAB_NAME = 'n',     /* name -> mbid                            derived */
+    TAB_RIGHTS = 'p',   /* identifier of an ACL, 0, mbid -> nothing derived */
     TAB_KEYWORD = 'k',  /* mbid, keyword -> nothing */
     TAB_GUIDREF = 'r',  /* guid, mbid, uid -> nothing              derived */
     TAB_QUOTA = 'q',    /* root -> limits and usage */
@@ -79,6 +80,12 @@ struct span
 key_keyword(struct key *k, mbid_t id, struct span keyword);
 struct span
 key_guidref(struct key *k, const struct guid *guid, mbid_t id, uint32_t uid);
+/* IDENT: at most USER_MAX bytes. */
+struct span
+key_rights(struct key *k, struct span ident, mbid_t id);
+/* The same without the mbid: the prefix of all rows of one identifier. */
+struct span
+key_rights_of(struct key *k, struct span ident);
 struct span
 key_user(struct key *k, const char *user, uint8_t kind, const char *name);
 struct span

@@ -48,7 +48,7 @@ struct store_config {
     const char *fence_path; /* the shutdown file; NULL: none */
     uint64_t segment_bytes;
     uint64_t cache_bytes;
-    uint64_t flush_bytes; /* log between two flushes; 0: 256 MiB */
+    uint64_t flush_bytes;   /* log between two flushes; 0: 256 MiB */
     uint64_t log_cap_bytes; /* a slot may pin so much; 0: no cap */
     struct instid cluster;
     struct instid instance;
@@ -207,6 +207,17 @@ snap_mailbox_by_uniqueid(struct store_snap *snap, const char *uniqueid,
  */
 MUST_CHECK enum errcode
 snap_each_mailbox(struct store_snap *snap, const char *prefix,
+                  bool (*call)(void *ctx, const struct mailbox *mb), void *ctx,
+                  struct error *err);
+
+/*
+ * Call for every mailbox that may be USER's to see, each once, in no order: the
+ * user's own, and those whose ACL names USER or "anyone".  Deleted ones do not
+ * come.  Whether l is among the rights is for the caller to find out.  Costs
+ * what is found, not what there is.
+ */
+MUST_CHECK enum errcode
+snap_each_visible(struct store_snap *snap, const char *user,
                   bool (*call)(void *ctx, const struct mailbox *mb), void *ctx,
                   struct error *err);
 

@@ -13,6 +13,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "store/acl.h"
+
 #define BUCKETS 1024U
 #define BATCH_BYTES (4U << 20)
 
@@ -319,6 +321,12 @@ audit_mailbox(struct audit *au, struct span key, struct span value)
     if (rc == ERR_OK)
         rc = derived(au, key_text(&k, TAB_UNIQUEID, span_str(mb.uniqueid.s)),
                      span_of(id, sizeof(id)));
+    struct span ident;
+    size_t pos = 0;
+    uint32_t rights;
+    while (rc == ERR_OK && acl_next(mb.acl, &pos, &ident, &rights))
+        if (ident.n > 0 && ident.n <= USER_MAX && ident.p[0] != '-')
+            rc = derived(au, key_rights(&k, ident, sum.id), SPAN_EMPTY);
     if (rc == ERR_OK) {
         if (mb.quota_root[0] != '\0') {
             struct sum *q = sum_of(au, au->quotas, mb.quota_root);
