@@ -450,6 +450,66 @@ test_golden_rows(void **state)
     arena_free(&a);
 }
 
+/* A tombstone says when it became one; only tombstones can have come back. */
+static void
+test_golden_rows_of_version_2(void **state)
+{
+    struct arena a = ARENA_INIT;
+    struct error err = {0};
+    AUTO(buf_free) struct buf out = BUF_INIT;
+    struct span tombstone =
+        SPAN_LIT("\x88\x07"         /* \\Seen, gone, back, annotated */
+                 GUID_A "\x09\x08"  /* MODSEQs */
+                 "\x04\x00\x06\x0a" /* times, size */
+                 "\x00"
+                 "\x0c"); /* expunged at 6 */
+    struct span alone =
+        SPAN_LIT("\x80\x02" GUID_A "\x09\x08\x04\x00\x06\x0a\x00");
+    struct span quota = SPAN_LIT("\x01\x02\x03\x04\x05\x06\x07\x08");
+    struct message m = {0};
+    struct quota q = {0};
+    struct key k;
+    uint32_t n;
+    struct span entry, user;
+
+    (void)state;
+    assert_int_equal(message_decode(tombstone, &a, &m, &err), ERR_OK);
+    assert_int_equal(m.flags, FLAG_SEEN | FLAG_EXPUNGED | FLAG_UNEXPUNGED |
+                                  FLAG_ANNOTATED);
+    assert_int_equal(m.expunged_s, 6);
+    message_encode(&m, &out);
+    assert_true(span_eq(buf_span(&out), tombstone));
+    for (size_t i = 0; i < tombstone.n; i++)
+        assert_int_equal(
+            message_decode(span_sub(tombstone, 0, i), &a, &m, &err),
+            ERR_CORRUPT);
+    assert_int_equal(message_decode(alone, &a, &m, &err), ERR_CORRUPT);
+    assert_int_equal(quota_decode(quota, &q, &err), ERR_OK);
+    assert_int_equal(q.limit[QUOTA_ANNOTATION], 4);
+    assert_int_equal(q.used[QUOTA_STORAGE], 5);
+    buf_clear(&out);
+    quota_encode(&q, &out);
+    assert_true(span_eq(buf_span(&out), quota));
+    for (size_t i = 0; i < quota.n; i++)
+        assert_int_equal(quota_decode(span_sub(quota, 0, i), &q, &err),
+                         ERR_CORRUPT);
+
+    assert_true(span_eq(key_annot(&k, 0x102, 7, "/c", "ann"),
+                        SPAN_LIT("a\0\0\0\0\0\0\1\2\0\0\0\7/c\0ann")));
+    assert_true(key_get_annot(key_span(&k), &n, &entry, &user));
+    assert_true(n == 7 && span_eq_str(entry, "/c") && span_eq_str(user, "ann"));
+    assert_false(key_get_annot(SPAN_LIT("a\0\0\0\0\0\0\1\2\0\0\0\7/c"), &n,
+                               &entry, &user));
+    assert_false(key_get_annot(SPAN_LIT("a\0\0"), &n, &entry, &user));
+    assert_true(span_eq(key_seen(&k, 1, 0x0203, SPAN_LIT("ann")),
+                        SPAN_LIT("s\0\0\0\0\0\0\0\1\2\3ann")));
+    assert_true(key_get_seen(key_span(&k), &n, &user));
+    assert_true(n == 0x0203 && span_eq_str(user, "ann"));
+    assert_false(key_get_seen(SPAN_LIT("s\0\0\0\0\0\0\0\1\2\3"), &n, &user));
+    assert_true(table_is_replicated('a') && table_is_replicated('s'));
+    arena_free(&a);
+}
+
 int
 main(void)
 {
@@ -460,6 +520,7 @@ main(void)
         cmocka_unit_test(test_body_offset_points_at_the_stored_bytes),
         cmocka_unit_test(test_unknown_type_is_described_as_such),
         cmocka_unit_test(test_golden_rows),
+        cmocka_unit_test(test_golden_rows_of_version_2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
