@@ -34,7 +34,7 @@
 #define BOXES 8
 #define MESSAGES 40
 #define BODIES 300
-#define ROUNDS 24
+#define ROUNDS 28
 #define DIR_BYTES 64
 #define BIG_BYTES ((5U << 19) + 77) /* three parts */
 #define LARGE_BYTES (700U << 10)
