@@ -10,7 +10,8 @@ static const char usage[] =
     "      annotation /vendor/cmu/cyrus-imapd/expire of their mailbox\n"
     "  -X  messages that were expunged longer ago go for good\n"
     "  -D  mailboxes that were deleted longer ago go for good\n"
-    "  -A  mail that is older goes to the archive partition\n"
+    "  -A  mail that is older goes to the archive partition: not in this\n"
+    "      version\n"
     "  -p  only mailboxes whose names begin so\n"
     "  -u  only mailboxes of this user\n"
     "  -a  pay no attention to annotations\n"
@@ -39,11 +40,10 @@ print_json(FILE *f, const struct dlist *row)
             "{\"mailboxes\":%" PRIu64 ",\"messages\":%" PRIu64
             ",\"expired\":%" PRIu64 ",\"expunged\":%" PRIu64
             ",\"deleted_mailboxes\":%" PRIu64 ",\"delivery_marks\":%" PRIu64
-            ",\"archived\":%" PRIu64 "}\n",
+            "}\n",
             row_u64(row, "MAILBOXES"), row_u64(row, "MESSAGES"),
             row_u64(row, "EXPIRED"), row_u64(row, "PURGED"),
-            row_u64(row, "REMOVED"), row_u64(row, "MARKS"),
-            row_u64(row, "ARCHIVED"));
+            row_u64(row, "REMOVED"), row_u64(row, "MARKS"));
 }
 
 static void
@@ -69,9 +69,6 @@ print_sum(const struct expire *e, const struct dlist *row)
     if (e->given[AGE_MARKS])
         fprintf(f, "\nForgot %" PRIu64 " marks of deliveries\n",
                 row_u64(row, "MARKS"));
-    if (e->given[AGE_ARCHIVE])
-        fprintf(f, "\nMoved %" PRIu64 " bodies to or from the archive\n",
-                row_u64(row, "ARCHIVED"));
 }
 
 static void
@@ -203,6 +200,8 @@ run(struct tool *t, int argc, char **argv)
     int code = tool_begin(t);
     if (code != TOOL_OK)
         return code;
+    if (e.given[AGE_ARCHIVE])
+        (void)tool_say(t, 0, "-A has no effect in this version");
     tool_request(t, "EXPIRE");
     for (size_t i = 0; i < AGES; i++)
         if (e.given[i])

@@ -189,7 +189,8 @@ on_finished(void *ctx)
             conn_write_str(s->conn, "OK success\r\n");
         else
             session_refuse(s, rq->code, &rq->err);
-        /* What was pipelined is looked at again. */
+        /* What was pipelined is to be shown again. */
+        conn_pause_input(s->conn);
         conn_resume_input(s->conn);
     }
     request_free(rq);

@@ -7,8 +7,9 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
-import sys
+import time
 
 from pollux import (World, check, check_equal, log_has, mailbox, message, run,
                     wait_for)
@@ -520,6 +521,117 @@ def test_expiry(bin_dir):
         refused(a, USAGE, "only options", "cyr_expire", "-X", "1", "user/bob")
 
 
+class Control:
+    """A raw connection to the control socket."""
+
+    def __init__(self, instance):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(os.path.join(instance.dir, "conf", "socket",
+                                       "control"))
+        self.file = self.sock.makefile("rb")
+        while not self.line().startswith(b"* OK"):
+            pass
+
+    def line(self):
+        return self.file.readline()
+
+    def send(self, *lines):
+        self.sock.sendall(b"".join(line.encode() + b"\r\n" for line in lines))
+
+    def answer(self):
+        """(rows, the last line) of one command."""
+        rows = []
+        while True:
+            line = self.line()
+            if not line.startswith(b"* "):
+                return rows, line
+            rows.append(line)
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+MANY = 4000
+
+
+def test_many_requests_at_once(bin_dir):
+    """Tools that ask for much and do not read: they are bounded, they keep
+    nobody waiting, and they are gone when they go."""
+    with alone(bin_dir) as w:
+        a = w.a
+        a.start()
+        w.deliver_all(a, range(1))
+        a.stop()
+        boxes = {"user.u%04d" % i: {"acl": {"u%04d" % i: "lrs"}}
+                 for i in range(MANY)}
+        check_equal(good(a, "ctl_mboxlist", "-u", stdin=json.dumps(boxes)),
+                    "%d mailboxes made, 0 with other rights, 0 as they were\n"
+                    % MANY, "-u")
+        a.start()
+        began = time.monotonic()
+        check_equal(len(json.loads(good(a, "ctl_mboxlist", "-d"))), MANY + 1,
+                    "-d")
+        print("dump of %d: %.2f s" % (MANY, time.monotonic() - began))
+
+        c = Control(a)
+        c.send("ADMIN RECOVER", "ADMIN MAILBOXES", "NOOP", "ADMIN DANCE")
+        check_equal([len(c.answer()[0]) for _ in range(3)],
+                    [1, MANY + 1, 0], "answers in order")
+        check(b"does not know how to DANCE" in c.answer()[1], "DANCE")
+
+        idle = [Control(a) for _ in range(8)]
+        for i in idle:
+            i.send("ADMIN MAILBOXES")
+        wait_for("the bound", lambda: (c.send("ADMIN RECOVER"),
+                 c.answer()[1].startswith(b"NO POLLUX-BUSY"))[1])
+        check_equal(a.role(), "master", "status beside them")
+        w.deliver_all(a, range(1, 3))
+        refused(a, TEMPFAIL, "8 requests of tools are under way",
+                "ctl_cyrusdb", "-r")
+        rows, last = idle[0].answer()
+        check_equal((len(rows), last), (MANY + 1, b"OK success\r\n"),
+                    "who reads late gets all")
+        for i in idle[1:4]:
+            i.close()
+        wait_for("room", lambda: tool(a, "ctl_cyrusdb", "-r")[0] == OK)
+        began = time.monotonic()
+        check_equal(a.stop(), 0, "exit code under requests")
+        check(time.monotonic() - began < 15, "stopping took long")
+        for i in idle[4:] + [c]:
+            i.close()
+
+
+def test_only_on_the_control_socket(bin_dir):
+    with alone(bin_dir) as w:
+        w.a.start()
+        with socket.create_connection((w.a.host, w.a.csync_port), 30) as s:
+            f = s.makefile("rb")
+            while not f.readline().startswith(b"* OK"):
+                pass
+            s.sendall(b"ADMIN RECOVER\r\n")
+            check(f.readline().startswith(b"BAD "), "ADMIN on the csync port")
+            f.close()
+
+
+def test_rejoin_ends_requests(bin_dir):
+    """The store is exchanged under a request that nobody reads."""
+    with World(bin_dir) as w:
+        boxes = {"user.u%04d" % i: {"acl": {"u%04d" % i: "lrs"}}
+                 for i in range(MANY)}
+        good(w.a, "ctl_mboxlist", "-u", stdin=json.dumps(boxes))
+        w.wait_equal()
+        c = Control(w.b)
+        c.send("ADMIN MAILBOXES")
+        c.line()
+        w.b.must("rejoin")
+        w.wait_equal()
+        check(b"NO POLLUX-CLOSED" in c.answer()[1], "the request's end")
+        good(w.b, "ctl_cyrusdb", "-r")
+        c.close()
+
+
 def test_on_a_replica(bin_dir):
     """Reading works everywhere; what changes something is refused."""
     with World(bin_dir) as w:
@@ -561,4 +673,6 @@ if __name__ == "__main__":
          test_partition_that_is_not_configured, test_mbpath_and_mbexamine,
          test_reconstruct, test_damage_is_told, test_configuration_is_shown,
          test_partitions_are_shown, test_start_lines_are_run,
-         test_unexpunge, test_quota, test_expiry, test_on_a_replica])
+         test_unexpunge, test_quota, test_expiry, test_many_requests_at_once,
+         test_only_on_the_control_socket, test_rejoin_ends_requests,
+         test_on_a_replica])
