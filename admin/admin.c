@@ -31,6 +31,7 @@ static const struct {
     {"QUOTAFIX", admin_quota_fix, true},
     {"EXPIRE", admin_expire, true},
     {"DELIVERIES", admin_deliveries, false},
+    {"ARCHIVE", admin_archive, false},
 };
 
 static enum errcode

@@ -126,6 +126,8 @@ admin_expire(struct ask *ask, struct error *err);
 enum errcode
 admin_reconstruct(struct ask *ask, struct error *err);
 enum errcode
+admin_archive(struct ask *ask, struct error *err);
+enum errcode
 admin_deliveries(struct ask *ask, struct error *err);
 
 #endif

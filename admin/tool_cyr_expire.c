@@ -10,8 +10,7 @@ static const char usage[] =
     "      annotation /vendor/cmu/cyrus-imapd/expire of their mailbox\n"
     "  -X  messages that were expunged longer ago go for good\n"
     "  -D  mailboxes that were deleted longer ago go for good\n"
-    "  -A  mail that is older goes to the archive partition: not in this\n"
-    "      version\n"
+    "  -A  bodies of mail that is older go to the archive partition\n"
     "  -p  only mailboxes whose names begin so\n"
     "  -u  only mailboxes of this user\n"
     "  -a  pay no attention to annotations\n"
@@ -22,6 +21,9 @@ static const char usage[] =
 
 enum age { AGE_MARKS, AGE_EXPUNGED, AGE_DELETED, AGE_ARCHIVE, AGES };
 
+/* Of a request of EXPIRE; archiving is one of its own. */
+#define EXPIRE_AGES AGE_ARCHIVE
+
 struct expire {
     struct tool *t;
     bool verbose;
@@ -30,8 +32,7 @@ struct expire {
 };
 
 static const char letters[AGES] = {'E', 'X', 'D', 'A'};
-static const char *const keys[AGES] = {"MARKS", "EXPUNGED", "DELETED",
-                                       "ARCHIVE"};
+static const char *const keys[EXPIRE_AGES] = {"MARKS", "EXPUNGED", "DELETED"};
 
 static void
 print_json(FILE *f, const struct dlist *row)
@@ -125,6 +126,44 @@ ask(struct expire *e)
     return rc == ERR_OK ? TOOL_OK : tool_fail(t, rc, &err);
 }
 
+static void
+print_archived(void *ctx, const struct dlist *row)
+{
+    struct expire *e = ctx;
+    FILE *f = e->t->out;
+
+    if (!row_is(row, "ARCHIVED"))
+        return;
+    if (row_u64(row, "ENABLED") == 0)
+        (void)tool_say(e->t, 0, "nothing is archived: archive_enabled is off");
+    else if (e->t->json)
+        fprintf(f,
+                "{\"messages\":%" PRIu64 ",\"moved\":%" PRIu64
+                ",\"bytes\":%" PRIu64 "}\n",
+                row_u64(row, "MESSAGES"), row_u64(row, "MOVED"),
+                row_u64(row, "BYTES"));
+    else if (e->verbose)
+        fprintf(f,
+                "\nArchived: %" PRIu64 " parts of bodies moved, %" PRIu64
+                " bytes, out of %" PRIu64 " messages\n",
+                row_u64(row, "MOVED"), row_u64(row, "BYTES"),
+                row_u64(row, "MESSAGES"));
+}
+
+static int
+archive(struct expire *e, const char *prefix, const char *user)
+{
+    struct tool *t = e->t;
+
+    tool_request(t, "ARCHIVE");
+    dlist_u64(&t->args, "AGE", e->age_s[AGE_ARCHIVE]);
+    if (prefix != NULL)
+        dlist_str(&t->args, "PREFIX", prefix);
+    if (user != NULL)
+        dlist_str(&t->args, "USER", user);
+    return tool_ask(t, print_archived, e);
+}
+
 static bool
 take_age(struct expire *e, int letter, const char *text)
 {
@@ -194,16 +233,23 @@ run(struct tool *t, int argc, char **argv)
                              "-u");
     if (no_expunge)
         e.given[AGE_EXPUNGED] = false;
-    if (!e.given[AGE_MARKS] && !e.given[AGE_EXPUNGED] &&
-        !e.given[AGE_DELETED] && !e.given[AGE_ARCHIVE] && !flags && !no_expunge)
+    bool expires =
+        e.given[AGE_MARKS] || e.given[AGE_EXPUNGED] || e.given[AGE_DELETED];
+    if (!expires && !e.given[AGE_ARCHIVE] && !flags)
         return tool_usage(t, "one of -A -D -E -X -t is needed");
     int code = tool_begin(t);
     if (code != TOOL_OK)
         return code;
-    if (e.given[AGE_ARCHIVE])
-        (void)tool_say(t, 0, "-A has no effect in this version");
+    announce(&e);
+    if (!expires && !e.given[AGE_ARCHIVE])
+        return TOOL_OK; /* -t alone: flags cost nothing here */
+    if (e.given[AGE_ARCHIVE]) {
+        code = archive(&e, prefix, user);
+        if (code != TOOL_OK || !expires)
+            return code;
+    }
     tool_request(t, "EXPIRE");
-    for (size_t i = 0; i < AGES; i++)
+    for (size_t i = 0; i < EXPIRE_AGES; i++)
         if (e.given[i])
             dlist_u64(&t->args, keys[i], e.age_s[i]);
     if (no_annotations)
@@ -216,7 +262,6 @@ run(struct tool *t, int argc, char **argv)
         dlist_str(&t->args, "PREFIX", prefix);
     if (user != NULL)
         dlist_str(&t->args, "USER", user);
-    announce(&e);
     return ask(&e);
 }
 

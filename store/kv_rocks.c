@@ -273,7 +273,11 @@ rocks_iter_close(struct kv_iter *kvit, struct error *err)
     return text == NULL ? ERR_OK : error_of(text, "iterate", err);
 }
 
-/* The cache may be lost, so nobody waits for it, and it may fail. */
+/*
+ * The cache may be lost, so that may fail.  It is waited for as well: a flush
+ * that is under way when the database is closed comes to nothing, and then a
+ * clean stop would lose derived records.
+ */
 static enum errcode
 rocks_flush(struct kv *kv, struct error *err)
 {
@@ -284,7 +288,6 @@ rocks_flush(struct kv *kv, struct error *err)
 
     rocksdb_flushoptions_set_wait(options, 1);
     rocksdb_flush_cf(r->db, options, r->family[KV_STATE], &text);
-    rocksdb_flushoptions_set_wait(options, 0);
     rocksdb_flush_cf(r->db, options, r->family[KV_CACHE], &ignored);
     rocksdb_flushoptions_destroy(options);
     rocksdb_free(ignored);

@@ -28,6 +28,7 @@ struct world {
     struct env env;
     struct env_ops ops;
     struct config *cfg;
+    struct arena arena;
     struct admin_host host;
     struct store *store;
     struct buf answer; /* all rows, a line each */
@@ -52,7 +53,7 @@ open_world(struct world *w, bool has_twin)
     struct node_hooks hooks = {0};
     struct error err = {0};
 
-    node_config_from(w->cfg, "test.example", &nc);
+    node_config_from(w->cfg, "test.example", &w->arena, &nc);
     nc.has_twin = has_twin;
     if (node_open(env_system(), &nc, &hooks, &w->host.node, &w->host.found,
                   &err) != ERR_OK)
@@ -110,6 +111,7 @@ teardown(void **state)
 
     node_close(&w->host.node);
     config_free(&w->cfg);
+    arena_free(&w->arena);
     buf_free(&w->answer);
     snprintf(command, sizeof(command), "rm -rf '%s'", w->dir);
     (void)!system(command);
@@ -451,6 +453,15 @@ test_marks_of_deliveries_go_when_their_time_is_up(void **state)
     assert_string_equal(good(w, "DELIVERIES"), "");
 }
 
+static void
+test_archiving_needs_to_be_enabled(void **state)
+{
+    struct world *w = *state;
+
+    says(w, "ARCHIVE %(AGE 60)", "ENABLED 0 ");
+    refused(w, "ARCHIVE %(AGE old)", ERR_SYNTAX, "AGE is not a number");
+}
+
 /* ---- UNEXPUNGE --------------------------------------------------------- */
 
 static void
@@ -585,6 +596,8 @@ main(void)
             test_deleted_mailboxes_go_when_their_time_is_up, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_marks_of_deliveries_go_when_their_time_is_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_archiving_needs_to_be_enabled,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_what_was_expunged_lately_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_wrong_usage_is_told_and_mended,

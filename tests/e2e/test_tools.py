@@ -389,6 +389,27 @@ def expunge(instance, user, uids):
     conn.logout()
 
 
+def test_archive(bin_dir):
+    with alone(bin_dir, archive_enabled="yes") as w:
+        a = w.a
+        with open(a.imapd_conf, "a") as f:
+            f.write("archivepartition-default: %s\n" %
+                    os.path.join(a.dir, "archive"))
+        a.start()
+        w.deliver_all(a, range(8), users=("alice", "bob"), size=3000)
+        def archived():
+            path = os.path.join(a.dir, "archive")
+            return [n for n in os.listdir(path) if n.startswith("pack-")]
+
+        out = json.loads(good(a, "cyr_expire", "-A", "7d", "--json"))
+        check_equal((out["messages"] > 0, archived()), (True, []),
+                    "nothing is that old")
+        wait_for("mail that is older than a second", lambda: (
+            good(a, "cyr_expire", "-A", "0s"), archived())[1])
+        check_equal(len(mailbox(a, "alice")), 8, "they can be read")
+        good(a, "mbexamine", "-c", "user/*")
+
+
 def test_unexpunge(bin_dir):
     with alone(bin_dir) as w:
         a = w.a
@@ -513,6 +534,9 @@ def test_expiry(bin_dir):
         out = json.loads(good(a, "cyr_expire", "-E", "0s", "--json"))
         check_equal(out["delivery_marks"], 12, "forgotten")
         check_equal(good(a, "ctl_deliver", "-d"), "", "none left")
+        code, out, err = tool(a, "cyr_expire", "-A", "7d")
+        check_equal((code, out), (OK, ""), err)
+        check("archive_enabled is off" in err, err)
         check_equal(both_ways(a, "cyr_expire", "-E", "3", "-X", "60", "-D",
                               "60"), (OK, "", ""), "the templates' line")
         check("verified in" in good(a, "ctl_cyrusdb", "-r", "--verify"), "-r")
@@ -673,6 +697,6 @@ if __name__ == "__main__":
          test_partition_that_is_not_configured, test_mbpath_and_mbexamine,
          test_reconstruct, test_damage_is_told, test_configuration_is_shown,
          test_partitions_are_shown, test_start_lines_are_run,
-         test_unexpunge, test_quota, test_expiry, test_many_requests_at_once,
+         test_archive, test_unexpunge, test_quota, test_expiry, test_many_requests_at_once,
          test_only_on_the_control_socket, test_rejoin_ends_requests,
          test_on_a_replica])
