@@ -606,8 +606,8 @@ def test_many_requests_at_once(bin_dir):
         check(b"does not know how to DANCE" in c.answer()[1], "DANCE")
 
         idle = [Control(a) for _ in range(8)]
-        for i in idle:
-            i.send("ADMIN MAILBOXES")
+        for i in idle: # more than buffers hold, wherever they are
+            i.send(*["ADMIN MAILBOXES"] * 3)
         wait_for("the bound", lambda: (c.send("ADMIN RECOVER"),
                  c.answer()[1].startswith(b"NO POLLUX-BUSY"))[1])
         check_equal(a.role(), "master", "status beside them")
@@ -647,11 +647,12 @@ def test_rejoin_ends_requests(bin_dir):
         good(w.a, "ctl_mboxlist", "-u", stdin=json.dumps(boxes))
         w.wait_equal()
         c = Control(w.b)
-        c.send("ADMIN MAILBOXES")
+        c.send(*["ADMIN MAILBOXES"] * 3)
         c.line()
         w.b.must("rejoin")
         w.wait_equal()
-        check(b"NO POLLUX-CLOSED" in c.answer()[1], "the request's end")
+        ends = [c.answer()[1] for _ in range(3)]
+        check(any(b"NO POLLUX-CLOSED" in end for end in ends), repr(ends))
         good(w.b, "ctl_cyrusdb", "-r")
         c.close()
 
