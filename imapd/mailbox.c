@@ -97,7 +97,8 @@ add_creates(struct imap_session *s, struct store_txn *txn, const char *name,
     if (above != NULL && up != NULL && strcmp(up, above) != 0) {
         const struct txn_mailbox between = {.default_acl = as->default_acl,
                                             .partition = as->partition,
-                                            .exist_ok = true};
+                                            .exist_ok = true,
+                                            .check_quota = true};
         add_creates(s, txn, up, above, &between);
     }
     mb.name = name;
@@ -108,7 +109,8 @@ enum run
 cmd_create(struct imap_session *s)
 {
     const struct imap_command *cmd = s->cmd;
-    struct txn_mailbox mb = {.default_acl = s->opt->default_acl,
+    struct txn_mailbox mb = {.check_quota = true,
+                             .default_acl = s->opt->default_acl,
                              .partition = s->opt->partition};
     const char *above = NULL;
 
@@ -250,7 +252,8 @@ static enum run
 rename_inbox(struct imap_session *s, const struct mailbox *from, const char *to,
              const char *above)
 {
-    const struct txn_mailbox mb = {.default_acl = s->opt->default_acl,
+    const struct txn_mailbox mb = {.check_quota = true,
+                                   .default_acl = s->opt->default_acl,
                                    .partition = s->opt->partition};
     struct inbox_job *job = arena_alloc(&s->arena, sizeof(*job));
 
@@ -306,7 +309,8 @@ cmd_rename(struct imap_session *s)
     if (above != NULL && up != NULL && strcmp(up, above) != 0) {
         const struct txn_mailbox between = {.default_acl = s->opt->default_acl,
                                             .partition = s->opt->partition,
-                                            .exist_ok = true};
+                                            .exist_ok = true,
+                                            .check_quota = true};
         add_creates(s, txn, up, above, &between);
     }
     txn_rename(txn, from.id, to, true);

@@ -205,6 +205,50 @@ test_conditional_store_of_seen(void **state)
     talk(ann, "g SEARCH SEEN", "* SEARCH 2\r\ng OK Completed\r\n");
 }
 
+/* ---- users and folders ------------------------------------------------- */
+
+static void
+test_folders_count_against_quota(void **state)
+{
+    (void)state;
+    struct fake_client *fred = login(0, "fred");
+    struct fake_client *root = login(1, "cyrus");
+
+    talk(root, "a SETQUOTA user/fred (X-NUM-FOLDERS 2 MESSAGE 5)",
+         "* QUOTA user/fred (MESSAGE 0 5 X-NUM-FOLDERS 1 2)\r\n"
+         "a OK Completed\r\n");
+    talk(fred, "b CREATE INBOX/a", "b OK Completed\r\n");
+    talk(fred, "c CREATE INBOX/b", "c NO [OVERQUOTA] Over quota\r\n");
+    talk(fred, "d CREATE INBOX/a/b/c", "d NO [OVERQUOTA] Over quota\r\n");
+    talk(fred, "e DELETE INBOX/a", "e OK Completed\r\n");
+    talk(fred, "f CREATE INBOX/b", "f OK Completed\r\n");
+}
+
+static void
+test_an_admin_renames_a_user(void **state)
+{
+    (void)state;
+    struct fake_client *fred = login(0, "fred");
+    struct fake_client *root = login(1, "cyrus");
+
+    quiet(fred, "a CREATE INBOX/Sent");
+    quiet(fred, "b SUBSCRIBE INBOX/Sent");
+    quiet(fred, "c SETMETADATA INBOX (/private/comment \"mine\")");
+    append(fred, "INBOX", "", MSG_A);
+    fake_hang_up(fred);
+    talk(root, "d RENAME user/fred user/george", "d OK Completed\r\n");
+    struct fake_client *george = login(0, "george");
+    talk(george, "e LSUB \"\" *",
+         "* LSUB (\\HasChildren) \"/\" INBOX\r\n"
+         "* LSUB () \"/\" INBOX/Sent\r\ne OK Completed\r\n");
+    talk(george, "f GETMETADATA INBOX /private/comment",
+         "* METADATA INBOX (/private/comment \"mine\")\r\nf OK Completed\r\n");
+    talk(george, "g MYRIGHTS INBOX/Sent",
+         "* MYRIGHTS INBOX/Sent lrswipkxtecdan\r\ng OK Completed\r\n");
+    talk(george, "h STATUS INBOX (MESSAGES)",
+         "* STATUS INBOX (MESSAGES 1)\r\nh OK Completed\r\n");
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -218,6 +262,8 @@ main(void)
         T(test_seen_is_each_users_own),
         T(test_seen_goes_along_with_copies),
         T(test_conditional_store_of_seen),
+        T(test_folders_count_against_quota),
+        T(test_an_admin_renames_a_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
