@@ -63,7 +63,7 @@ static const struct family {
     {.start = "sasl_", .effect = CONFIG_WORKS},
     {.start = "partition-", .effect = CONFIG_WORKS},
     {.start = "metapartition-", .effect = CONFIG_NO_SENSE},
-    {.start = "archivepartition-", .effect = CONFIG_NOT_YET},
+    {.start = "archivepartition-", .effect = CONFIG_WORKS},
     {.start = "backuppartition-", .effect = CONFIG_NO_SENSE},
     {.start = "searchpartition-", .inside = true, .effect = CONFIG_NOT_YET},
     {.start = "xlist-", .effect = CONFIG_NOT_YET},

@@ -5,6 +5,7 @@
  * what changed meanwhile the writer finds out.
  */
 #include "imapd/session_private.h"
+#include "store/partition.h"
 
 static enum run
 committed(struct imap_session *s)
@@ -86,6 +87,36 @@ may_create(struct imap_session *s, struct store_snap *snap, const char *name,
     return false;
 }
 
+/* What the client asks for (admins may), else the parent's, else a choice.
+ * NULL: answered. */
+static const char *
+partition_of_new(struct imap_session *s, struct store_snap *snap,
+                 const char *above)
+{
+    const struct imap_command *cmd = s->cmd;
+    struct mailbox mb;
+
+    if (cmd->cmd == CMD_CREATE && cmd->has_arg) {
+        const char *named = s->opt->partitions != NULL
+                                ? partition_find(s->opt->partitions, cmd->arg)
+                                : NULL;
+        if (named == NULL && span_eq_str(cmd->arg, s->opt->partition))
+            named = s->opt->partition;
+        if (named == NULL)
+            reply(s, "NO [CANNOT] There is no such partition");
+        else if (!s->is_admin && strcmp(named, s->opt->partition) != 0) {
+            reply(s, "NO [NOPERM] Only an admin may choose a partition");
+            named = NULL;
+        }
+        return named;
+    }
+    if (above != NULL &&
+        snap_mailbox_by_name(snap, above, &s->arena, &mb, NULL) == ERR_OK)
+        return mb.partition;
+    return s->opt->partitions != NULL ? partition_choose(s->opt->partitions)
+                                      : s->opt->partition;
+}
+
 /* NAME and what is missing between it and ABOVE, from the top down. */
 static void
 add_creates(struct imap_session *s, struct store_txn *txn, const char *name,
@@ -110,8 +141,7 @@ cmd_create(struct imap_session *s)
 {
     const struct imap_command *cmd = s->cmd;
     struct txn_mailbox mb = {.check_quota = true,
-                             .default_acl = s->opt->default_acl,
-                             .partition = s->opt->partition};
+                             .default_acl = s->opt->default_acl};
     const char *above = NULL;
 
     if (refuse_on_replica(s))
@@ -119,8 +149,6 @@ cmd_create(struct imap_session *s)
     const char *name = internal_name(s, without_separator(s, cmd->name));
     if (name == NULL)
         return RUN_DONE;
-    if (cmd->has_arg && !span_eq_str(cmd->arg, s->opt->partition))
-        return reply(s, "NO [CANNOT] There is no such partition");
     if (cmd->has_use) {
         mb.special_use = parse_uses(s, cmd->use);
         if (mb.special_use == NULL)
@@ -138,6 +166,10 @@ cmd_create(struct imap_session *s)
         ok = false;
     } else {
         ok = may_create(s, snap, name, &above);
+    }
+    if (ok) {
+        mb.partition = partition_of_new(s, snap, above);
+        ok = mb.partition != NULL;
     }
     store_release(&snap);
     if (!ok)
@@ -254,7 +286,7 @@ rename_inbox(struct imap_session *s, const struct mailbox *from, const char *to,
 {
     const struct txn_mailbox mb = {.check_quota = true,
                                    .default_acl = s->opt->default_acl,
-                                   .partition = s->opt->partition};
+                                   .partition = from->partition};
     struct inbox_job *job = arena_alloc(&s->arena, sizeof(*job));
 
     job->from = from->id;
@@ -282,7 +314,7 @@ cmd_rename(struct imap_session *s)
     if (refuse_on_replica(s))
         return RUN_DONE;
     if (cmd->has_arg2 && !span_eq_str(cmd->arg2, s->opt->partition))
-        return reply(s, "NO [CANNOT] There is no such partition");
+        return reply(s, "NO [CANNOT] A mailbox stays in its partition");
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
     if (!find_mailbox(s, snap, without_separator(s, cmd->name), ACL_DELETEMBOX,
                       &from))
@@ -308,7 +340,7 @@ cmd_rename(struct imap_session *s)
     const char *up = name_parent(to, &s->arena);
     if (above != NULL && up != NULL && strcmp(up, above) != 0) {
         const struct txn_mailbox between = {.default_acl = s->opt->default_acl,
-                                            .partition = s->opt->partition,
+                                            .partition = from.partition,
                                             .exist_ok = true,
                                             .check_quota = true};
         add_creates(s, txn, up, above, &between);

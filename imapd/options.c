@@ -4,6 +4,7 @@
 #include "imapd/imapd.h"
 
 #include "store/acl.h"
+#include "store/partition.h"
 
 #include <unistd.h>
 
@@ -106,7 +107,9 @@ imapd_options_from_config(const struct config *cfg, struct env *env,
         .idle_cmd_timeout_ms = config_duration_s(cfg, "imapidletimeout") * 1000,
     };
 
+    o.partitions = partitions_from_config(env, cfg, a);
     autocreate_options_from_config(cfg, &o.autocreate);
+    o.autocreate.partitions = o.partitions;
     set_limits(cfg, &o);
     enum errcode rc =
         parse_acl(config_string(cfg, "defaultacl"), a, &o.default_acl, err);

@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "store/autocreate.h"
+#include "store/partition.h"
 #include "store/record.h"
 
 /* RFC 5321, 4.5.3.1.8 asks for 100 at least. */
@@ -58,6 +59,7 @@ lmtpd_options_from_config(const struct config *cfg, struct env *env,
     if (admins == config_list(cfg, "admins"))
         admins = config_service_list(cfg, "lmtp", "admins");
     autocreate_options_from_config(cfg, autocreate);
+    autocreate->partitions = partitions_from_config(env, cfg, a);
     *ret = (struct lmtpd_options){
         .cfg = cfg,
         .env = env,

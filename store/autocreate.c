@@ -4,6 +4,8 @@
  */
 #include "store/autocreate.h"
 
+#include "store/partition.h"
+
 void
 autocreate_options_from_config(const struct config *cfg,
                                struct autocreate_options *ret)
@@ -25,11 +27,10 @@ autocreate_options_from_config(const struct config *cfg,
 }
 
 static void
-add_mailbox(const struct autocreate_options *options, struct store_txn *txn,
-            const char *name)
+add_mailbox(struct store_txn *txn, const char *partition, const char *name)
 {
     struct txn_mailbox mb = {
-        .name = name, .partition = options->partition, .exist_ok = true};
+        .name = name, .partition = partition, .exist_ok = true};
     txn_create(txn, &mb);
 }
 
@@ -68,13 +69,16 @@ autocreate_txn(const struct autocreate_options *options,
 {
     AUTO(arena_free) struct arena a = ARENA_INIT;
     const char *inbox = NULL;
+    const char *partition = options->partitions != NULL
+                                ? partition_choose(options->partitions)
+                                : options->partition;
 
     enum errcode rc = name_inbox(user, &a, &inbox, err);
     if (rc != ERR_OK)
         return rc;
     struct store_txn *txn = txn_new();
     const struct span nothing = SPAN_EMPTY;
-    add_mailbox(options, txn, inbox);
+    add_mailbox(txn, partition, inbox);
     txn_user(txn, user, USER_SUBSCRIPTION, inbox, &nothing);
     if (options->quota_bytes > 0 || options->quota_messages > 0)
         txn_quota(txn, inbox,
@@ -93,7 +97,7 @@ autocreate_txn(const struct autocreate_options *options,
         const char *name = folder_name(ns, user, inbox, *f, &a);
         if (name == NULL)
             continue;
-        add_mailbox(options, txn, name);
+        add_mailbox(txn, partition, name);
         if (is_listed(options->subscribe, *f))
             txn_user(txn, user, USER_SUBSCRIPTION, name, &nothing);
     }

@@ -20,6 +20,8 @@ struct autocreate_options {
                                      separators; NULL-terminated or NULL */
     const char *const *subscribe; /* those of `folders` */
     const char *partition;
+    struct partitions *partitions; /* filled in by the caller: to choose from;
+                                      NULL: `partition` */
 };
 
 void
