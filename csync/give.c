@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 
+#include "store/compact.h"
 #include "store/damage.h"
 
 #define GUIDS_PER_QUESTION 4096U
@@ -321,6 +322,8 @@ give_begin(struct csync_session *s)
     struct giver *g = xcalloc(1, sizeof(*g));
 
     g->store = i->store(i->ctx);
+    /* What its rows name has to be there until it is given. */
+    store_keep_garbage(g->store);
     g->snap = store_snapshot(g->store);
     g->guids = xcalloc(GUIDS_PER_QUESTION, sizeof(*g->guids));
     s->giver = g;
@@ -361,6 +364,8 @@ give_end(struct csync_session *s)
 
     if (g == NULL)
         return;
+    if (g->snap != NULL)
+        store_drop_garbage(g->store);
     store_release(&g->snap);
     buf_free(&g->out);
     buf_free(&g->missing);

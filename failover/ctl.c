@@ -42,7 +42,9 @@ struct ctl {
     struct slot_line slots[SLOTS_MAX];
     size_t nslots;
     uint64_t damaged, lost, healed, oldest_us; /* here */
-    const char *scrub;                         /* phase; NULL: none */
+    uint64_t log_bytes, packs, pack_bytes, dead_bytes, bytes_per_s;
+    uint64_t stuck_segment;
+    const char *scrub; /* phase; NULL: none */
     uint64_t scrub_per_mille, scrub_bodies, scrub_ended_us;
     struct store_pos fenced_at;
     uint64_t token;
@@ -107,6 +109,13 @@ on_answer(void *ctx, const struct dlist *d)
         (void)!dlist_get_u64(d, "SCRUB_PER_MILLE", &c->scrub_per_mille);
         (void)!dlist_get_u64(d, "SCRUB_BODIES", &c->scrub_bodies);
         (void)!dlist_get_u64(d, "SCRUB_ENDED", &c->scrub_ended_us);
+    } else if (span_eq_str(d->name, "STORAGE")) {
+        (void)!dlist_get_u64(d, "LOG_BYTES", &c->log_bytes);
+        (void)!dlist_get_u64(d, "PACKS", &c->packs);
+        (void)!dlist_get_u64(d, "PACK_BYTES", &c->pack_bytes);
+        (void)!dlist_get_u64(d, "DEAD_BYTES", &c->dead_bytes);
+        (void)!dlist_get_u64(d, "BYTES_PER_S", &c->bytes_per_s);
+        (void)!dlist_get_u64(d, "STUCK_SEGMENT", &c->stuck_segment);
     } else if (span_eq_str(d->name, "POS")) {
         (void)!dlist_get_u32(d, "EPOCH", &epoch);
         c->fenced_at.applied.epoch = epoch;
@@ -295,13 +304,18 @@ print_json(const struct ctl *c, enum equality eq, uint64_t lag,
     fprintf(f,
             ",\"digests\":\"%s\",\"lag_records\":%" PRIu64
             ",\"lag_ms\":%.3f,\"damaged\":%" PRIu64 ",\"damaged_lost\":%" PRIu64
-            ",\"damaged_since_us\":%" PRIu64 ",\"healed\":%" PRIu64
+            ",\"damaged_since_us\":%" PRIu64 ",\"log_bytes\":%" PRIu64
+            ",\"packs\":%" PRIu64 ",\"pack_bytes\":%" PRIu64
+            ",\"dead_bytes\":%" PRIu64 ",\"compact_bytes_per_s\":%" PRIu64
+            ",\"stuck_segment\":%" PRIu64 ",\"healed\":%" PRIu64
             ",\"scrub\":\"%s\",\"scrub_per_mille\":%" PRIu64
             ",\"scrub_bodies\":%" PRIu64 ",\"scrub_ended_us\":%" PRIu64
             ",\"channels\":[",
             equality_words[eq], lag, lag_ms(c, lag), c->damaged, c->lost,
-            c->oldest_us, c->healed, c->scrub == NULL ? "off" : c->scrub,
-            c->scrub_per_mille, c->scrub_bodies, c->scrub_ended_us);
+            c->oldest_us, c->log_bytes, c->packs, c->pack_bytes, c->dead_bytes,
+            c->bytes_per_s, c->stuck_segment, c->healed,
+            c->scrub == NULL ? "off" : c->scrub, c->scrub_per_mille,
+            c->scrub_bodies, c->scrub_ended_us);
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
         fputs(i == 0 ? "{\"channel\":" : ",{\"channel\":", f);
@@ -341,6 +355,27 @@ print_side(FILE *f, const char *name, const struct logstatus *s, bool is_there,
     fprintf(f, "       %s: %s\n", s->servername, s->text);
 }
 
+static double
+mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+static void
+print_storage(const struct ctl *c)
+{
+    fprintf(c->o->out,
+            "storage here: log %.1f MiB, %" PRIu64
+            " packs %.1f MiB, %.1f MiB of it dead, compacting %.1f MiB/s\n",
+            mib(c->log_bytes), c->packs, mib(c->pack_bytes), mib(c->dead_bytes),
+            mib(c->bytes_per_s));
+    if (c->stuck_segment != 0)
+        fprintf(c->o->out,
+                "LOG STUCK here: segment %016" PRIx64
+                " holds damaged bodies and cannot go\n",
+                c->stuck_segment);
+}
+
 static void
 print_human(const struct ctl *c, enum equality eq, uint64_t lag)
 {
@@ -363,6 +398,8 @@ print_human(const struct ctl *c, enum equality eq, uint64_t lag)
                 "the messages)\n",
                 c->damaged, text, c->lost);
     }
+    if (c->has_here)
+        print_storage(c);
     if (c->scrub != NULL && strcmp(c->scrub, "resting") != 0)
         fprintf(f, "scrubbing here: %s, %.1f %%\n", c->scrub,
                 (double)c->scrub_per_mille / 10);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "failover/node_private.h"
+#include "store/compact.h"
 #include "store/damage.h"
 #include "store/record.h"
 #include "store/scrub.h"
@@ -130,6 +131,31 @@ print_damage(struct node *node, struct buf *out)
     buf_add_str(out, "\r\n");
 }
 
+static void
+print_storage(struct node *node, struct buf *out)
+{
+    struct compaction_view v;
+    struct dlist_printer p;
+
+    if (store_compaction_view(node->store, &v, NULL) != ERR_OK)
+        return; /* what is wrong is told by who trips over it */
+    buf_add_str(out, "* ");
+    dlist_print_begin(&p, out, DLIST_SERVER);
+    dlist_open_kv(&p, "STORAGE");
+    dlist_u64(&p, "LOG_BYTES", v.log_bytes);
+    dlist_u64(&p, "PACKS", v.packs);
+    dlist_u64(&p, "PACK_BYTES", v.pack_bytes);
+    dlist_u64(&p, "DEAD_BYTES", v.dead_bytes);
+    dlist_u64(&p, "MOVED", v.moved_bodies);
+    dlist_u64(&p, "MOVED_BYTES", v.moved_bytes);
+    dlist_u64(&p, "DROPPED", v.dropped);
+    dlist_u64(&p, "REMOVED_PACKS", v.removed_packs);
+    dlist_u64(&p, "BYTES_PER_S", v.bytes_per_s);
+    dlist_u64(&p, "STUCK_SEGMENT", v.stuck_segment);
+    dlist_close(&p);
+    buf_add_str(out, "\r\n");
+}
+
 static enum errcode
 verb_status(struct node *node, const struct dlist *args, struct buf *out,
             struct error *err)
@@ -145,6 +171,7 @@ verb_status(struct node *node, const struct dlist *args, struct buf *out,
     logstatus_print(&s, DLIST_SERVER, out);
     buf_add_str(out, "\r\n");
     print_damage(node, out);
+    print_storage(node, out);
     enum errcode rc = slot_list(node->env, dir, &names, err);
     for (size_t at = 0; rc == ERR_OK && at < names.n;) {
         const char *name = (const char *)names.p + at;
