@@ -53,17 +53,19 @@ logstate_move(struct logstate *st, const struct frame_head *h)
     st->time_us = h->time_us;
 }
 
-/* Frames that no later durable_lsn has proven yet, oldest first. */
+/* Frames that no later durable_lsn has proven yet, oldest first.  A heartbeat
+ * is written and not synced: what proves it is a sync of a record behind it. */
 struct unproven {
     struct {
         uint64_t offset;
-        lsn_t last;
+        lsn_t last; /* durable if this is */
+        bool is_record;
     } * v;
     size_t from, n, cap;
 };
 
 static void
-unproven_add(struct unproven *u, uint64_t offset, lsn_t last)
+unproven_add(struct unproven *u, uint64_t offset, const struct frame_head *h)
 {
     if (u->from == u->n)
         u->from = u->n = 0;
@@ -72,7 +74,8 @@ unproven_add(struct unproven *u, uint64_t offset, lsn_t last)
         u->v = xrealloc(u->v, u->cap * sizeof(*u->v));
     }
     u->v[u->n].offset = offset;
-    u->v[u->n].last = last;
+    u->v[u->n].is_record = h->nrecords > 0;
+    u->v[u->n].last = h->nrecords > 0 ? frame_last_lsn(h) : h->first_lsn;
     u->n++;
 }
 
@@ -138,8 +141,7 @@ walk(struct scanner *s, const char **ret_why, struct error *err)
         if (s->each != NULL)
             s->each(s->ctx, s->seg->head.number, s->at.end_offset, &h, payload);
         unproven_settle(&s->unproven, h.durable_lsn);
-        if (h.nrecords > 0)
-            unproven_add(&s->unproven, s->at.end_offset, frame_last_lsn(&h));
+        unproven_add(&s->unproven, s->at.end_offset, &h);
         logstate_move(&s->at.end, &h);
         s->at.end_offset += used;
     }
@@ -312,10 +314,11 @@ scan_segment(struct envfile *f, const struct seginfo *seg,
         rc = find_torn_end(&s, err);
     if (rc == ERR_OK) {
         s.at.torn_why = why;
-        s.at.unproven = s.unproven.from < s.unproven.n;
-        s.at.unproven_offset = s.at.unproven
+        s.at.unproven_offset = s.unproven.from < s.unproven.n
                                    ? s.unproven.v[s.unproven.from].offset
                                    : s.at.end_offset;
+        for (size_t i = s.unproven.from; i < s.unproven.n; i++)
+            s.at.unproven = s.at.unproven || s.unproven.v[i].is_record;
         *ret = s.at;
     }
     free(s.unproven.v);
