@@ -366,3 +366,45 @@ logstatus_read(const struct dlist *d, struct arena *a, struct logstatus *ret,
     *ret = s;
     return ERR_OK;
 }
+
+/* ---- forks -------------------------------------------------------------- */
+
+static const struct epoch_entry *
+epoch_after(const struct logstatus *s, epoch_t epoch)
+{
+    for (size_t i = 0; i < s->nepochs; i++)
+        if (s->epochs[i].epoch > epoch)
+            return &s->epochs[i];
+    return NULL;
+}
+
+static bool
+has_epoch(const struct logstatus *s, const struct epoch_entry *e)
+{
+    for (size_t i = 0; i < s->nepochs; i++)
+        if (s->epochs[i].epoch == e->epoch)
+            return s->epochs[i].fork_lsn == e->fork_lsn &&
+                   s->epochs[i].fork_chain == e->fork_chain &&
+                   instid_eq(&s->epochs[i].instance, &e->instance);
+    return false;
+}
+
+bool
+logstatus_fork(const struct logstatus *own, const struct logstatus *peer,
+               lsn_t *ret_lsn, uint64_t *ret_chain)
+{
+    epoch_t common = 0;
+
+    for (size_t i = 0; i < own->nepochs; i++)
+        if (has_epoch(peer, &own->epochs[i]))
+            common = own->epochs[i].epoch;
+    const struct epoch_entry *fork = epoch_after(peer, common);
+    const struct epoch_entry *left = epoch_after(own, common);
+    if (fork == NULL)
+        return false;
+    if (left != NULL && left->fork_lsn < fork->fork_lsn)
+        fork = left;
+    *ret_lsn = fork->fork_lsn;
+    *ret_chain = fork->fork_chain;
+    return true;
+}

@@ -153,6 +153,16 @@ MUST_CHECK enum errcode
 logstatus_read(const struct dlist *d, struct arena *a, struct logstatus *ret,
                struct error *err);
 
+/*
+ * Where the histories of OWN and PEER part: the last record that both have, by
+ * the epochs that both tell of (the epoch after the last common one begins
+ * earlier on one side than on the other).  False: PEER knows of no epoch that
+ * OWN does not, or has forgotten where it left.
+ */
+MUST_CHECK bool
+logstatus_fork(const struct logstatus *own, const struct logstatus *peer,
+               lsn_t *ret_lsn, uint64_t *ret_chain);
+
 const char *
 role_name(enum role role);
 

@@ -523,19 +523,6 @@ peer_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
     return PEER_STREAM;
 }
 
-/* Where PEER's history left the one that ends with OWN's newest epoch. */
-static const struct epoch_entry *
-fork_of(const struct logstatus *own, const struct logstatus *peer)
-{
-    epoch_t last = own->nepochs > 0 ? own->epochs[own->nepochs - 1].epoch : 0;
-    const struct epoch_entry *fork = NULL;
-
-    for (size_t i = peer->nepochs; i-- > 0;)
-        if (peer->epochs[i].epoch > last)
-            fork = &peer->epochs[i];
-    return fork;
-}
-
 static enum errcode
 depose(struct csync_client *self, const struct logstatus *peer,
        struct error *err)
@@ -547,13 +534,15 @@ depose(struct csync_client *self, const struct logstatus *peer,
 
     enum errcode rc = csync_log_status(self, &arena, &own, err);
     if (rc == ERR_OK) {
-        const struct epoch_entry *fork = fork_of(&own, peer);
+        lsn_t fork = 0;
+        uint64_t chain = 0;
+        (void)!logstatus_fork(&own, peer, &fork, &chain);
         buf_add_str(&line, "NODE ");
         dlist_print_begin(&p, &line, DLIST_CLIENT);
         dlist_open_kv(&p, "DEPOSED");
         dlist_u64(&p, "EPOCH", peer->epoch);
-        dlist_u64(&p, "FORK", fork == NULL ? 0 : fork->fork_lsn);
-        dlist_hex64(&p, "CHAIN", fork == NULL ? 0 : fork->fork_chain);
+        dlist_u64(&p, "FORK", fork);
+        dlist_hex64(&p, "CHAIN", chain);
         dlist_close(&p);
         rc = csync_command(self, buf_span(&line), NULL, NULL, err);
     }

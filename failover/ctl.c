@@ -735,21 +735,16 @@ static void
 tell_fork(struct ctl *c)
 {
     struct error ignored = {0};
-    const struct epoch_entry *fork = NULL;
-    epoch_t last =
-        c->here.nepochs > 0 ? c->here.epochs[c->here.nepochs - 1].epoch : 0;
+    uint64_t chain = 0;
+    lsn_t fork = 0;
 
-    if (!c->has_there || !instid_eq(&c->here.cluster, &c->there.cluster))
-        return;
-    for (size_t i = c->there.nepochs; i-- > 0;)
-        if (c->there.epochs[i].epoch > last)
-            fork = &c->there.epochs[i];
-    if (fork == NULL)
+    if (!c->has_there || !instid_eq(&c->here.cluster, &c->there.cluster) ||
+        !logstatus_fork(&c->here, &c->there, &fork, &chain))
         return;
     char *line = arena_printf(&c->arena,
                               "NODE DEPOSED %%(EPOCH %" PRI_EPOCH
                               " FORK %" PRI_LSN " CHAIN %016" PRIx64 ")",
-                              c->there.epoch, fork->fork_lsn, fork->fork_chain);
+                              c->there.epoch, fork, chain);
     if (ask_local(c, line, &ignored) != ERR_OK)
         fprintf(c->o->err, "ctl_failover: %s\n", ignored.text);
 }
