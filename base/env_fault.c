@@ -94,7 +94,7 @@ count(struct env_fault *fault, enum env_fault_kind kind, const char *path,
 static struct verdict
 enter(struct env_fault *fault, enum env_fault_kind kind, const char *path)
 {
-    struct env_fault_rule rule;
+    struct env_fault_rule rule = {0};
     struct verdict v = {0};
     bool write = kind == FAULT_WRITE;
 

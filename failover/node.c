@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "failover/node_private.h"
+#include "store/mutants.h"
 #include "store/seed.h"
 
 #define TO(role) (1U << ROLE_##role)
@@ -120,6 +121,41 @@ found_cluster(struct node *node, struct nodefile *next, struct error *err)
     return store_join_cluster(node->store, &next->cluster, err);
 }
 
+/* The newest epoch that the log knows of, or 0. */
+static enum errcode
+newest_epoch(struct node *node, epoch_t *ret, struct error *err)
+{
+    struct store_snap *snap = store_snapshot(node->store);
+    const struct epoch_entry *epochs = NULL;
+    struct arena a = ARENA_INIT;
+    size_t n = 0;
+
+    enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
+    if (rc == ERR_OK)
+        *ret = n == 0 ? 0 : epochs[n - 1].epoch;
+    arena_free(&a);
+    store_release(&snap);
+    return rc;
+}
+
+/*
+ * Epochs that began elsewhere, and of which nothing came here, have given out
+ * UIDs beyond the same last record: one headroom for each of them too.
+ */
+static enum errcode
+widen_headroom(struct node *node, epoch_t epoch, uint32_t *headroom,
+               struct error *err)
+{
+    epoch_t newest = 0;
+
+    enum errcode rc = newest_epoch(node, &newest, err);
+    if (rc == ERR_OK && epoch > newest &&
+        (node->cfg.store.mutants & MUTANT_NARROW_HEADROOM) == 0)
+        *headroom = (uint32_t)MIN((uint64_t)*headroom * (epoch - newest),
+                                  (uint64_t)UINT32_MAX / 2);
+    return rc;
+}
+
 enum errcode
 node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
              struct error *err)
@@ -143,6 +179,9 @@ node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
     }
     next.role = ROLE_MASTER;
     next.epoch++;
+    rc = widen_headroom(node, next.epoch, &uid_headroom, err);
+    if (rc != ERR_OK)
+        return rc;
     next.uid_headroom = uid_headroom;
     next.fork_lsn = 0;
     next.fork_chain = 0;
@@ -393,6 +432,7 @@ node_csync_instance(struct node *node, struct csync_instance *ret)
 enum errcode
 node_heard(struct node *node, const struct logstatus *peer, struct error *err)
 {
+    AUTO(arena_free) struct arena arena = ARENA_INIT;
     enum errcode rc = ERR_OK;
     lsn_t fork = 0;
     uint64_t chain = 0;
@@ -400,11 +440,9 @@ node_heard(struct node *node, const struct logstatus *peer, struct error *err)
     pthread_mutex_lock(&node->lock);
     if (instid_eq(&peer->cluster, &node->file.cluster) &&
         peer->epoch > node->file.epoch) {
-        for (size_t i = peer->nepochs; i-- > 0;)
-            if (peer->epochs[i].epoch > node->file.epoch) {
-                fork = peer->epochs[i].fork_lsn;
-                chain = peer->epochs[i].fork_chain;
-            }
+        struct logstatus own;
+        node_fill_status(node, &arena, &own);
+        (void)!logstatus_fork(&own, peer, &fork, &chain);
         rc = node_depose(node, peer->epoch, fork, chain, peer->servername, err);
     }
     pthread_mutex_unlock(&node->lock);
@@ -450,23 +488,6 @@ new_instance(struct node *node, struct error *err)
     else
         set_why(&n, "new");
     return node_save(node, &n, err);
-}
-
-/* The newest epoch that the log knows of, or 0. */
-static enum errcode
-newest_epoch(struct node *node, epoch_t *ret, struct error *err)
-{
-    struct store_snap *snap = store_snapshot(node->store);
-    const struct epoch_entry *epochs = NULL;
-    struct arena a = ARENA_INIT;
-    size_t n = 0;
-
-    enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
-    if (rc == ERR_OK)
-        *ret = n == 0 ? 0 : epochs[n - 1].epoch;
-    arena_free(&a);
-    store_release(&snap);
-    return rc;
 }
 
 /* Finish what a crash left half done, and start where nobody has yet. */

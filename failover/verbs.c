@@ -414,10 +414,12 @@ empty_store(struct node *node, struct buf *ret_path, struct error *err)
         rc = node_save(node, &next, err);
     struct error open_err = {0};
     if (node_open_store(node, &found, &open_err) != ERR_OK) {
-        /* Without a store the instance is of no use to anybody. */
+        /* Without a store the instance is of no use to anybody: the process
+         * ends here, unless it is a test, which closes the node next. */
+        *err = open_err;
+        rc = open_err.code;
         if (node->hooks.on_fatal != NULL)
             node->hooks.on_fatal(node->hooks.ctx, &open_err);
-        abort();
     }
     return rc;
 }
@@ -445,6 +447,8 @@ verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
         pthread_mutex_lock(&node->lock);
     }
     rc = empty_store(node, &aside, err);
+    if (node->store == NULL)
+        return rc;
     if (node->hooks.reopened != NULL)
         node->hooks.reopened(node->hooks.ctx);
     if (rc == ERR_OK && node->fence_path != NULL)

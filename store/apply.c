@@ -25,6 +25,8 @@ apply_epoch(const struct apply *ap)
 {
     struct rec_epoch rec;
 
+    const size_t known = ap->st->v.nepochs;
+    const epoch_t before = known == 0 ? 0 : ap->st->epochs[known - 1].epoch;
     enum errcode rc = rec_epoch_decode(ap->rec->body, ap->rec->version,
                                        &ap->st->scratch, &rec, ap->err);
     if (rc == ERR_OK)
@@ -32,13 +34,15 @@ apply_epoch(const struct apply *ap)
     if (rc != ERR_OK || rec.entry.uid_headroom == 0)
         return rc;
     /* A master that is gone may have given out UIDVALIDITYs that we never saw:
-     * seconds of its clock, one for each mailbox made in that second. */
+     * seconds of its clock, one for each mailbox made in that second; and so
+     * may one of each epoch of which nothing came here. */
+    const uint64_t jump =
+        (uint64_t)UIDVALIDITY_HEADROOM *
+        (rec.entry.epoch > before ? rec.entry.epoch - before : 1);
     uint64_t seconds = rec.entry.time_us / 1000000;
     uint64_t least = MAX(seconds, (uint64_t)ap->st->v.validity);
     return state_raise_validity(
-        ap->st,
-        (uint32_t)MIN(least + UIDVALIDITY_HEADROOM, (uint64_t)UINT32_MAX),
-        ap->err);
+        ap->st, (uint32_t)MIN(least + jump, (uint64_t)UINT32_MAX), ap->err);
 }
 
 /* Who is named in an ACL finds the mailbox by that (snap_each_visible()). */
@@ -243,7 +247,7 @@ apply_append(const struct apply *ap)
         };
         put_body(ap, &rec.msg.guid, &loc);
     }
-    if (rec.has_dedup)
+    if (rec.has_dedup && (st->mutants & MUTANT_NO_DEDUP) == 0)
         rc = put_dedup(ap, &rec);
     if (rc != ERR_OK)
         return rc;
@@ -320,6 +324,8 @@ expunge_one(const struct apply *ap, struct head *h, const struct message *old,
     (void)arg;
     if ((old->flags & FLAG_EXPUNGED) != 0)
         return ERR_OK;
+    if ((ap->st->mutants & MUTANT_NO_TOMBSTONE) != 0)
+        return state_change_message(ap->st, h, old, NULL, ap->err);
     m.flags |= FLAG_EXPUNGED;
     m.modseq = ap->modseq;
     m.expunged_s = (int64_t)(ap->place->time_us / 1000000);
@@ -359,6 +365,10 @@ purge_one(const struct apply *ap, struct head *h, const struct message *old,
     if (!p->live && (old->flags & FLAG_EXPUNGED) == 0)
         return ERR_OK;
     uidset_add(&p->gone, old->uid, old->uid);
+    if ((ap->st->mutants & MUTANT_PURGE_BODY) != 0) {
+        struct key k;
+        state_delete(ap->st, key_body(&k, &old->guid, 0));
+    }
     return state_change_message(ap->st, h, old, NULL, ap->err);
 }
 

@@ -1,6 +1,7 @@
 /*
  * store/mutants.h - promises broken on purpose, so that a test can show that
- * the tests notice.  All zero in the product.
+ * the tests notice.  All zero in the product.  Those of the log:
+ * synclog/mutants.h.
  */
 #ifndef POLLUX_STORE_MUTANTS_H
 #define POLLUX_STORE_MUTANTS_H
@@ -11,7 +12,13 @@ enum {
     MUTANT_NO_HEADROOM = 1U << 2,
     MUTANT_IGNORE_FENCE = 1U << 3,
     MUTANT_IGNORE_EPOCH = 1U << 4,
-    MUTANT_APPLY_FLIPPED = 1U << 5, /* applies two records in wrong order */
+    MUTANT_APPLY_FLIPPED = 1U << 5,    /* applies two records in wrong order */
+    MUTANT_NO_DEDUP = 1U << 6,         /* forgets that it was delivered */
+    MUTANT_NO_TOMBSTONE = 1U << 7,     /* expunged is gone without a trace */
+    MUTANT_PURGE_BODY = 1U << 8,       /* a purge takes a shared body along */
+    MUTANT_REPLICA_NO_SYNC = 1U << 9,  /* says durable what is not */
+    MUTANT_ANSWER_LATE = 1U << 10,     /* answers a group after the fence */
+    MUTANT_NARROW_HEADROOM = 1U << 11, /* forgets epochs that it has not seen */
 };
 
 #endif

@@ -429,6 +429,7 @@ open_log(struct store *store, const struct store_pos *start, lsn_t proven,
         .start_chain = start->chain,
         .proven = proven,
         .no_helper = store->cfg.no_threads,
+        .mutants = store->cfg.mutants,
     };
     enum errcode rc = synclog_open(store->env, &cfg, &store->log, ret, err);
     return rc == ERR_OK ? ERR_OK : error_prefix(err, "sync log");
@@ -587,6 +588,8 @@ open_parts(struct store *store, struct store_opened *ret, struct error *err)
     enum errcode rc = env_mkdirs(store->env, store->cfg.dir, err);
     if (rc == ERR_OK)
         rc = env_mkdirs(store->env, store->tmp_dir, err);
+    if (rc == ERR_OK && store->cfg.open_kv != NULL)
+        store->kv = store->cfg.open_kv(store->cfg.open_kv_ctx, store->cfg.dir);
     if (rc == ERR_OK && store->kv == NULL) {
         AUTO(xfree) char *path = xasprintf("%s/state", store->cfg.dir);
         rc = state_check_mark(store->env, store->cfg.dir, err);

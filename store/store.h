@@ -53,6 +53,9 @@ struct store_config {
     struct instid cluster;
     struct instid instance;
     struct kv *kv; /* NULL: RocksDB in DIR/state; given: a test's, taken over */
+    /* Not NULL: asked for KV whenever a store is opened in DIR (simulation). */
+    struct kv *(*open_kv)(void *ctx, const char *dir);
+    void *open_kv_ctx;
     bool no_threads; /* simulation: store_step() runs the writer */
     /* Tests of the tests: break a promise on purpose (store/mutants.h). */
     unsigned mutants;

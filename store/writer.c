@@ -645,7 +645,8 @@ frames_group(struct store *store, bool alone)
         fail_frames(store, &err);
         return true;
     }
-    rc = synclog_sync(store->log, &err);
+    if ((store->cfg.mutants & MUTANT_REPLICA_NO_SYNC) == 0)
+        rc = synclog_sync(store->log, &err);
     if (rc == ERR_OK)
         rc = apply_frames(store, &place, &err);
     if (rc != ERR_OK) {
@@ -717,6 +718,34 @@ fenced_group(struct store *store, struct job_list *list)
 
 /* ----------------------------------------------------------------- turns */
 
+/*
+ * A group that is durable and waits for room in the state was not answered yet,
+ * and once the fence is up, or another is the master, it must not be (P3).
+ */
+static void
+refuse_unfinished(struct store *store)
+{
+    struct job_list kept;
+    struct job *job;
+    struct error err;
+
+    (void)look_at_fence(store);
+    if ((store->role == ROLE_MASTER && !fence_binds(store)) ||
+        (store->cfg.mutants & MUTANT_ANSWER_LATE) != 0)
+        return;
+    (void)error_set(&err, ERR_FENCED,
+                    "it is durable, but it was fenced before that could be "
+                    "said");
+    jobs_init(&kept);
+    while ((job = jobs_take(&store->acks)) != NULL) {
+        if (job->is_frames)
+            jobs_add(&kept, job);
+        else
+            refuse(store, job, &err);
+    }
+    move_all(&kept, &store->acks);
+}
+
 /* What a group may be made of; the lock is not held, `busy` is. */
 static void
 run(struct store *store, struct job_list *list)
@@ -724,6 +753,7 @@ run(struct store *store, struct job_list *list)
     struct error err;
 
     if (store->unfinished && !store->dead) {
+        refuse_unfinished(store);
         if (env_mono_ns(store->env) < store->unfinished_retry_ns ||
             !finish_group(store)) {
             (void)error_set(&err, ERR_NOSPACE,

@@ -15,6 +15,7 @@
  * A crash in between leaves the same work to do again: until 3 the tail is
  * still there, and 2 writes what is there already.
  */
+#include "synclog/mutants.h"
 #include "synclog/synclog_private.h"
 
 #include <stdio.h>
@@ -172,7 +173,8 @@ repair(struct env *env, const struct synclog_config *cfg, struct recovered *rec,
 
     if (end->torn_end > end->end_offset)
         rc = keep_torn(env, cfg, rec, found, err);
-    if (rc == ERR_OK && end->unproven)
+    if (rc == ERR_OK && end->unproven_offset < end->end_offset &&
+        (cfg->mutants & MUTANT_NO_REWRITE) == 0)
         rc = copy_range(rec->file, end->unproven_offset, rec->file,
                         end->unproven_offset,
                         end->end_offset - end->unproven_offset, err);
@@ -228,6 +230,13 @@ scan_last(struct env *env, const struct synclog_config *cfg,
                  ENV_WRITE, &rec->file, err);
     if (rc == ERR_OK)
         rc = scan_segment(rec->file, last, NULL, NULL, NULL, &rec->end, err);
+    if (rc == ERR_OK && rec->end.unproven &&
+        (cfg->mutants & MUTANT_CUT_ONE_MORE) != 0) {
+        rc = env_truncate(rec->file, rec->end.unproven_offset, err);
+        if (rc == ERR_OK)
+            rc =
+                scan_segment(rec->file, last, NULL, NULL, NULL, &rec->end, err);
+    }
     if (rc == ERR_OK && rec->end.end.time_us == 0 && rec->list.n > 1)
         rc = scan_before(env, cfg, rec, err);
     return rc;

@@ -17,6 +17,7 @@
  * L3 is one flag: the first failed write or sync sets it with its reason, and
  * every call that would write answers with that reason from then on.
  */
+#include "synclog/mutants.h"
 #include "synclog/synclog_private.h"
 
 #include <stdio.h>
@@ -439,6 +440,10 @@ synclog_append(struct synclog *log, epoch_t epoch, uint64_t time_us,
         return rc;
     logstate_move(&log->written, &h);
     log->dirty = true;
+    if ((log->cfg.mutants & MUTANT_SHIP_EARLY) != 0) {
+        log->durable = log->written;
+        publish(log);
+    }
     return ERR_OK;
 }
 

@@ -42,7 +42,8 @@ struct synclog_config {
     /* The state is so far, so it had been durable: a tail that ends before is
      * damage.  0: nothing is known. */
     lsn_t proven;
-    bool no_helper; /* no thread that makes the next segment ahead of time */
+    bool no_helper;   /* no thread that makes the next segment ahead of time */
+    unsigned mutants; /* tests of the tests (synclog/mutants.h) */
 };
 
 /* What opening found and did. */
