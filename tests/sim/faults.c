@@ -1,0 +1,462 @@
+/*
+ * tests/sim/faults.c - what goes wrong, and the person who operates the cluster
+ * with ctl_failover as the documentation says.
+ *
+ * The operator promotes only a replica that knows of the newest epoch: without
+ * a third vote nothing else keeps two promotions of one epoch apart.
+ */
+#include "tests/sim/sim_private.h"
+
+#include <stdlib.h>
+
+#include "store/store_private.h"
+
+static struct machine *
+random_machine(struct world *w)
+{
+    return &w->m[sim_random(w, NODES)];
+}
+
+/* ---- faults ------------------------------------------------------------ */
+
+static void
+crash_soon(struct world *w, struct machine *m)
+{
+    m->cut_how = sim_one_in(w, 2) ? DIED_POWER : DIED_KILL;
+    m->cut_at = m->calls + 1 + sim_random(w, 60);
+    m->nth_at_start = sim_one_in(w, 3);
+    sim_trace(w, "n%u is to die at call %llu", m->i,
+              (unsigned long long)m->cut_at);
+}
+
+static void
+crash_now(struct world *w, struct machine *m)
+{
+    if (sim_one_in(w, 4))
+        m->restart_at = w->now + sim_random(w, 20 * US_PER_S);
+    m->nth_at_start = sim_one_in(w, 3);
+    machine_die(m, sim_one_in(w, 2) ? DIED_POWER : DIED_KILL);
+}
+
+static void
+fill_disk(struct world *w, struct machine *m)
+{
+    const uint64_t used = env_sim_used_bytes(m->sim);
+
+    m->disk_bytes =
+        used < 8192 ? 4096
+                    : used - 4096 * sim_random(w, 2) + 4096 * sim_random(w, 80);
+    env_sim_set_disk_bytes(m->sim, m->disk_bytes);
+    w->res->full_disks++;
+    sim_trace(w, "n%u: disk is full soon", m->i);
+}
+
+static void
+empty_disk(struct machine *m)
+{
+    m->disk_bytes = 0;
+    env_sim_set_disk_bytes(m->sim, 0);
+}
+
+static void
+fill_kv(struct world *w, struct machine *m)
+{
+    if (m->node == NULL || m->kv == NULL)
+        return;
+    m->kv_full = !m->kv_full;
+    kv_mem_fail(m->kv, m->kv_full ? ERR_NOSPACE : ERR_OK);
+    sim_trace(w, "n%u: state's disk %s", m->i,
+              m->kv_full ? "full" : "has room");
+}
+
+static void
+fail_call(struct world *w, struct machine *m)
+{
+    m->eio_at = m->calls + 1 + sim_random(w, 40);
+    m->eio_lies = sim_one_in(w, 2);
+    sim_trace(w, "n%u: a call is to fail%s", m->i,
+              m->eio_lies ? ", a sync" : "");
+}
+
+static void
+part(struct world *w)
+{
+    const unsigned a = (unsigned)sim_random(w, NODES);
+    const bool one_way = sim_one_in(w, 3);
+
+    for (unsigned b = 0; b < NODES; b++) {
+        if (b == a || sim_one_in(w, 4))
+            continue;
+        w->cut[a][b] = true;
+        if (!one_way)
+            w->cut[b][a] = true;
+    }
+    w->cut_until = w->now + (sim_one_in(w, 3) ? sim_random(w, 40 * US_PER_S)
+                                              : sim_random(w, 2 * US_PER_S));
+    sim_trace(w, "n%u is cut off%s", a, one_way ? ", one way" : "");
+}
+
+static void
+mend(struct world *w)
+{
+    memset(w->cut, 0, sizeof(w->cut));
+    w->cut_until = 0;
+}
+
+static void
+pause_machine(struct world *w, struct machine *m)
+{
+    m->paused_until =
+        w->now + sim_random(w, sim_one_in(w, 3) ? 30 * US_PER_S : US_PER_S);
+    w->res->pauses++;
+    sim_trace(w, "n%u is paused", m->i);
+}
+
+static void
+jump_clock(struct world *w, struct machine *m)
+{
+    const uint64_t day = 24 * 3600 * US_PER_S;
+    const uint64_t now = env_wall_us(env_sim_env(m->sim));
+
+    env_sim_set_wall_us(m->sim, now + sim_random(w, 2 * day) - day);
+    sim_trace(w, "n%u: clock jumps", m->i);
+}
+
+static void
+flush(struct world *w, struct machine *m)
+{
+    struct error err = {0};
+
+    if (m->node == NULL || machine_is_paused(m))
+        return;
+    enum errcode rc = sim_one_in(w, 2)
+                          ? kv_flush(m->kv, &err)
+                          : store_checkpoint(machine_store(m), &err);
+    sim_trace(w, "n%u flush: %s", m->i, errcode_name(rc));
+    if (rc == ERR_IO || rc == ERR_CORRUPT)
+        store_die(machine_store(m), &err);
+}
+
+/* By hand: touch(1) and rm(1). */
+static void
+touch_fence(struct world *w, struct machine *m)
+{
+    struct env *env = env_sim_env(m->sim);
+    struct envfile *f = NULL;
+    struct error err = {0};
+
+    if (procs_busy(w))
+        return;
+    if (env_exists(env, m->fence)) {
+        (void)!env_unlink(env, m->fence, &err);
+    } else if (env_open(env, m->fence, ENV_CREATE, &f, &err) == ERR_OK) {
+        env_close(&f);
+        w->operated = true;
+    }
+    sim_trace(w, "n%u: fence by hand", m->i);
+}
+
+static struct machine *
+find_master(struct world *w)
+{
+    for (unsigned i = 0; i < NODES; i++)
+        if (machine_is_master(&w->m[i]))
+            return &w->m[i];
+    return NULL;
+}
+
+static void
+ctl(struct world *w, struct machine *m, unsigned peer, const char *verb,
+    bool force)
+{
+    sim_trace(w, "operator: n%u %s, twin n%u", m->i, verb, peer);
+    (void)proc_start(w, m, PROC_CTL, peer, verb, force);
+    w->operator_at = w->now + US_PER_S;
+}
+
+static unsigned
+random_peer(struct world *w, const struct machine *m)
+{
+    return (m->i + 1 + (unsigned)sim_random(w, NODES - 1)) % NODES;
+}
+
+static void
+swap(struct world *w)
+{
+    struct machine *m = find_master(w);
+
+    if (m == NULL || procs_busy(w))
+        return;
+    w->operated = true;
+    unsigned peer = random_peer(w, m);
+    m->handover_to = peer + 1;
+    ctl(w, m, peer, "swap", sim_one_in(w, 3));
+}
+
+/* The master is away, or cut off: somebody promotes a replica. */
+static void
+lose_master(struct world *w)
+{
+    struct machine *m = find_master(w);
+
+    if (m == NULL || procs_busy(w))
+        return;
+    if (sim_one_in(w, 2)) {
+        m->restart_at = w->now + US_PER_S + sim_random(w, 8 * US_PER_S);
+        machine_die(m, sim_one_in(w, 2) ? DIED_POWER : DIED_KILL);
+    } else {
+        for (unsigned i = 0; i < NODES; i++)
+            w->cut[m->i][i] = w->cut[i][m->i] = i != m->i;
+        w->cut_until = w->now + 500 * US_PER_MS + sim_random(w, 8 * US_PER_S);
+        sim_trace(w, "n%u, the master, is cut off", m->i);
+    }
+    w->promote_at = w->now + sim_random(w, 800 * US_PER_MS);
+}
+
+void
+faults_step(struct world *w)
+{
+    struct machine *m = random_machine(w);
+
+    if (w->cut_until != 0 && w->now >= w->cut_until)
+        mend(w);
+    switch (sim_random(w, 640)) {
+    case 0:
+    case 1:
+    case 2:
+        crash_now(w, m);
+        break;
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+        crash_soon(w, m);
+        break;
+    case 8:
+        fill_disk(w, m);
+        break;
+    case 9:
+    case 10:
+        fill_kv(w, m);
+        break;
+    case 11:
+    case 12:
+        fail_call(w, m);
+        break;
+    case 13:
+        part(w);
+        break;
+    case 14:
+        mend(w);
+        break;
+    case 15:
+    case 16:
+    case 17:
+    case 18:
+        net_cut_random(w);
+        break;
+    case 19:
+        pause_machine(w, m);
+        break;
+    case 20:
+        jump_clock(w, m);
+        break;
+    case 21:
+    case 22:
+    case 23:
+        swap(w);
+        break;
+    case 24:
+    case 25:
+        lose_master(w);
+        break;
+    case 26:
+        touch_fence(w, m);
+        break;
+    case 27:
+        w->delay_us = 100 + sim_random(w, sim_one_in(w, 4) ? 200000 : 2000);
+        break;
+    case 28:
+        m->slow_us = 50 + sim_random(w, sim_one_in(w, 4) ? 300000 : 2000);
+        break;
+    case 29:
+        procs_kill(w, m, PROC_SYNC);
+        for (unsigned j = 0; j < NODES && m->node != NULL; j++)
+            if (j != m->i)
+                (void)proc_start(w, m, PROC_SYNC, j, NULL, false);
+        break;
+    case 30:
+        procs_kill(w, m, PROC_CTL); /* in the middle of a swap, maybe */
+        break;
+    case 31:
+    case 32:
+    case 33:
+    case 34:
+    case 35:
+    case 36:
+        flush(w, m);
+        break;
+    case 37:
+    case 38:
+    case 39:
+    case 40:
+    case 41:
+        empty_disk(m);
+        machine_heal_kv(m);
+        break;
+    default:
+        break;
+    }
+}
+
+void
+faults_heal(struct world *w)
+{
+    w->healing = true;
+    mend(w);
+    w->delay_us = 300;
+    for (unsigned i = 0; i < NODES; i++) {
+        struct machine *m = &w->m[i];
+        empty_disk(m);
+        machine_heal_kv(m);
+        m->slow_us = 100;
+        m->paused_until = 0;
+        m->cut_at = m->eio_at = 0;
+        m->nth_at_start = false;
+        if (m->node == NULL)
+            m->restart_at = w->now;
+        if (env_exists(env_sim_env(m->sim), m->fence) && !w->operated)
+            sim_violation(w, "a fence is up on n%u, and nobody put it up", i);
+    }
+    sim_trace(w, "all is healed");
+}
+
+/* ---- the operator ------------------------------------------------------ */
+
+struct view {
+    bool up;
+    struct logstatus s;
+};
+
+static void
+look(struct world *w, struct view v[NODES], struct arena *a)
+{
+    for (unsigned i = 0; i < NODES; i++) {
+        struct machine *m = &w->m[i];
+        v[i] = (struct view){0};
+        if (m->node == NULL || m->death != ALIVE || machine_is_paused(m) ||
+            machine_store(m) == NULL)
+            continue;
+        v[i].up = true;
+        m->inst.status(m->inst.ctx, a, &v[i].s);
+        w->max_epoch = MAX(w->max_epoch, v[i].s.epoch);
+    }
+}
+
+/* The fence that a swap left, or one put up by hand. */
+static bool
+mend_fence(struct world *w, const struct view v[NODES])
+{
+    for (unsigned i = 0; i < NODES; i++) {
+        if (!v[i].up || !v[i].s.fence || !(w->healing || sim_one_in(w, 3)))
+            continue;
+        struct machine *m = &w->m[i];
+        unsigned peer = random_peer(w, m);
+        for (unsigned j = 0; j < NODES; j++)
+            if (j != i && v[j].up && v[j].s.epoch > v[i].s.epoch &&
+                v[j].s.role == ROLE_MASTER)
+                peer = j;
+        if (m->handover_to != 0)
+            peer = m->handover_to - 1;
+        ctl(w, m, peer, "unfence", false);
+        return true;
+    }
+    return false;
+}
+
+static bool
+mend_fenced(struct world *w, const struct view v[NODES], unsigned master)
+{
+    for (unsigned i = 0; i < NODES; i++) {
+        if (i == master || !v[i].up)
+            continue;
+        struct machine *m = &w->m[i];
+        char name[8];
+        snprintf(name, sizeof(name), "n%u", i);
+        const struct synclog_slot *slot = shared_slot(&w->m[master], name);
+        const enum slot_state state =
+            slot == NULL ? SLOT_DOWN
+                         : (enum slot_state)atomic_load(&slot->state);
+        const bool parked = v[i].s.role == ROLE_REPLICA &&
+                            !v[i].s.seed_wanted && !v[i].s.seeding &&
+                            (state == SLOT_PARKED || state == SLOT_RESEED);
+        if (v[i].s.role != ROLE_FENCED && !parked)
+            continue;
+        ctl(w, m, master, "rejoin", false);
+        return true;
+    }
+    return false;
+}
+
+static bool
+promote(struct world *w, const struct view v[NODES])
+{
+    int best = -1;
+
+    for (unsigned i = 0; i < NODES; i++) {
+        if (!v[i].up || v[i].s.role != ROLE_REPLICA || v[i].s.seeding ||
+            v[i].s.seed_wanted || v[i].s.fence || v[i].s.epoch < w->max_epoch ||
+            (w->lines != NULL && v[i].s.applied.applied.lsn == 0))
+            continue;
+        if (best < 0 ||
+            v[i].s.applied.applied.epoch > v[best].s.applied.applied.epoch ||
+            (v[i].s.applied.applied.epoch == v[best].s.applied.applied.epoch &&
+             v[i].s.applied.applied.lsn > v[best].s.applied.applied.lsn))
+            best = (int)i;
+    }
+    if (best < 0)
+        return false;
+    struct machine *m = &w->m[best];
+    ctl(w, m, random_peer(w, m), "promote", true);
+    w->promote_at = 0;
+    return true;
+}
+
+void
+operator_step(struct world *w)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct view v[NODES];
+    unsigned master = NODES;
+
+    if (procs_busy(w) || w->now < w->operator_at)
+        return;
+    if (w->healing && !w->operated)
+        return; /* nothing that a person did has to be mended */
+    w->operator_at = w->now + 200 * US_PER_MS;
+    look(w, v, &a);
+    for (unsigned i = 0; i < NODES; i++)
+        if (v[i].up && v[i].s.role == ROLE_MASTER &&
+            (master == NODES || v[i].s.epoch > v[master].s.epoch))
+            master = i;
+    if (w->promote_at != 0 && w->now >= w->promote_at) {
+        w->operated = true;
+        if (promote(w, v))
+            return;
+    }
+    if (mend_fence(w, v))
+        return;
+    if (master < NODES) {
+        if (w->healing || sim_one_in(w, 4))
+            (void)mend_fenced(w, v, master);
+        return;
+    }
+    bool all_up = true;
+    for (unsigned i = 0; i < NODES; i++)
+        all_up = all_up && v[i].up;
+    if (all_up) {
+        w->operated = w->operated || w->lines != NULL;
+        (void)promote(w, v);
+    }
+}
