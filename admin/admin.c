@@ -32,6 +32,8 @@ static const struct {
     {"EXPIRE", admin_expire, true},
     {"DELIVERIES", admin_deliveries, false},
     {"ARCHIVE", admin_archive, false},
+    {"BACKUP", admin_backup, false},
+    {"EXPORT", admin_export, false},
 };
 
 static enum errcode

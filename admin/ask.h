@@ -129,5 +129,9 @@ enum errcode
 admin_archive(struct ask *ask, struct error *err);
 enum errcode
 admin_deliveries(struct ask *ask, struct error *err);
+enum errcode
+admin_backup(struct ask *ask, struct error *err);
+enum errcode
+admin_export(struct ask *ask, struct error *err);
 
 #endif

@@ -31,6 +31,7 @@
 #define LOCK_WAIT_MS 10000U /* for an instance that comes up or goes down */
 #define LOCK_LOOK_MS 100U
 #define TWIN_MS 3000
+#define PROGRESS_EVERY_NS UINT64_C(250000000)
 
 /* SIGINT or SIGTERM while the store is open here. */
 static volatile sig_atomic_t interrupted;
@@ -221,6 +222,16 @@ connect_instance(struct tool *t, struct error *err)
     return rc;
 }
 
+static void
+catch_signals(void)
+{
+    struct sigaction act = {.sa_handler = on_signal};
+
+    (void)sigaction(SIGINT, &act, NULL);
+    (void)sigaction(SIGTERM, &act, NULL);
+    (void)sigaction(SIGHUP, &act, NULL);
+}
+
 /* The store of this configuration, which nobody has open. */
 static enum errcode
 open_here(struct tool *t, struct error *err)
@@ -231,7 +242,6 @@ open_here(struct tool *t, struct error *err)
     AUTO(arena_free) struct arena storage = ARENA_INIT;
     struct node_config nc;
     struct node_hooks hooks = {0};
-    struct sigaction act = {.sa_handler = on_signal};
 
     if (!env_exists(t->env, node_path))
         return error_set(err, ERR_NOTFOUND,
@@ -242,9 +252,7 @@ open_here(struct tool *t, struct error *err)
         node_open(t->env, &nc, &hooks, &t->node, &t->host.found, err);
     if (rc != ERR_OK)
         return rc;
-    (void)sigaction(SIGINT, &act, NULL);
-    (void)sigaction(SIGTERM, &act, NULL);
-    (void)sigaction(SIGHUP, &act, NULL);
+    catch_signals();
     if (config_string(t->cfg, "sync_host") != NULL) {
         rc = sasl_library_start(t->cfg, "pollux", err);
         if (rc != ERR_OK)
@@ -344,6 +352,28 @@ show_progress(struct tool *t, uint64_t done, uint64_t total)
     }
     fflush(t->err);
     t->progress_shown = true;
+}
+
+enum errcode
+tool_work(struct tool *t, bool as_instance, struct error *err)
+{
+    catch_signals();
+    t->began_ns = t->shown_ns = env_mono_ns(t->env);
+    if (!as_instance || t->hooks.become == NULL)
+        return ERR_OK;
+    return t->hooks.become(t->cfg, err);
+}
+
+bool
+tool_progress(struct tool *t, uint64_t done, uint64_t total)
+{
+    uint64_t now = env_mono_ns(t->env);
+
+    if (now - t->shown_ns > PROGRESS_EVERY_NS) {
+        t->shown_ns = now;
+        show_progress(t, done, total);
+    }
+    return !interrupted;
 }
 
 static void

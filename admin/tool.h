@@ -71,6 +71,7 @@ struct tool {
     struct admin_host host;
     uint64_t began_ns;
     bool progress_shown;
+    uint64_t shown_ns; /* when tool_progress() showed it last */
     void (*each)(void *ctx, const struct dlist *row);
     void *each_ctx;
 };
@@ -121,6 +122,18 @@ tool_fail(struct tool *t, enum errcode code, const struct error *err);
 int
 tool_say(struct tool *t, int exit_code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/*
+ * For work that the tool does by itself.  tool_work() begins it: from then on
+ * SIGINT and SIGTERM only make tool_progress() false; AS_INSTANCE: what is
+ * written is the instance's, so root becomes its user.  ERR_DENIED, ERR_IO,
+ * ERR_NOTFOUND (no such user).
+ */
+MUST_CHECK enum errcode
+tool_work(struct tool *t, bool as_instance, struct error *err);
+/* Shows it on a terminal, a few times a second; false: it is to end. */
+bool
+tool_progress(struct tool *t, uint64_t done, uint64_t total);
+
 /* ---- reading rows, and showing them ------------------------------------ */
 
 /* "" and 0 where it is not there. */
@@ -155,5 +168,6 @@ extern const struct tool_def tool_cyr_info;
 extern const struct tool_def tool_cyr_df;
 extern const struct tool_def tool_reconstruct;
 extern const struct tool_def tool_ctl_deliver;
+extern const struct tool_def tool_ctl_backup;
 
 #endif

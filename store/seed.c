@@ -122,6 +122,18 @@ seed_read_part(struct store *store, struct store_snap *snap,
                               guid, part, ret_loc, ret, err);
 }
 
+enum errcode
+seed_check_rows(struct kv *kv, uint64_t *ret_digest, struct error *err)
+{
+    return store_build_derived(kv, ret_digest, err);
+}
+
+bool
+seed_unpack_part(const struct body_loc *loc, struct span stored, uint8_t *to)
+{
+    return body_unpack(loc, stored, to);
+}
+
 /* ------------------------------------------------------------------------ */
 /* Taking bodies. */
 

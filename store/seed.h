@@ -37,6 +37,20 @@ seed_each_missing(struct store_snap *snap,
                                        struct error *err),
                   void *ctx, struct error *err);
 
+/* ---- rows and bodies that lie elsewhere (backups) ---------------------- */
+
+/*
+ * KV holds all rows that snap_each_row() gave, and nothing else.  Counts every
+ * mailbox and quota root anew (ERR_CORRUPT names the first that is wrong),
+ * writes the derived rows, and gives the digest over all.
+ */
+MUST_CHECK enum errcode
+seed_check_rows(struct kv *kv, uint64_t *ret_digest, struct error *err);
+/* Raw bytes of a stored part into TO (room for loc->raw_bytes); false if STORED
+ * is not what LOC says. */
+MUST_CHECK bool
+seed_unpack_part(const struct body_loc *loc, struct span stored, uint8_t *to);
+
 /* ---- the side that takes (replica, empty or seeding) ------------------- */
 
 struct seed;
