@@ -48,8 +48,8 @@ struct kv_batch {
     size_t sorted_cap;
 };
 
-static uint64_t
-hash_key(enum kv_family f, struct span key)
+uint64_t
+kv_key_hash(enum kv_family f, struct span key)
 {
     return XXH3_64bits_withSeed(key.p, key.n, (uint64_t)f);
 }
@@ -89,7 +89,7 @@ grow_slots(struct kv_batch *b)
 static struct kv_op *
 op_for(struct kv_batch *b, enum kv_family f, struct span key)
 {
-    uint64_t hash = hash_key(f, key);
+    uint64_t hash = kv_key_hash(f, key);
     struct slot *s = find_slot(b, f, key, hash);
 
     if (s->round == b->round)
@@ -201,7 +201,7 @@ kv_batch_get(const struct kv_batch *b, enum kv_family f, struct span key,
 {
     if (b->nops == 0)
         return -1;
-    const struct slot *s = find_slot(b, f, key, hash_key(f, key));
+    const struct slot *s = find_slot(b, f, key, kv_key_hash(f, key));
     if (s->round != b->round)
         return -1;
     const struct kv_op *op = &b->ops[s->op];

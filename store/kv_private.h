@@ -9,6 +9,8 @@
 
 #define KV_FAMILIES 2U
 
+struct kv_table;
+
 struct kv_ops {
     void (*close)(struct kv *);
     enum errcode (*write)(struct kv *, struct kv_batch *, struct error *err);
@@ -27,6 +29,13 @@ struct kv_ops {
     enum errcode (*flush)(struct kv *, struct error *err);
     enum errcode (*health)(struct kv *, struct error *err);
     uint64_t (*property)(struct kv *, const char *name);
+    /*
+     * Only of what stands below kv_front.c, which then needs neither write()
+     * nor flush(): all that TABLE has newest becomes part of the family, at
+     * once and on disk.  ERR_AGAIN: not now; else as kv_flush().
+     */
+    enum errcode (*load)(struct kv *, enum kv_family,
+                         const struct kv_table *table, struct error *err);
 };
 
 /* An implementation puts these first in its own structs. */
@@ -41,6 +50,24 @@ struct kv_iter {
     struct kv *kv; /* kv.c fills in these two */
     enum kv_family family;
 };
+
+/* What a batch and a table know a key by. */
+uint64_t
+kv_key_hash(enum kv_family f, struct span key);
+
+/* When what is in memory is to go to disk. */
+struct kv_front_limits {
+    size_t bytes[KV_FAMILIES]; /* of a family's newest rows */
+};
+
+/* In front of BELOW, which is taken: rows are written to memory, and go below
+ * in the background (store/kv_front.c). */
+struct kv *
+kv_front_open(struct kv *below, const struct kv_front_limits *limits);
+/* RocksDB alone: takes tables, reads. */
+MUST_CHECK enum errcode
+kv_rocks_below(const char *path, uint64_t cache_bytes, struct kv **ret,
+               struct error *err);
 
 /* What a batch says of one key; at most one for each key. */
 struct kv_op {

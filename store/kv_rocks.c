@@ -1,33 +1,39 @@
 /*
- * store/kv_rocks.c - kv.h on RocksDB.
+ * store/kv_rocks.c - kv.h on RocksDB, below store/kv_front.c.
  *
- * Two column families: "default" is KV_STATE, "cache" is KV_CACHE.  The WAL is
- * off: the sync log is the only log.  Because all state is in one family, each
- * flush, also one that RocksDB starts by itself, is a prefix of the batches
- * written, with the applied position in it; atomic flushes over several
- * families, which have holes in 7.8, are not needed.  For the same reason
- * closing does not flush: what was not flushed is replayed from the log, and
- * closing a database whose disk is full must not hang.
+ * Two column families: "default" is KV_STATE, "cache" is KV_CACHE.  Rows come
+ * as whole tables, each becoming one file that RocksDB takes in (ingests) at
+ * once: its memtables stay empty and there is no WAL; the sync log is the only
+ * log.  Because all state is in one family, what is on disk is a prefix of the
+ * batches written, with the applied position in it.
  *
- * One thread writes, so the memtable takes inserts without locks; in the order
- * of the keys, which costs a third less than as they come (the way down the
- * skip list is in the processor's cache then).  A message
- * costs about eight keys and several look-ups of keys that are not there (is
- * this GUID known?), so memtables and files have filters over whole keys.
+ * A delivery asks for keys that are not there (is this GUID known?), so files
+ * have filters over whole keys.
  *
  * RocksDB's C interface says errors as text only; error_of() reads it.
  */
 #include "store/kv.h"
 
+#include <fcntl.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/env.h"
 #include "store/kv_private.h"
+#include "store/kv_table.h"
 
-#define STATE_BUFFER_BYTES ((size_t)64 << 20)
-#define CACHE_BUFFER_BYTES ((size_t)32 << 20)
+/* A table may take so much memory before it goes to a file. */
+#define STATE_TABLE_BYTES ((size_t)64 << 20)
+#define CACHE_TABLE_BYTES ((size_t)32 << 20)
+/* Never written to. */
+#define MEMTABLE_BYTES ((size_t)64 << 10)
+/* With so many files that are not merged yet nothing more is taken. */
+#define FRESH_FILES_MAX 16U
+/* A file goes to the disk in such pieces: one sync of it all would stand in
+ * the way of the log's. */
+#define WRITE_BEHIND_BYTES ((uint64_t)1 << 20)
 #define BLOCK_BYTES ((size_t)8 << 10)
 #define FILTER_BITS 10.0
 #define OPEN_FILES 512
@@ -44,11 +50,12 @@ struct rocks {
     rocksdb_options_t *options[KV_FAMILIES];
     rocksdb_column_family_handle_t *family[KV_FAMILIES];
     rocksdb_cache_t *cache;
-    rocksdb_writeoptions_t *write;
     rocksdb_writeoptions_t *probe; /* says at once that writes stall */
     rocksdb_readoptions_t *read;
-    _Atomic(rocksdb_writebatch_t *) spare; /* of the last write, or NULL */
-    _Atomic uint64_t errors_healed;        /* background errors now over */
+    rocksdb_options_t *file_options; /* of the files that are taken in */
+    rocksdb_ingestexternalfileoptions_t *take;
+    char *path;
+    _Atomic uint64_t errors_healed; /* background errors now over */
 };
 
 struct kv_snap {
@@ -111,8 +118,6 @@ rocks_close(struct kv *kv)
 {
     struct rocks *r = (struct rocks *)kv;
 
-    if (r->spare != NULL)
-        rocksdb_writebatch_destroy(r->spare);
     for (size_t f = 0; f < KV_FAMILIES; f++)
         if (r->family[f] != NULL)
             rocksdb_column_family_handle_destroy(r->family[f]);
@@ -123,42 +128,75 @@ rocks_close(struct kv *kv)
             rocksdb_options_destroy(r->options[f]);
     if (r->cache != NULL)
         rocksdb_cache_destroy(r->cache);
-    rocksdb_writeoptions_destroy(r->write);
+    rocksdb_options_destroy(r->file_options);
+    rocksdb_ingestexternalfileoptions_destroy(r->take);
     rocksdb_writeoptions_destroy(r->probe);
     rocksdb_readoptions_destroy(r->read);
+    free(r->path);
     free(r);
 }
 
+/* All of TABLE, to the file that W has open at FD. */
+static char *
+write_rows(rocksdb_sstfilewriter_t *w, int fd, const struct kv_table *table)
+{
+    struct kv_place at = {.seq = UINT64_MAX};
+    char *text = NULL;
+    uint64_t synced = 0;
+
+    for (bool more = kv_table_seek(table, SPAN_EMPTY, &at);
+         more && text == NULL; more = kv_table_next(&at)) {
+        uint64_t n = 0;
+        const char *key = (const char *)at.key.p;
+        if (at.is_put)
+            rocksdb_sstfilewriter_put(
+                w, key, at.key.n, (const char *)at.value.p, at.value.n, &text);
+        else
+            rocksdb_sstfilewriter_delete(w, key, at.key.n, &text);
+        rocksdb_sstfilewriter_file_size(w, &n);
+        if (n < synced + WRITE_BEHIND_BYTES || fd < 0)
+            continue;
+        /* Only so that the sync at the end has little to do. */
+        (void)sync_file_range(fd, (off_t)synced, (off_t)(n - synced),
+                              SYNC_FILE_RANGE_WRITE);
+        synced = n;
+    }
+    if (text == NULL)
+        rocksdb_sstfilewriter_finish(w, &text);
+    return text;
+}
+
 static enum errcode
-rocks_write(struct kv *kv, struct kv_batch *b, struct error *err)
+rocks_load(struct kv *kv, enum kv_family f, const struct kv_table *table,
+           struct error *err)
 {
     struct rocks *r = (struct rocks *)kv;
-    rocksdb_writebatch_t *wb = atomic_exchange(&r->spare, NULL);
-    size_t n;
-    const struct kv_op *ops = kv_batch_ops(b, &n);
-    const uint32_t *sorted = kv_batch_sorted(b);
+    uint64_t fresh = 0;
     char *text = NULL;
 
-    count_nothing();
-    if (wb == NULL)
-        wb = rocksdb_writebatch_create();
-    for (size_t i = 0; i < n; i++) {
-        const struct kv_op *op = &ops[sorted[i]];
-        struct span key = kv_op_key(b, op);
-        struct span value = kv_op_value(b, op);
-        if (op->is_put)
-            rocksdb_writebatch_put_cf(wb, r->family[op->family],
-                                      (const char *)key.p, key.n,
-                                      (const char *)value.p, value.n);
-        else
-            rocksdb_writebatch_delete_cf(wb, r->family[op->family],
-                                         (const char *)key.p, key.n);
+    rocksdb_property_int_cf(r->db, r->family[f], "rocksdb.num-files-at-level0",
+                            &fresh);
+    if (fresh >= FRESH_FILES_MAX)
+        return error_set(err, ERR_AGAIN, "state database: merging");
+    AUTO(xfree) char *path = xasprintf("%s/load-%u.tmp", r->path, (unsigned)f);
+    rocksdb_envoptions_t *io = rocksdb_envoptions_create();
+    rocksdb_sstfilewriter_t *w =
+        rocksdb_sstfilewriter_create(io, r->file_options);
+    (void)unlink(path); /* of one that broke off */
+    rocksdb_sstfilewriter_open(w, path, &text);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (text == NULL)
+        text = write_rows(w, fd, table);
+    if (fd >= 0)
+        close(fd);
+    if (text == NULL) {
+        const char *const files[] = {path};
+        rocksdb_ingest_external_file_cf(r->db, r->family[f], files, 1, r->take,
+                                        &text);
     }
-    rocksdb_write(r->db, r->write, wb, &text);
-    rocksdb_writebatch_clear(wb);
-    wb = atomic_exchange(&r->spare, wb);
-    if (wb != NULL)
-        rocksdb_writebatch_destroy(wb);
+    rocksdb_sstfilewriter_destroy(w);
+    rocksdb_envoptions_destroy(io);
+    (void)unlink(path);
     return text == NULL ? ERR_OK : error_of(text, "write", err);
 }
 
@@ -274,27 +312,6 @@ rocks_iter_close(struct kv_iter *kvit, struct error *err)
 }
 
 /*
- * The cache may be lost, so that may fail.  It is waited for as well: a flush
- * that is under way when the database is closed comes to nothing, and then a
- * clean stop would lose derived records.
- */
-static enum errcode
-rocks_flush(struct kv *kv, struct error *err)
-{
-    struct rocks *r = (struct rocks *)kv;
-    rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
-    char *text = NULL;
-    char *ignored = NULL;
-
-    rocksdb_flushoptions_set_wait(options, 1);
-    rocksdb_flush_cf(r->db, options, r->family[KV_STATE], &text);
-    rocksdb_flush_cf(r->db, options, r->family[KV_CACHE], &ignored);
-    rocksdb_flushoptions_destroy(options);
-    rocksdb_free(ignored);
-    return text == NULL ? ERR_OK : error_of(text, "flush", err);
-}
-
-/*
  * RocksDB counts its background errors and never takes one back, so whether
  * the last one still stands is asked by a write of nothing.
  */
@@ -338,7 +355,6 @@ rocks_property(struct kv *kv, const char *name)
 
 static const struct kv_ops rocks_ops = {
     .close = rocks_close,
-    .write = rocks_write,
     .get = rocks_get,
     .snapshot = rocks_snapshot,
     .release = rocks_release,
@@ -346,9 +362,9 @@ static const struct kv_ops rocks_ops = {
     .iter_next = rocks_iter_next,
     .iter_seek = rocks_iter_seek,
     .iter_close = rocks_iter_close,
-    .flush = rocks_flush,
     .health = rocks_health,
     .property = rocks_property,
+    .load = rocks_load,
 };
 
 /* What holds for the database as a whole. */
@@ -360,15 +376,13 @@ set_database_options(rocksdb_options_t *o)
     rocksdb_options_set_max_background_jobs(o, 2);
     rocksdb_options_set_max_open_files(o, OPEN_FILES);
     rocksdb_options_set_bytes_per_sync(o, (uint64_t)1 << 20);
-    rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
     rocksdb_options_set_info_log_level(o, INFO_LOG_FATAL);
     rocksdb_options_set_keep_log_file_num(o, 2);
     rocksdb_options_set_stats_dump_period_sec(o, 0);
 }
 
 static void
-set_family_options(rocksdb_options_t *o, size_t buffer_bytes,
-                   rocksdb_cache_t *cache)
+set_family_options(rocksdb_options_t *o, rocksdb_cache_t *cache)
 {
     rocksdb_block_based_table_options_t *t =
         rocksdb_block_based_options_create();
@@ -384,14 +398,20 @@ set_family_options(rocksdb_options_t *o, size_t buffer_bytes,
     rocksdb_options_set_block_based_table_factory(o, t);
     rocksdb_block_based_options_destroy(t);
 
-    rocksdb_options_set_write_buffer_size(o, buffer_bytes);
-    rocksdb_options_set_max_write_buffer_number(o, 3);
+    rocksdb_options_set_write_buffer_size(o, MEMTABLE_BYTES);
     rocksdb_options_set_compaction_style(o, rocksdb_level_compaction);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
     rocksdb_options_set_compression(o, rocksdb_lz4_compression);
-    rocksdb_options_set_bottommost_compression(o, rocksdb_zstd_compression);
-    rocksdb_options_set_memtable_prefix_bloom_size_ratio(o, 0.02);
-    rocksdb_options_set_memtable_whole_key_filtering(o, 1);
+}
+
+/* What a fresh file is written with: it is rewritten soon, so cheaply. */
+static rocksdb_options_t *
+file_options(rocksdb_cache_t *cache)
+{
+    rocksdb_options_t *o = rocksdb_options_create();
+
+    set_family_options(o, cache);
+    return o;
 }
 
 /* Not in the C interface but by text.  Takes BASE. */
@@ -413,13 +433,11 @@ set_no_flush_at_close(rocksdb_options_t **base, struct error *err)
 }
 
 enum errcode
-kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
-              struct error *err)
+kv_rocks_below(const char *path, uint64_t cache_bytes, struct kv **ret,
+               struct error *err)
 {
     static const char *const names[KV_FAMILIES] = {
         [KV_STATE] = "default", [KV_CACHE] = "cache"};
-    static const size_t buffers[KV_FAMILIES] = {
-        [KV_STATE] = STATE_BUFFER_BYTES, [KV_CACHE] = CACHE_BUFFER_BYTES};
     enum errcode rc = env_mkdirs(env_system(), path, err);
     char *text = NULL;
 
@@ -428,8 +446,10 @@ kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
     struct rocks *r = xcalloc(1, sizeof(*r));
     r->kv.ops = &rocks_ops;
     r->cache = rocksdb_cache_create_lru(cache_bytes);
-    r->write = rocksdb_writeoptions_create();
-    rocksdb_writeoptions_disable_WAL(r->write, 1);
+    r->path = xstrdup(path);
+    r->file_options = file_options(r->cache);
+    r->take = rocksdb_ingestexternalfileoptions_create();
+    rocksdb_ingestexternalfileoptions_set_move_files(r->take, 1);
     r->probe = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(r->probe, 1);
     rocksdb_writeoptions_set_no_slowdown(r->probe, 1);
@@ -437,7 +457,9 @@ kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
     for (size_t f = 0; f < KV_FAMILIES; f++) {
         r->options[f] = rocksdb_options_create();
         set_database_options(r->options[f]);
-        set_family_options(r->options[f], buffers[f], r->cache);
+        set_family_options(r->options[f], r->cache);
+        rocksdb_options_set_bottommost_compression(r->options[f],
+                                                   rocksdb_zstd_compression);
     }
 
     struct kv *kv = &r->kv;
@@ -460,4 +482,19 @@ kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
     }
     *ret = kv;
     return ERR_OK;
+}
+
+enum errcode
+kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
+              struct error *err)
+{
+    static const struct kv_front_limits limits = {
+        .bytes = {
+            [KV_STATE] = STATE_TABLE_BYTES, [KV_CACHE] = CACHE_TABLE_BYTES}};
+    struct kv *below = NULL;
+
+    enum errcode rc = kv_rocks_below(path, cache_bytes, &below, err);
+    if (rc == ERR_OK)
+        *ret = kv_front_open(below, &limits);
+    return rc;
 }
