@@ -33,6 +33,7 @@ unselect(struct imap_session *s)
 
 /* What changed, as snap_changed() tells it. */
 struct changes {
+    const struct selected *sel; /* whose own changes are no news */
     struct uidset uids;
 };
 
@@ -41,8 +42,8 @@ on_changed(void *ctx, modseq_t modseq, uint32_t uid)
 {
     struct changes *c = ctx;
 
-    (void)modseq;
-    uidset_add(&c->uids, uid, uid);
+    if (modseq > c->sel->own_modseq || !uidset_has(&c->sel->own, uid))
+        uidset_add(&c->uids, uid, uid);
     return true;
 }
 
@@ -111,16 +112,14 @@ add_message(struct selected *sel, uint32_t uid, uint32_t recent_uid)
 
 /* All UIDs again; those that are in the map and not there are gone. */
 static enum errcode
-rescan(struct imap_session *s, struct store_snap *snap, struct error *err)
+rescan(struct imap_session *s, struct store_snap *snap,
+       const struct mailbox *mb, struct error *err)
 {
     struct selected *sel = s->sel;
     struct uidset there = UIDSET_INIT;
-    struct message msg;
-    struct msg_iter *it = snap_messages(snap, sel->id, 1, false);
+    uint32_t unseen;
 
-    while (msg_iter_next(it, &msg))
-        uidset_add(&there, msg.uid, msg.uid);
-    enum errcode rc = msg_iter_close(&it, err);
+    enum errcode rc = snap_uids(snap, mb, &there, &unseen, err);
     for (uint32_t uid = seqmap_next(&sel->map, 1); rc == ERR_OK && uid != 0;
          uid = uid == UINT32_MAX ? 0 : seqmap_next(&sel->map, uid + 1))
         if (!uidset_has(&there, uid))
@@ -237,7 +236,7 @@ sync_view(struct imap_session *s, struct store_snap *snap,
 {
     struct selected *sel = s->sel;
     AUTO(uidset_free) struct uidset tell = UIDSET_INIT;
-    struct changes changes = {.uids = UIDSET_INIT};
+    struct changes changes = {.sel = sel, .uids = UIDSET_INIT};
     AUTO(arena_free) struct arena a = ARENA_INIT;
     uint32_t old_next = sel->uidnext, before = seqmap_count(&sel->map);
     struct message msg;
@@ -260,7 +259,7 @@ sync_view(struct imap_session *s, struct store_snap *snap,
         rc = take_new(s, snap, mb, err);
     if (rc == ERR_OK &&
         seqmap_count(&sel->map) - uidset_count(&sel->gone) != mb->exists)
-        rc = rescan(s, snap, err);
+        rc = rescan(s, snap, mb, err);
     if (rc == ERR_OK)
         rc = write_flag_lists(s, snap, false, &a, err);
     if (rc != ERR_OK)
@@ -343,9 +342,10 @@ may_change(uint32_t rights)
 
 struct select_job {
     struct store_snap *snap;
-    struct msg_iter *it;
     struct mailbox mb;
-    uint32_t unseen;       /* the first one; 0: none yet */
+    struct uidset uids;
+    uint32_t unseen;       /* UID of the first one; 0: none */
+    struct error err;      /* of reading them */
     struct uidset changed; /* QRESYNC: to be told */
     uint32_t told;         /* of them, up to this UID */
 };
@@ -354,11 +354,9 @@ static void
 select_end(struct imap_session *s)
 {
     struct select_job *job = s->job;
-    struct error ignored = {0};
 
-    if (job->it != NULL)
-        msg_iter_close(&job->it, &ignored);
     store_release(&job->snap);
+    uidset_free(&job->uids);
     uidset_free(&job->changed);
 }
 
@@ -463,23 +461,22 @@ qresync_begin(struct imap_session *s)
     return qresync_tell(s);
 }
 
-/* All rows are read: what RFC 3501, 6.3.1 wants to be told. */
+/* What RFC 3501, 6.3.1 wants to be told. */
 static enum run
 select_tell(struct imap_session *s)
 {
     struct select_job *job = s->job;
     struct error err = {0};
 
-    enum errcode rc = msg_iter_close(&job->it, &err);
-    if (rc == ERR_OK)
-        rc = write_flag_lists(s, job->snap, true, &s->arena, &err);
+    enum errcode rc = write_flag_lists(s, job->snap, true, &s->arena, &err);
     if (rc != ERR_OK) {
         unselect(s);
         return reply_error(s, &err);
     }
     write_sizes(s);
     if (job->unseen != 0)
-        buf_addf(&s->out, "* OK [UNSEEN %" PRIu32 "] Ok\r\n", job->unseen);
+        buf_addf(&s->out, "* OK [UNSEEN %" PRIu32 "] Ok\r\n",
+                 seqmap_seq(&s->sel->map, job->unseen));
     buf_addf(&s->out,
              "* OK [UIDVALIDITY %" PRIu32 "] Ok\r\n"
              "* OK [UIDNEXT %" PRIu32 "] Ok\r\n",
@@ -489,21 +486,58 @@ select_tell(struct imap_session *s)
     return qresync_begin(s);
 }
 
-/* The map, \Recent, and the first message without \Seen. */
+/* On a worker, if it may take long. */
+static void
+select_work(void *arg)
+{
+    struct imap_session *s = arg;
+    struct select_job *job = s->job;
+
+    if (snap_uids(job->snap, &job->mb, &job->uids, &job->unseen, &job->err) !=
+        ERR_OK)
+        uidset_free(&job->uids);
+}
+
+static uint32_t
+first_unseen(const struct uidset *uids, const struct uidset *seen)
+{
+    size_t k = 0;
+
+    for (size_t i = 0; i < uids->n; i++) {
+        uint64_t uid = uids->r[i].first;
+        while (uid <= uids->r[i].last) {
+            while (k < seen->n && seen->r[k].last < uid)
+                k++;
+            if (k == seen->n || seen->r[k].first > uid)
+                return (uint32_t)uid;
+            uid = (uint64_t)seen->r[k].last + 1;
+        }
+    }
+    return 0;
+}
+
+/* The map and \Recent. */
 static enum run
-select_step(struct imap_session *s)
+select_worked(struct imap_session *s)
 {
     struct select_job *job = s->job;
-    struct message msg;
+    struct selected *sel = s->sel;
+    const uint64_t recent = (uint64_t)job->mb.recent_uid + 1;
 
-    for (unsigned n = 0; n < SELECT_ROWS; n++) {
-        if (!msg_iter_next(job->it, &msg))
-            return select_tell(s);
-        add_message(s->sel, msg.uid, job->mb.recent_uid);
-        if (job->unseen == 0 && (flags_seen(s, &msg) & FLAG_SEEN) == 0)
-            job->unseen = seqmap_count(&s->sel->map);
+    if (job->err.code != ERR_OK) {
+        unselect(s);
+        return reply_error(s, &job->err);
     }
-    return RUN_YIELD;
+    for (size_t i = 0; i < job->uids.n; i++) {
+        const struct uidrange *r = &job->uids.r[i];
+        seqmap_append_range(&sel->map, r->first, r->last);
+        if (r->last >= recent)
+            uidset_add(&sel->recent, MAX(r->first, (uint32_t)recent), r->last);
+    }
+    if (sel->own_seen)
+        job->unseen = first_unseen(&job->uids, &sel->seen);
+    uidset_free(&job->uids);
+    return select_tell(s);
 }
 
 enum run
@@ -532,14 +566,12 @@ cmd_select(struct imap_session *s)
     sel->uidnext = job->mb.uidnext;
     sel->modseq = job->mb.highestmodseq;
     s->sel = sel;
-    struct error err = {0};
-    if (load_seen(s, job->snap, &job->mb, &err) != ERR_OK) {
-        unselect(s);
-        return reply_error(s, &err);
-    }
-    job->it = snap_messages(job->snap, sel->id, 1, false);
-    s->run = select_step;
-    return select_step(s);
+    if (load_seen(s, job->snap, &job->mb, &job->err) != ERR_OK)
+        return select_worked(s);
+    if (job->mb.exists > SELECT_ROWS)
+        return run_work(s, select_work, select_worked);
+    select_work(s);
+    return select_worked(s);
 }
 
 bool

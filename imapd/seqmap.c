@@ -40,8 +40,14 @@ add_range(struct seqmap *m, uint32_t first, uint32_t last)
 void
 seqmap_append(struct seqmap *m, uint32_t uid)
 {
-    ENSURE(uid > seqmap_last_uid(m));
-    add_range(m, uid, uid);
+    seqmap_append_range(m, uid, uid);
+}
+
+void
+seqmap_append_range(struct seqmap *m, uint32_t first, uint32_t last)
+{
+    ENSURE(first > seqmap_last_uid(m) && last >= first);
+    add_range(m, first, last);
 }
 
 uint32_t

@@ -31,6 +31,9 @@ seqmap_count(const struct seqmap *m);
 /* UID must be above all that are in. */
 void
 seqmap_append(struct seqmap *m, uint32_t uid);
+/* The same for all UIDs from FIRST to LAST. */
+void
+seqmap_append_range(struct seqmap *m, uint32_t first, uint32_t last);
 /* 0: not there. */
 uint32_t
 seqmap_uid(const struct seqmap *m, uint32_t seq);
