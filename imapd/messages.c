@@ -58,57 +58,110 @@ store_end(struct imap_session *s)
 static enum run
 store_next(struct imap_session *s);
 
-/* One message as it is now; UID only where it was asked by UID. */
-static bool
-write_stored(struct imap_session *s, struct store_snap *snap, uint32_t uid,
-             struct arena *a)
+/* A message as it is now; UID only where it was asked by UID. */
+static void
+write_stored(struct imap_session *s, const struct message *msg)
 {
     struct selected *sel = s->sel;
-    struct message msg;
-    struct error err = {0};
 
-    if (snap_message(snap, sel->id, uid, a, &msg, &err) != ERR_OK ||
-        (msg.flags & FLAG_EXPUNGED) != 0)
-        return false;
-    buf_addf(&s->out, "* %" PRIu32 " FETCH (", seqmap_seq(&sel->map, uid));
+    buf_addf(&s->out, "* %" PRIu32 " FETCH (", seqmap_seq(&sel->map, msg->uid));
     size_t start = s->out.n;
     if (!s->cmd->silent) {
         buf_add_str(&s->out, "FLAGS ");
-        write_flags(&s->out, flags_seen(s, &msg), msg.keywords, msg.nkeywords,
-                    uidset_has(&sel->recent, uid));
+        write_flags(&s->out, flags_seen(s, msg), msg->keywords, msg->nkeywords,
+                    uidset_has(&sel->recent, msg->uid));
     }
     if (s->cmd->uid || s->qresync)
-        buf_addf(&s->out, "%sUID %" PRIu32, s->out.n > start ? " " : "", uid);
-    write_modseq(s, s->out.n == start, msg.modseq);
+        buf_addf(&s->out, "%sUID %" PRIu32, s->out.n > start ? " " : "",
+                 msg->uid);
+    write_modseq(s, s->out.n == start, msg->modseq);
     buf_add_str(&s->out, ")\r\n");
-    return true;
+}
+
+/* Messages of a chunk, one after the other, as one snapshot has them. */
+struct stored_rows {
+    struct store_snap *snap;
+    struct msg_iter *it; /* NULL: they lie far apart, and are looked up */
+    struct arena a;
+    struct message msg;
+};
+
+static void
+rows_open(struct imap_session *s, struct stored_rows *rows)
+{
+    const struct store_job *job = s->job;
+    const struct uidset *c = &job->chunk;
+    const uint32_t from =
+        job->told == UINT32_MAX ? 0 : uidset_next(c, job->told + 1);
+
+    *rows = (struct stored_rows){.snap = store_snapshot(s->store)};
+    if (from != 0 && (c->r[c->n - 1].last - from) / 4 <= uidset_count(c))
+        rows->it = snap_messages(rows->snap, s->sel->id, from, false);
+}
+
+/* UIDs only rise.  False: it is gone. */
+static bool
+rows_find(struct imap_session *s, struct stored_rows *rows, uint32_t uid)
+{
+    struct error err = {0};
+
+    arena_reset(&rows->a);
+    if (rows->it == NULL)
+        return snap_message(rows->snap, s->sel->id, uid, &rows->a, &rows->msg,
+                            &err) == ERR_OK &&
+               (rows->msg.flags & FLAG_EXPUNGED) == 0;
+    while (rows->msg.uid < uid)
+        if (!msg_iter_next(rows->it, &rows->msg))
+            rows->msg.uid = UINT32_MAX;
+    return rows->msg.uid == uid;
+}
+
+static void
+rows_close(struct stored_rows *rows)
+{
+    struct error ignored = {0};
+
+    (void)!msg_iter_close(&rows->it, &ignored);
+    store_release(&rows->snap);
+    arena_free(&rows->a);
+}
+
+/* True: all of the chunk has been told. */
+static bool
+tell_some(struct imap_session *s, struct stored_rows *rows)
+{
+    struct store_job *job = s->job;
+
+    for (unsigned n = 0; n < FETCHES_PER_TURN && !is_full(s); n++) {
+        uint32_t uid = job->told == UINT32_MAX
+                           ? 0
+                           : uidset_next(&job->chunk, job->told + 1);
+        if (uid == 0)
+            return true;
+        job->told = uid;
+        if (rows_find(s, rows, uid))
+            write_stored(s, &rows->msg);
+        else
+            job->some_gone = true;
+    }
+    return false;
 }
 
 static enum run
 store_tell(struct imap_session *s)
 {
-    struct store_job *job = s->job;
-    AUTO(arena_free) struct arena a = ARENA_INIT;
-    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    /* RFC 7162, 3.1.3: the new MODSEQ is told even where flags are not. */
+    bool all = s->cmd->silent && !s->condstore;
 
-    for (unsigned n = 0; n < FETCHES_PER_TURN; n++) {
-        uint32_t uid = job->told == UINT32_MAX
-                           ? 0
-                           : uidset_next(&job->chunk, job->told + 1);
-        if (uid == 0) {
-            s->run = store_next;
-            return RUN_YIELD;
-        }
-        if (is_full(s))
-            return RUN_FULL;
-        job->told = uid;
-        /* RFC 7162, 3.1.3: the new MODSEQ is told even where flags are not. */
-        if ((!s->cmd->silent || s->condstore) &&
-            !write_stored(s, snap, uid, &a))
-            job->some_gone = true;
-        arena_reset(&a);
+    if (!all) {
+        struct stored_rows rows;
+        rows_open(s, &rows);
+        all = tell_some(s, &rows);
+        rows_close(&rows);
     }
-    return RUN_YIELD;
+    if (all)
+        s->run = store_next;
+    return is_full(s) ? RUN_FULL : RUN_YIELD;
 }
 
 static void
@@ -368,10 +421,8 @@ copied(struct imap_session *s)
         return RUN_DONE;
     struct store_txn *txn = txn_new();
     /* What came along as a flag is the owner's there. */
-    const struct txn_flags owners = {.id = job->to,
-                                     .uids = &seen,
-                                     .mode = FLAGS_REMOVE,
-                                     .flags = FLAG_SEEN};
+    const struct txn_flags owners = {
+        .id = job->to, .uids = &seen, .mode = FLAGS_REMOVE, .flags = FLAG_SEEN};
     if (job->own_seen && !s->sel->own_seen)
         txn_flags(txn, &owners);
     txn_seen(txn, job->to, s->user, &seen, true);
