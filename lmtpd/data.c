@@ -9,9 +9,14 @@
  *     CR <---- MID   (a bare LF leads to MID: it begins no line)
  *         CR
  *
- * Runs without CR, LF and NUL go to the sinks in one piece.
+ * Runs without CR, LF and NUL go to the sinks in one piece; in the body, which
+ * needs no second machine, so do lines that hold nothing special.
  */
 #include "lmtpd/data.h"
+
+/* A line's end is looked for so far: bytes are not looked at again and again.
+ */
+#define LINE_LOOK_BYTES 1000U
 
 enum { START, DOT, DOT_CR, MID, CR };
 
@@ -170,6 +175,31 @@ take_byte(const struct sinks *to, const uint8_t *c)
     return false;
 }
 
+/*
+ * How many bytes at the front of IN are passed on as they are: whole lines with
+ * CRLF, not beginning with a dot, and no NUL.  IN begins within a line, or at
+ * the beginning of one.  The last bytes are left where what follows decides.
+ */
+static size_t
+plain_lines(struct span in, bool at_start)
+{
+    size_t done = 0;
+
+    while (done < in.n && !(at_start && in.p[done] == '.')) {
+        const uint8_t *line = in.p + done;
+        const uint8_t *cr =
+            memchr(line, '\r', MIN(in.n - done, (size_t)LINE_LOOK_BYTES));
+        if (cr == NULL || (size_t)(cr - in.p) + 1 == in.n || cr[1] != '\n')
+            break;
+        const size_t n = (size_t)(cr - line);
+        if (memchr(line, '\n', n) != NULL || memchr(line, 0, n) != NULL)
+            break;
+        done += n + 2;
+        at_start = true;
+    }
+    return done;
+}
+
 size_t
 lmtp_data_take(struct lmtp_data *d, struct span in, lmtp_data_sink *raw,
                lmtp_data_sink *kept, void *ctx, bool *ret_end)
@@ -180,6 +210,14 @@ lmtp_data_take(struct lmtp_data *d, struct span in, lmtp_data_sink *raw,
     *ret_end = false;
     while (i < in.n) {
         size_t run = 0;
+        if (d->in_body && (d->state == START || d->state == MID))
+            run = plain_lines(span_skip(in, i), d->state == START);
+        if (run > 0) {
+            give(&to, span_sub(in, i, run));
+            d->state = START;
+            i += run;
+            continue;
+        }
         while (d->state == MID && i + run < in.n && is_plain(in.p[i + run]))
             run++;
         if (run > 0) {

@@ -2,11 +2,12 @@
  * store/body.c - a message's bytes on their way in, and the value of the guid
  * table.
  *
- * SHA-1 is computed as bytes come.  Up to BODY_PART_BYTES they stay in memory;
- * beyond that all of them go to an unlinked file, which finishing maps.  The
- * compressed parts of a spilled message are written behind its raw bytes in the
- * same file: the writer needs them in any order and at once, and memory is not
- * to grow with the message.
+ * Up to BODY_PART_BYTES bytes stay in memory, and are hashed when all are
+ * there: they come in very small pieces, a line of the message each.  Beyond
+ * that all of them go to an unlinked file, which finishing maps, and SHA-1 is
+ * computed as they come.  The compressed parts of a spilled message are written
+ * behind its raw bytes in the same file: the writer needs them in any order and
+ * at once, and memory is not to grow with the message.
  *
  * Compressing asks zstd for at least a twentieth less than there was, by giving
  * it no more room; what does not fit, and what is short, is kept as it is.
@@ -30,6 +31,7 @@
 
 #define ZSTD_LEVEL 1
 #define COMPRESS_MIN_BYTES 256U
+#define FIRST_BYTES ((size_t)8 << 10) /* room that is made at first */
 #define MESSAGE_BYTES_MAX ((uint64_t)BODY_PARTS_MAX * BODY_PART_BYTES)
 
 #define LOC_VERSION 2U
@@ -192,13 +194,21 @@ spill_write(struct body *b, struct span bytes, uint64_t offset,
     return ERR_OK;
 }
 
+static void
+hash(struct body *b, struct span bytes)
+{
+    if (bytes.n > 0)
+        ENSURE(EVP_DigestUpdate(b->sha, bytes.p, bytes.n) == 1);
+}
+
 static enum errcode
 keep(struct body *b, struct span bytes, struct error *err)
 {
     if (b->fd < 0 && b->size + bytes.n <= BODY_PART_BYTES) {
         size_t need = (size_t)b->size + bytes.n;
         if (need > b->cap) {
-            b->cap = MIN(MAX(need, b->cap * 2), BODY_PART_BYTES);
+            b->cap =
+                MIN(MAX(MAX(need, b->cap * 2), FIRST_BYTES), BODY_PART_BYTES);
             b->memory = xrealloc(b->memory, b->cap);
         }
         if (bytes.n > 0)
@@ -211,10 +221,12 @@ keep(struct body *b, struct span bytes, struct error *err)
             rc = spill_write(b, span_of(b->memory, (size_t)b->size), 0, err);
         if (rc != ERR_OK)
             return rc;
+        hash(b, span_of(b->memory, (size_t)b->size));
         free(b->memory);
         b->memory = NULL;
         b->cap = 0;
     }
+    hash(b, bytes);
     return spill_write(b, bytes, b->size, err);
 }
 
@@ -233,8 +245,6 @@ body_write(struct body *b, struct span bytes, struct error *err)
     b->failed = keep(b, bytes, err);
     if (b->failed != ERR_OK)
         return b->failed;
-    if (bytes.n > 0)
-        ENSURE(EVP_DigestUpdate(b->sha, bytes.p, bytes.n) == 1);
     b->size += bytes.n;
     return ERR_OK;
 }
@@ -347,6 +357,8 @@ body_finish(struct body *b, struct error *err)
     ENSURE(!b->is_finished);
     if (b->failed != ERR_OK)
         return error_set(err, b->failed, "message was refused before");
+    if (b->fd < 0)
+        hash(b, span_of(b->memory, (size_t)b->size));
     ENSURE(EVP_DigestFinal_ex(b->sha, b->guid.b, NULL) == 1);
     EVP_MD_CTX_free(b->sha);
     b->sha = NULL;
