@@ -23,5 +23,7 @@ if(CMAKE_BUILD_TYPE STREQUAL "Release")
         -D_FORTIFY_SOURCE=2 -fPIE)
     target_link_options(pollux_flags INTERFACE
         -Wl,-z,relro,-z,now -pie)
-    set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ON)
+    # Costs each of two dozen programs a compilation of everything at its link.
+    option(POLLUX_LTO "optimise across files at link time" OFF)
+    set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ${POLLUX_LTO})
 endif()
