@@ -45,9 +45,8 @@ apply_epoch(const struct apply *ap)
         ap->st, (uint32_t)MIN(least + jump, (uint64_t)UINT32_MAX), ap->err);
 }
 
-/* Who is named in an ACL finds the mailbox by that (snap_each_visible()). */
-static void
-index_acl(struct state *st, const struct mailbox *mb, bool put)
+void
+apply_index_acl(struct state *st, const struct mailbox *mb, bool put)
 {
     struct key k;
     struct span ident;
@@ -84,7 +83,7 @@ apply_mailbox(const struct apply *ap)
     apply_put_mbid(st, key_text(&k, TAB_NAME, span_str(h->mb.name)), h->mb.id);
     apply_put_mbid(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)),
                    h->mb.id);
-    index_acl(st, &h->mb, true);
+    apply_index_acl(st, &h->mb, true);
     st->v.list_changed = true;
     rc = state_charge_quota(st, h, 1, ap->err);
     return rc == ERR_OK ? state_raise_validity(st, h->mb.uidvalidity, ap->err)
@@ -106,9 +105,9 @@ apply_set(const struct apply *ap)
         return rc;
     state_touch_head(st, h);
     if ((rec.fields & SET_ACL) != 0) {
-        index_acl(st, &h->mb, false);
+        apply_index_acl(st, &h->mb, false);
         h->mb.acl = apply_keep(st, rec.acl);
-        index_acl(st, &h->mb, true);
+        apply_index_acl(st, &h->mb, true);
     }
     if ((rec.fields & SET_SPECIAL_USE) != 0)
         h->mb.special_use = apply_keep(st, rec.special_use);
@@ -410,7 +409,7 @@ purge_mailbox(const struct apply *ap, struct head *h)
         state_delete(st, keys[i]);
     state_delete(st, key_text(&k, TAB_NAME, span_str(h->mb.name)));
     state_delete(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)));
-    index_acl(st, &h->mb, false);
+    apply_index_acl(st, &h->mb, false);
     state_touch_head(st, h);
     h->exists = false;
     st->v.list_changed = true;

@@ -52,6 +52,14 @@ MUST_CHECK enum errcode
 apply_put_annot(const struct apply *ap, struct head *h, uint32_t uid,
                 const char *entry, const char *user, const struct span *value);
 
+/*
+ * Put (or delete) the rows by which those named in the ACL of MB find it
+ * (snap_each_visible()).  Whoever changes the ACL deletes before and puts
+ * after.
+ */
+void
+apply_index_acl(struct state *st, const struct mailbox *mb, bool put);
+
 /* REC_RENAME. */
 MUST_CHECK enum errcode
 apply_rename(const struct apply *ap);

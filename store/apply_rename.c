@@ -106,7 +106,9 @@ rename_acl(const struct renaming *r, struct head *h, struct error *err)
     if (acl.n > ACL_BYTES_MAX)
         return error_set(err, ERR_CORRUPT, "the ACL of %s grows too long",
                          h->mb.name);
+    apply_index_acl(r->ap->st, &h->mb, false);
     h->mb.acl = apply_keep(r->ap->st, buf_cstr(&acl));
+    apply_index_acl(r->ap->st, &h->mb, true);
     return ERR_OK;
 }
 
