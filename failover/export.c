@@ -114,6 +114,19 @@ export_tail(struct exporter *x, lsn_t fork, struct error *err)
     enum errcode rc =
         reader_open(x->node->env, dir, synclog_mark(store_log(x->node->store)),
                     fork, &reader, err);
+    if (rc == ERR_GAP) {
+        /* This instance was seeded behind the fork: what lies before its log is
+         * in the log of who seeded it. */
+        struct store_log_view log;
+        store_log_view(x->node->store, &log);
+        log_warn(NULL, "failover.export_gap",
+                 "fork=%" PRI_LSN " log_begins_behind=%" PRI_LSN
+                 " then=\"what lies between came by a seed\"",
+                 fork, log.start_lsn);
+        rc = reader_open(x->node->env, dir,
+                         synclog_mark(store_log(x->node->store)), log.start_lsn,
+                         &reader, err);
+    }
     while (rc == ERR_OK) {
         struct span frames = SPAN_EMPTY;
         lsn_t last = 0;

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 #include "failover/node_private.h"
-#include "store/mutants.h"
 #include "store/seed.h"
 
 #define TO(role) (1U << ROLE_##role)
@@ -121,41 +120,6 @@ found_cluster(struct node *node, struct nodefile *next, struct error *err)
     return store_join_cluster(node->store, &next->cluster, err);
 }
 
-/* The newest epoch that the log knows of, or 0. */
-static enum errcode
-newest_epoch(struct node *node, epoch_t *ret, struct error *err)
-{
-    struct store_snap *snap = store_snapshot(node->store);
-    const struct epoch_entry *epochs = NULL;
-    struct arena a = ARENA_INIT;
-    size_t n = 0;
-
-    enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
-    if (rc == ERR_OK)
-        *ret = n == 0 ? 0 : epochs[n - 1].epoch;
-    arena_free(&a);
-    store_release(&snap);
-    return rc;
-}
-
-/*
- * Epochs that began elsewhere, and of which nothing came here, have given out
- * UIDs beyond the same last record: one headroom for each of them too.
- */
-static enum errcode
-widen_headroom(struct node *node, epoch_t epoch, uint32_t *headroom,
-               struct error *err)
-{
-    epoch_t newest = 0;
-
-    enum errcode rc = newest_epoch(node, &newest, err);
-    if (rc == ERR_OK && epoch > newest &&
-        (node->cfg.store.mutants & MUTANT_NARROW_HEADROOM) == 0)
-        *headroom = (uint32_t)MIN((uint64_t)*headroom * (epoch - newest),
-                                  (uint64_t)UINT32_MAX / 2);
-    return rc;
-}
-
 enum errcode
 node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
              struct error *err)
@@ -179,9 +143,6 @@ node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
     }
     next.role = ROLE_MASTER;
     next.epoch++;
-    rc = widen_headroom(node, next.epoch, &uid_headroom, err);
-    if (rc != ERR_OK)
-        return rc;
     next.uid_headroom = uid_headroom;
     next.fork_lsn = 0;
     next.fork_chain = 0;
@@ -490,6 +451,23 @@ new_instance(struct node *node, struct error *err)
     return node_save(node, &n, err);
 }
 
+/* The newest epoch that the log knows of, or 0. */
+static enum errcode
+newest_epoch(struct node *node, epoch_t *ret, struct error *err)
+{
+    struct store_snap *snap = store_snapshot(node->store);
+    const struct epoch_entry *epochs = NULL;
+    struct arena a = ARENA_INIT;
+    size_t n = 0;
+
+    enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
+    if (rc == ERR_OK)
+        *ret = n == 0 ? 0 : epochs[n - 1].epoch;
+    arena_free(&a);
+    store_release(&snap);
+    return rc;
+}
+
 /* Finish what a crash left half done, and start where nobody has yet. */
 static enum errcode
 finish_opening(struct node *node, bool is_new, struct error *err)
@@ -573,6 +551,10 @@ node_open(struct env *env, const struct node_config *cfg,
         if (rc == ERR_NOTFOUND) {
             is_new = true;
             rc = new_instance(node, err);
+        } else if (rc == ERR_OK) {
+            /* It may have its name without the directory's sync, if that
+             * failed: what is obeyed from here on is durable. */
+            rc = env_syncdir(env, node->dir, err);
         }
     }
     if (rc == ERR_CORRUPT)

@@ -15,13 +15,18 @@ resolve_next_uid(const struct group *g, const struct mailbox *mb, uint32_t *ret,
                  struct error *err)
 {
     uint64_t uid = mb->uidnext;
+    uint64_t jump = 0;
 
     for (size_t i = 0; i < g->st->v.nepochs; i++) {
         const struct epoch_entry *e = &g->st->epochs[i];
-        if (e->epoch > mb->uid_epoch && e->epoch <= g->epoch &&
-            (g->mutants & MUTANT_NO_HEADROOM) == 0)
-            uid += e->uid_headroom;
+        if (e->epoch > mb->uid_epoch && e->epoch <= g->epoch)
+            jump = MAX(jump, epoch_uid_jump(e, mb->uid_epoch));
+        if (e->epoch > mb->uid_epoch && e->uid_headroom > 0 &&
+            (g->mutants & MUTANT_NARROW_HEADROOM) != 0)
+            jump = e->uid_headroom;
     }
+    if ((g->mutants & MUTANT_NO_HEADROOM) == 0)
+        uid += jump;
     if (uid >= UINT32_MAX)
         return error_set(err, ERR_LIMIT, "all UIDs of %s are used", mb->name);
     *ret = (uint32_t)uid;

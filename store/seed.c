@@ -184,6 +184,9 @@ seed_open(struct store *store, struct seed **ret, struct error *err)
     s->coming = kv_batch_new();
     s->raw = xmalloc(BODY_PART_BYTES);
 
+    /* What an attempt before has lost (a full disk) is asked for again. */
+    struct error lost;
+    (void)!packs_sync(s->packs, &lost);
     kv_batch_put(s->rows, KV_STATE, key_local(&k, LOCAL_SEEDING), SPAN_EMPTY);
     enum errcode rc = write_out(s, s->rows, err);
     if (rc == ERR_OK)

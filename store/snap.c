@@ -84,17 +84,17 @@ look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
             return rc;
         snap->has_epochs = true;
     }
-    uint64_t uidnext = mb->uidnext;
+    uint64_t jump = 0;
     for (size_t i = 0; i < snap->nepochs; i++) {
         const struct epoch_entry *e = &snap->epochs[i];
         if (e->uid_headroom == 0)
             continue;
         if (e->epoch > mb->uid_epoch)
-            uidnext += e->uid_headroom;
+            jump = MAX(jump, epoch_uid_jump(e, mb->uid_epoch));
         mb->highestmodseq =
             MAX(mb->highestmodseq, modseq_of(e->epoch, e->fork_lsn + 1));
     }
-    mb->uidnext = (uint32_t)MIN(uidnext, (uint64_t)UINT32_MAX);
+    mb->uidnext = (uint32_t)MIN(mb->uidnext + jump, (uint64_t)UINT32_MAX);
     return ERR_OK;
 }
 

@@ -117,6 +117,20 @@ struct epoch_entry {
 
 #define EPOCHS_MAX 4096U
 
+/*
+ * How far UIDs jump at the first one given out in, or after, epoch E in a
+ * mailbox where the last one was given out in epoch UID_EPOCH: once for each
+ * epoch in between, since one of which nothing came here began at the same
+ * UIDNEXT.  The largest of all epochs counts.
+ */
+static inline uint64_t
+epoch_uid_jump(const struct epoch_entry *e, epoch_t uid_epoch)
+{
+    return e->epoch > uid_epoch
+               ? (uint64_t)e->uid_headroom * (e->epoch - uid_epoch)
+               : 0;
+}
+
 /* How far the state is, and what it looks like there. */
 struct store_pos {
     struct logpos applied;

@@ -176,6 +176,7 @@ close_sessions(void *ctx)
 {
     struct machine *m = ctx;
 
+    m->rejoining = true;
     m->was_fenced = node_role(m->node) == ROLE_FENCED;
     net_end_sessions(m->w, m, false);
     while (machine_store(m) != NULL && store_step(machine_store(m)))
@@ -318,7 +319,7 @@ machine_start(struct machine *m)
     struct arena a = ARENA_INIT;
     struct logstatus status;
     m->inst.status(m->inst.ctx, &a, &status);
-    if (status.seed_wanted && m->seen.applied.lsn > 0)
+    if (m->rejoining && status.applied.applied.lsn == 0)
         history_reset(m); /* it died in a rejoin */
     arena_free(&a);
     history_observe(w, m);

@@ -84,7 +84,9 @@ struct machine {
     uint64_t slow_us;    /* of one turn of the writer */
     uint64_t disk_bytes; /* 0: no end */
     bool kv_full;
-    bool damaged;         /* bits were flipped */
+    bool damaged;    /* bits were flipped */
+    lsn_t seeded_at; /* where it was first seen since it was empty */
+    bool rejoining;
     bool was_fenced;      /* when it was asked to rejoin */
     unsigned handover_to; /* of the last swap begun here, + 1 */
     unsigned open_failures;
