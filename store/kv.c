@@ -104,6 +104,24 @@ kv_iter_open(struct kv *kv, const struct kv_snap *snap, enum kv_family f,
     return it;
 }
 
+enum errcode
+kv_disk_iter(struct kv *kv, struct span from, struct kv_iter **ret,
+             struct error *err)
+{
+    struct error own = {0};
+
+    if (kv->ops->disk_iter == NULL) {
+        *ret = kv_iter_open(kv, NULL, KV_STATE, SPAN_EMPTY, from);
+        return ERR_OK;
+    }
+    enum errcode rc = kv->ops->disk_iter(kv, from, ret, &own);
+    if (rc != ERR_OK)
+        return pass_on(kv, rc, &own, err);
+    (*ret)->kv = kv;
+    (*ret)->family = KV_STATE;
+    return ERR_OK;
+}
+
 bool
 kv_iter_next(struct kv_iter *it, struct span *ret_key, struct span *ret_value)
 {

@@ -15,21 +15,27 @@
 #include "base/error.h"
 
 struct kv;
-struct kv_snap; /* a consistent view of both families */
+struct kv_snap; /* a consistent view of KV_STATE */
 struct kv_iter;
 
 enum kv_family {
     KV_STATE, /* all replicated state and the applied position */
-    KV_CACHE, /* derived: may be lost and rebuilt */
+    /* Derived: may be lost at any time, and is rebuilt by who misses it.  A
+     * view may see newer records of it. */
+    KV_CACHE,
 };
 
 /* Puts and deletes in order; the last one for a key wins. */
 struct kv_batch;
 
-/* RocksDB in directory PATH, made if absent.  CACHE_BYTES: block cache.
- * ERR_BUSY (somebody else has it), ERR_CORRUPT, ERR_NOSPACE, ERR_IO. */
+/*
+ * RocksDB databases DIR/state and DIR/cache, made if absent.  CACHE_BYTES:
+ * block cache.  The errors are of the state: ERR_BUSY (somebody else has it),
+ * ERR_CORRUPT, ERR_NOTFOUND (a file of it), ERR_NOSPACE, ERR_IO.  A cache that
+ * cannot be opened, or fails later, is removed and made anew.
+ */
 MUST_CHECK enum errcode
-kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
+kv_open_rocks(const char *dir, uint64_t cache_bytes, struct kv **ret,
               struct error *err);
 /* In memory; see store/kv_mem.h for crashes and what outlives them. */
 struct kv *
@@ -89,6 +95,18 @@ void
 kv_iter_seek(struct kv_iter *it, struct span key);
 enum errcode
 kv_iter_close(struct kv_iter **it, struct error *err);
+
+/*
+ * All rows of KV_STATE from key FROM on as they lie on disk now: read past
+ * every cache of ours, and of the system's where that can be.  What is only in
+ * memory is not seen.  The iterator must be closed before KV; it keeps files
+ * that are replaced meanwhile, so not for long.  ERR_CORRUPT, ERR_IO;
+ * ERR_NOTFOUND, also later from kv_iter_close(): a file was replaced, try
+ * again.
+ */
+MUST_CHECK enum errcode
+kv_disk_iter(struct kv *kv, struct span from, struct kv_iter **ret,
+             struct error *err);
 
 /*
  * CALL is told of stored bytes of KV_STATE that are not what was written,

@@ -621,6 +621,13 @@ front_property(struct kv *kv, const char *name)
     return n;
 }
 
+static enum errcode
+front_disk_iter(struct kv *kv, struct span from, struct kv_iter **ret,
+                struct error *err)
+{
+    return kv_disk_iter(((struct front *)kv)->below, from, ret, err);
+}
+
 /* What is not below yet is lost, and in the log. */
 static void
 front_close(struct kv *kv)
@@ -654,6 +661,7 @@ static const struct kv_ops front_ops = {
     .flush = front_flush,
     .health = front_health,
     .property = front_property,
+    .disk_iter = front_disk_iter,
 };
 
 struct kv *

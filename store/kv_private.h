@@ -36,6 +36,9 @@ struct kv_ops {
      */
     enum errcode (*load)(struct kv *, enum kv_family,
                          const struct kv_table *table, struct error *err);
+    /* As kv_disk_iter(); NULL: there is no disk. */
+    enum errcode (*disk_iter)(struct kv *, struct span from,
+                              struct kv_iter **ret, struct error *err);
 };
 
 /* An implementation puts these first in its own structs. */
@@ -64,9 +67,9 @@ struct kv_front_limits {
  * in the background (store/kv_front.c). */
 struct kv *
 kv_front_open(struct kv *below, const struct kv_front_limits *limits);
-/* RocksDB alone: takes tables, reads. */
+/* RocksDB alone (store/kv_pair.c): takes tables, reads. */
 MUST_CHECK enum errcode
-kv_rocks_below(const char *path, uint64_t cache_bytes, struct kv **ret,
+kv_rocks_below(const char *dir, uint64_t cache_bytes, struct kv **ret,
                struct error *err);
 
 /* What a batch says of one key; at most one for each key. */

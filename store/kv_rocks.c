@@ -1,14 +1,17 @@
 /*
- * store/kv_rocks.c - kv.h on RocksDB, below store/kv_front.c.
+ * store/kv_rocks.c - one RocksDB database, the half of store/kv_pair.c.
  *
- * Two column families: "default" is KV_STATE, "cache" is KV_CACHE.  Rows come
- * as whole tables, each becoming one file that RocksDB takes in (ingests) at
- * once: its memtables stay empty and there is no WAL; the sync log is the only
- * log.  Because all state is in one family, what is on disk is a prefix of the
- * batches written, with the applied position in it.
+ * Rows come as whole tables, each becoming one file that RocksDB takes in
+ * (ingests) at once: its memtables stay empty and there is no WAL; the sync log
+ * is the only log.  Because all state is in one database, in one family, what
+ * is on disk is a prefix of the batches written, with the applied position in
+ * it.
  *
  * A delivery asks for keys that are not there (is this GUID known?), so files
- * have filters over whole keys.
+ * have filters over whole keys.  Filters and indexes are kept with the open
+ * file and not in the block cache: where they did not fit they drove each other
+ * and all data out of it, and filling half a million mailboxes took more than
+ * twice the time.  OPEN_FILES bounds what they take: about 2 MiB a file.
  *
  * RocksDB's C interface says errors as text only; error_of() reads it.
  */
@@ -21,12 +24,10 @@
 #include <unistd.h>
 
 #include "base/env.h"
+#include "store/kv_pair.h"
 #include "store/kv_private.h"
 #include "store/kv_table.h"
 
-/* A table may take so much memory before it goes to a file. */
-#define STATE_TABLE_BYTES ((size_t)64 << 20)
-#define CACHE_TABLE_BYTES ((size_t)32 << 20)
 /* Never written to. */
 #define MEMTABLE_BYTES ((size_t)64 << 10)
 /* With so many files that are not merged yet nothing more is taken. */
@@ -37,6 +38,8 @@
 #define BLOCK_BYTES ((size_t)8 << 10)
 #define FILTER_BITS 10.0
 #define OPEN_FILES 512
+#define OPEN_FILES_DISK 16 /* of a walk over the disk */
+#define CHECKSUM_XXH3 4    /* rocksdb::kXXH3 */
 /*
  * RocksDB's own log of events lies beside the data, and in a build with
  * assertions, as Debian's is, the second line after one that met a full disk
@@ -46,10 +49,9 @@
 
 struct rocks {
     struct kv kv;
+    const char *name; /* in messages */
     rocksdb_t *db;
-    rocksdb_options_t *options[KV_FAMILIES];
-    rocksdb_column_family_handle_t *family[KV_FAMILIES];
-    rocksdb_cache_t *cache;
+    rocksdb_options_t *options;
     rocksdb_writeoptions_t *probe; /* says at once that writes stall */
     rocksdb_readoptions_t *read;
     rocksdb_options_t *file_options; /* of the files that are taken in */
@@ -67,6 +69,8 @@ struct rocks_iter {
     struct kv_iter it;
     rocksdb_iterator_t *i;
     rocksdb_readoptions_t *read;
+    const char *name;
+    rocksdb_t *own; /* of a walk over the disk, or NULL */
     struct buf prefix;
     struct buf end; /* the first key behind the prefix; read has a pointer */
     bool is_before; /* stands at what the next call is to give */
@@ -74,7 +78,7 @@ struct rocks_iter {
 
 /* Take TEXT, which RocksDB gave, for what was tried. */
 static enum errcode
-error_of(char *text, const char *what, struct error *err)
+error_of(char *text, const char *name, const char *what, struct error *err)
 {
     static const struct {
         const char *part;
@@ -94,7 +98,7 @@ error_of(char *text, const char *what, struct error *err)
     for (size_t i = 0; i < ARRAY_LEN(codes) && code == ERR_IO; i++)
         if (strstr(text, codes[i].part) != NULL)
             code = codes[i].code;
-    error_set(err, code, "state database: %s: %s", what, text);
+    error_set(err, code, "%s: %s: %s", name, what, text);
     rocksdb_free(text);
     return code;
 }
@@ -113,21 +117,33 @@ count_nothing(void)
     is_said = true;
 }
 
+/* The same of a walk over the disk: a file may have been replaced meanwhile. */
+static enum errcode
+disk_error_of(char *text, const char *name, struct error *err)
+{
+    const bool is_gone = strstr(text, "No such file") != NULL;
+    enum errcode rc = error_of(text, name, "look at the disk", err);
+
+    return is_gone ? (err->code = ERR_NOTFOUND) : rc;
+}
+
+static rocksdb_readoptions_t *
+read_options(void)
+{
+    rocksdb_readoptions_t *o = rocksdb_readoptions_create();
+
+    rocksdb_readoptions_set_verify_checksums(o, 1);
+    return o;
+}
+
 static void
 rocks_close(struct kv *kv)
 {
     struct rocks *r = (struct rocks *)kv;
 
-    for (size_t f = 0; f < KV_FAMILIES; f++)
-        if (r->family[f] != NULL)
-            rocksdb_column_family_handle_destroy(r->family[f]);
     if (r->db != NULL)
         rocksdb_close(r->db);
-    for (size_t f = 0; f < KV_FAMILIES; f++)
-        if (r->options[f] != NULL)
-            rocksdb_options_destroy(r->options[f]);
-    if (r->cache != NULL)
-        rocksdb_cache_destroy(r->cache);
+    rocksdb_options_destroy(r->options);
     rocksdb_options_destroy(r->file_options);
     rocksdb_ingestexternalfileoptions_destroy(r->take);
     rocksdb_writeoptions_destroy(r->probe);
@@ -174,11 +190,11 @@ rocks_load(struct kv *kv, enum kv_family f, const struct kv_table *table,
     uint64_t fresh = 0;
     char *text = NULL;
 
-    rocksdb_property_int_cf(r->db, r->family[f], "rocksdb.num-files-at-level0",
-                            &fresh);
+    (void)f;
+    rocksdb_property_int(r->db, "rocksdb.num-files-at-level0", &fresh);
     if (fresh >= FRESH_FILES_MAX)
-        return error_set(err, ERR_AGAIN, "state database: merging");
-    AUTO(xfree) char *path = xasprintf("%s/load-%u.tmp", r->path, (unsigned)f);
+        return error_set(err, ERR_AGAIN, "%s: merging", r->name);
+    AUTO(xfree) char *path = xasprintf("%s/load.tmp", r->path);
     rocksdb_envoptions_t *io = rocksdb_envoptions_create();
     rocksdb_sstfilewriter_t *w =
         rocksdb_sstfilewriter_create(io, r->file_options);
@@ -191,13 +207,12 @@ rocks_load(struct kv *kv, enum kv_family f, const struct kv_table *table,
         close(fd);
     if (text == NULL) {
         const char *const files[] = {path};
-        rocksdb_ingest_external_file_cf(r->db, r->family[f], files, 1, r->take,
-                                        &text);
+        rocksdb_ingest_external_file(r->db, files, 1, r->take, &text);
     }
     rocksdb_sstfilewriter_destroy(w);
     rocksdb_envoptions_destroy(io);
     (void)unlink(path);
-    return text == NULL ? ERR_OK : error_of(text, "write", err);
+    return text == NULL ? ERR_OK : error_of(text, r->name, "write", err);
 }
 
 static enum errcode
@@ -207,13 +222,14 @@ rocks_get(struct kv *kv, const struct kv_snap *snap, enum kv_family f,
     struct rocks *r = (struct rocks *)kv;
     char *text = NULL;
 
+    (void)f;
     count_nothing();
     rocksdb_pinnableslice_t *v =
-        rocksdb_get_pinned_cf(r->db, snap == NULL ? r->read : snap->read,
-                              r->family[f], (const char *)key.p, key.n, &text);
+        rocksdb_get_pinned(r->db, snap == NULL ? r->read : snap->read,
+                           (const char *)key.p, key.n, &text);
 
     if (text != NULL)
-        return error_of(text, "read", err);
+        return error_of(text, r->name, "read", err);
     if (v == NULL)
         return error_set(err, ERR_NOTFOUND, "no such key");
     size_t n;
@@ -230,7 +246,7 @@ rocks_snapshot(struct kv *kv)
     struct kv_snap *snap = xmalloc(sizeof(*snap));
 
     snap->snapshot = rocksdb_create_snapshot(r->db);
-    snap->read = rocksdb_readoptions_create();
+    snap->read = read_options();
     rocksdb_readoptions_set_snapshot(snap->read, snap->snapshot);
     return snap;
 }
@@ -263,16 +279,18 @@ rocks_iter_open(struct kv *kv, const struct kv_snap *snap, enum kv_family f,
     struct rocks *r = (struct rocks *)kv;
     struct rocks_iter *it = xcalloc(1, sizeof(*it));
 
+    (void)f;
     count_nothing();
     it->it.ops = kv->ops;
-    it->read = rocksdb_readoptions_create();
+    it->name = r->name;
+    it->read = read_options();
     if (snap != NULL)
         rocksdb_readoptions_set_snapshot(it->read, snap->snapshot);
     buf_add(&it->prefix, prefix);
     if (kv_prefix_end(prefix, &it->end))
         rocksdb_readoptions_set_iterate_upper_bound(
             it->read, (const char *)it->end.p, it->end.n);
-    it->i = rocksdb_create_iterator_cf(r->db, it->read, r->family[f]);
+    it->i = rocksdb_create_iterator(r->db, it->read);
     rocks_iter_seek(&it->it, from);
     return &it->it;
 }
@@ -300,15 +318,22 @@ static enum errcode
 rocks_iter_close(struct kv_iter *kvit, struct error *err)
 {
     struct rocks_iter *it = (struct rocks_iter *)kvit;
+    const char *name = it->name;
+    const bool is_disk = it->own != NULL;
     char *text = NULL;
 
     rocksdb_iter_get_error(it->i, &text);
     rocksdb_iter_destroy(it->i);
+    if (it->own != NULL)
+        rocksdb_close(it->own);
     rocksdb_readoptions_destroy(it->read);
     buf_free(&it->prefix);
     buf_free(&it->end);
     free(it);
-    return text == NULL ? ERR_OK : error_of(text, "iterate", err);
+    if (text == NULL)
+        return ERR_OK;
+    return is_disk ? disk_error_of(text, name, err)
+                   : error_of(text, name, "iterate", err);
 }
 
 /*
@@ -322,8 +347,7 @@ rocks_health(struct kv *kv, struct error *err)
     uint64_t errors = 0;
     char *text = NULL;
 
-    rocksdb_property_int_cf(r->db, r->family[KV_STATE],
-                            "rocksdb.background-errors", &errors);
+    rocksdb_property_int(r->db, "rocksdb.background-errors", &errors);
     if (errors == atomic_load(&r->errors_healed))
         return ERR_OK;
 
@@ -334,11 +358,11 @@ rocks_health(struct kv *kv, struct error *err)
         atomic_store(&r->errors_healed, errors);
         return ERR_OK;
     }
-    enum errcode rc = error_of(text, "health", err);
+    enum errcode rc = error_of(text, r->name, "health", err);
     /* Writes wait since an error that heals: that is a full disk. */
     if (rc == ERR_AGAIN)
-        return error_set(err, ERR_NOSPACE,
-                         "state database: flushes fail and writes wait");
+        return error_set(err, ERR_NOSPACE, "%s: flushes fail and writes wait",
+                         r->name);
     return rc;
 }
 
@@ -348,31 +372,17 @@ rocks_property(struct kv *kv, const char *name)
     struct rocks *r = (struct rocks *)kv;
     uint64_t n = 0;
 
-    if (rocksdb_property_int_cf(r->db, r->family[KV_STATE], name, &n) != 0)
+    if (rocksdb_property_int(r->db, name, &n) != 0)
         return 0;
     return n;
 }
-
-static const struct kv_ops rocks_ops = {
-    .close = rocks_close,
-    .get = rocks_get,
-    .snapshot = rocks_snapshot,
-    .release = rocks_release,
-    .iter_open = rocks_iter_open,
-    .iter_next = rocks_iter_next,
-    .iter_seek = rocks_iter_seek,
-    .iter_close = rocks_iter_close,
-    .health = rocks_health,
-    .property = rocks_property,
-    .load = rocks_load,
-};
 
 /* What holds for the database as a whole. */
 static void
 set_database_options(rocksdb_options_t *o)
 {
     rocksdb_options_set_create_if_missing(o, 1);
-    rocksdb_options_set_create_missing_column_families(o, 1);
+    rocksdb_options_set_paranoid_checks(o, 1);
     rocksdb_options_set_max_background_jobs(o, 2);
     rocksdb_options_set_max_open_files(o, OPEN_FILES);
     rocksdb_options_set_bytes_per_sync(o, (uint64_t)1 << 20);
@@ -381,20 +391,23 @@ set_database_options(rocksdb_options_t *o)
     rocksdb_options_set_stats_dump_period_sec(o, 0);
 }
 
+/* Without a CACHE all is read from the files. */
 static void
-set_family_options(rocksdb_options_t *o, rocksdb_cache_t *cache)
+set_table_options(rocksdb_options_t *o, rocksdb_cache_t *cache)
 {
     rocksdb_block_based_table_options_t *t =
         rocksdb_block_based_options_create();
 
     rocksdb_block_based_options_set_block_size(t, BLOCK_BYTES);
-    rocksdb_block_based_options_set_block_cache(t, cache);
+    if (cache != NULL)
+        rocksdb_block_based_options_set_block_cache(t, cache);
+    else
+        rocksdb_block_based_options_set_no_block_cache(t, 1);
     rocksdb_block_based_options_set_filter_policy(
         t, rocksdb_filterpolicy_create_bloom_full(FILTER_BITS));
     rocksdb_block_based_options_set_format_version(t, 5);
-    rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
-    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(t,
-                                                                            1);
+    rocksdb_block_based_options_set_checksum(t, CHECKSUM_XXH3);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 0);
     rocksdb_options_set_block_based_table_factory(o, t);
     rocksdb_block_based_options_destroy(t);
 
@@ -410,71 +423,153 @@ file_options(rocksdb_cache_t *cache)
 {
     rocksdb_options_t *o = rocksdb_options_create();
 
-    set_family_options(o, cache);
+    set_table_options(o, cache);
     return o;
 }
 
+/*
+ * A second look at the files, as if they had just been found: its own list of
+ * files, no block cache and, where the file system can, no page cache.  Files
+ * that are merged away meanwhile are gone when it comes to them.
+ */
+static enum errcode
+rocks_disk_iter(struct kv *kv, struct span from, struct kv_iter **ret,
+                struct error *err)
+{
+    struct rocks *r = (struct rocks *)kv;
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_t *db = NULL;
+
+    set_database_options(o);
+    set_table_options(o, NULL);
+    rocksdb_options_set_max_open_files(o, OPEN_FILES_DISK);
+    for (int direct = 1; direct >= 0 && db == NULL; direct--) {
+        char *text = NULL;
+        rocksdb_options_set_use_direct_reads(o, (unsigned char)direct);
+        db = rocksdb_open_for_read_only(o, r->path, 0, &text);
+        if (text != NULL)
+            (void)disk_error_of(text, r->name, err);
+    }
+    rocksdb_options_destroy(o);
+    if (db == NULL)
+        return err->code;
+    struct rocks look = {.db = db, .name = r->name};
+    look.kv.ops = kv->ops;
+    *ret = rocks_iter_open(&look.kv, NULL, KV_STATE, SPAN_EMPTY, from);
+    ((struct rocks_iter *)*ret)->own = db;
+    return ERR_OK;
+}
+
+static const struct kv_ops rocks_ops = {
+    .close = rocks_close,
+    .get = rocks_get,
+    .snapshot = rocks_snapshot,
+    .release = rocks_release,
+    .iter_open = rocks_iter_open,
+    .iter_next = rocks_iter_next,
+    .iter_seek = rocks_iter_seek,
+    .iter_close = rocks_iter_close,
+    .health = rocks_health,
+    .property = rocks_property,
+    .load = rocks_load,
+    .disk_iter = rocks_disk_iter,
+};
+
 /* Not in the C interface but by text.  Takes BASE. */
 static enum errcode
-set_no_flush_at_close(rocksdb_options_t **base, struct error *err)
+set_text_options(rocksdb_options_t **base, const char *name, struct error *err)
 {
     rocksdb_options_t *o = rocksdb_options_create();
     char *text = NULL;
 
-    rocksdb_get_options_from_string(*base, "avoid_flush_during_shutdown=true",
-                                    o, &text);
+    rocksdb_get_options_from_string(
+        *base, "avoid_flush_during_shutdown=true;force_consistency_checks=true",
+        o, &text);
     if (text != NULL) {
         rocksdb_options_destroy(o);
-        return error_of(text, "options", err);
+        return error_of(text, name, "options", err);
     }
     rocksdb_options_destroy(*base);
     *base = o;
     return ERR_OK;
 }
 
-enum errcode
-kv_rocks_below(const char *path, uint64_t cache_bytes, struct kv **ret,
-               struct error *err)
+/*
+ * Derived records were in a second family of the state before they had a
+ * database of their own.  It goes.  What is wrong here the opening tells.
+ */
+static void
+drop_old_families(const struct rocks *r)
 {
-    static const char *const names[KV_FAMILIES] = {
-        [KV_STATE] = "default", [KV_CACHE] = "cache"};
+    char *text = NULL;
+    size_t n = 0;
+    AUTO(xfree) char *current = xasprintf("%s/CURRENT", r->path);
+
+    if (!env_exists(env_system(), current))
+        return;
+    char **names = rocksdb_list_column_families(r->options, r->path, &n, &text);
+    rocksdb_free(text);
+    text = NULL;
+    if (n > 1) {
+        rocksdb_column_family_handle_t **of = xcalloc(n, sizeof(*of));
+        const rocksdb_options_t **options = xcalloc(n, sizeof(*options));
+        for (size_t i = 0; i < n; i++)
+            options[i] = r->options;
+        rocksdb_t *db = rocksdb_open_column_families(
+            r->options, r->path, (int)n, (const char *const *)names, options,
+            of, &text);
+        for (size_t i = 0; db != NULL && i < n; i++) {
+            if (strcmp(names[i], "default") != 0)
+                rocksdb_drop_column_family(db, of[i], &text);
+            rocksdb_column_family_handle_destroy(of[i]);
+        }
+        if (db != NULL)
+            rocksdb_close(db);
+        free(of);
+        free(options);
+        rocksdb_free(text);
+    }
+    rocksdb_list_column_families_destroy(names, n);
+}
+
+enum errcode
+kv_rocks_one(const char *path, const char *name, rocksdb_cache_t *cache,
+             struct kv **ret, struct error *err)
+{
     enum errcode rc = env_mkdirs(env_system(), path, err);
     char *text = NULL;
 
     if (rc != ERR_OK)
-        return error_prefix(err, "state database");
+        return error_prefix(err, "%s", name);
     struct rocks *r = xcalloc(1, sizeof(*r));
     r->kv.ops = &rocks_ops;
-    r->cache = rocksdb_cache_create_lru(cache_bytes);
+    r->name = name;
     r->path = xstrdup(path);
-    r->file_options = file_options(r->cache);
+    r->file_options = file_options(cache);
     r->take = rocksdb_ingestexternalfileoptions_create();
     rocksdb_ingestexternalfileoptions_set_move_files(r->take, 1);
     r->probe = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(r->probe, 1);
     rocksdb_writeoptions_set_no_slowdown(r->probe, 1);
-    r->read = rocksdb_readoptions_create();
-    for (size_t f = 0; f < KV_FAMILIES; f++) {
-        r->options[f] = rocksdb_options_create();
-        set_database_options(r->options[f]);
-        set_family_options(r->options[f], r->cache);
-        rocksdb_options_set_bottommost_compression(r->options[f],
-                                                   rocksdb_zstd_compression);
-    }
+    r->read = read_options();
+    r->options = rocksdb_options_create();
+    set_database_options(r->options);
+    set_table_options(r->options, cache);
+    rocksdb_options_set_bottommost_compression(r->options,
+                                               rocksdb_zstd_compression);
 
     struct kv *kv = &r->kv;
-    rc = set_no_flush_at_close(&r->options[KV_STATE], err);
+    rc = set_text_options(&r->options, name, err);
     if (rc == ERR_OK) {
-        r->db = rocksdb_open_column_families(
-            r->options[KV_STATE], path, (int)KV_FAMILIES, names,
-            (const rocksdb_options_t *const *)r->options, r->family, &text);
+        drop_old_families(r);
+        r->db = rocksdb_open(r->options, path, &text);
         if (text != NULL)
-            rc = error_of(text, "open", err);
+            rc = error_of(text, name, "open", err);
         if (rc == ERR_BUSY)
             error_set(err, ERR_BUSY,
-                      "state database: another process has %s open: one store "
-                      "belongs to one process",
-                      path);
+                      "%s: another process has %s open: one store belongs to "
+                      "one process",
+                      name, path);
     }
     if (rc != ERR_OK) {
         kv_close(&kv);
@@ -482,19 +577,4 @@ kv_rocks_below(const char *path, uint64_t cache_bytes, struct kv **ret,
     }
     *ret = kv;
     return ERR_OK;
-}
-
-enum errcode
-kv_open_rocks(const char *path, uint64_t cache_bytes, struct kv **ret,
-              struct error *err)
-{
-    static const struct kv_front_limits limits = {
-        .bytes = {
-            [KV_STATE] = STATE_TABLE_BYTES, [KV_CACHE] = CACHE_TABLE_BYTES}};
-    struct kv *below = NULL;
-
-    enum errcode rc = kv_rocks_below(path, cache_bytes, &below, err);
-    if (rc == ERR_OK)
-        *ret = kv_front_open(below, &limits);
-    return rc;
 }

@@ -346,7 +346,7 @@ store_peek_pos(const char *dir, struct store_pos *ret, struct error *err)
     *ret = (struct store_pos){0};
     if (!env_exists(env_system(), path))
         return ERR_OK;
-    enum errcode rc = kv_open_rocks(path, UINT64_C(1) << 20, &kv, err);
+    enum errcode rc = kv_open_rocks(dir, UINT64_C(1) << 20, &kv, err);
     if (rc == ERR_OK)
         rc = kv_get(kv, NULL, KV_STATE, key_local(&k, LOCAL_APPLIED), &value,
                     err);
@@ -591,10 +591,10 @@ open_parts(struct store *store, struct store_opened *ret, struct error *err)
     if (rc == ERR_OK && store->cfg.open_kv != NULL)
         store->kv = store->cfg.open_kv(store->cfg.open_kv_ctx, store->cfg.dir);
     if (rc == ERR_OK && store->kv == NULL) {
-        AUTO(xfree) char *path = xasprintf("%s/state", store->cfg.dir);
         rc = state_check_mark(store->env, store->cfg.dir, err);
         if (rc == ERR_OK)
-            rc = kv_open_rocks(path, store->cfg.cache_bytes, &store->kv, err);
+            rc = kv_open_rocks(store->cfg.dir, store->cfg.cache_bytes,
+                               &store->kv, err);
         /* A file that is not there any more is as bad as one that is wrong. */
         if (rc == ERR_IO || rc == ERR_NOTFOUND)
             rc = err->code = ERR_CORRUPT;

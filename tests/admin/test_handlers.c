@@ -507,7 +507,7 @@ set_quota(struct world *w, const char *root, uint64_t bytes)
 static void
 spoil_quota(struct world *w, const char *root)
 {
-    AUTO(xfree) char *path = xasprintf("%s/conf/state", w->dir);
+    AUTO(xfree) char *path = xasprintf("%s/conf", w->dir);
     struct kv *kv = NULL;
     struct kv_batch *batch = kv_batch_new();
     struct key k;

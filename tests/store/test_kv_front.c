@@ -269,13 +269,17 @@ check_walk(struct kv *kv, const struct kv_snap *snap, enum kv_family f,
     assert_int_equal(kv_iter_close(&it, NULL), ERR_OK);
 }
 
+/* A view of RocksDB is one of the state: its cache may be newer. */
 static void
-check_all(struct kv *kv, const struct kv_snap *snap, const struct model *m,
-          unsigned *seed)
+check_all(const struct place *p, const struct kv_snap *snap,
+          const struct model *m, unsigned *seed)
 {
+    struct kv *kv = p->kv;
     char from[128];
 
     for (size_t f = 0; f < KV_FAMILIES; f++) {
+        if (f == KV_CACHE && snap != NULL && p->below == NULL)
+            continue;
         for (unsigned i = 0; i < KEYS; i++)
             check_get(kv, snap, (enum kv_family)f, i, m->of[f][i]);
         check_walk(kv, snap, (enum kv_family)f, SPAN_EMPTY, SPAN_EMPTY, m);
@@ -329,10 +333,10 @@ run_model(struct place *p, int rounds)
             break;
         case 1:
             if (v->snap != NULL)
-                check_all(p->kv, v->snap, &v->was, &seed);
+                check_all(p, v->snap, &v->was, &seed);
             break;
         case 2:
-            check_all(p->kv, NULL, &now, &seed);
+            check_all(p, NULL, &now, &seed);
             break;
         case 3:
             if (rand_r(&seed) % 8 == 0)
@@ -344,10 +348,10 @@ run_model(struct place *p, int rounds)
     }
     for (size_t i = 0; i < VIEWS; i++) {
         if (views[i].snap != NULL)
-            check_all(p->kv, views[i].snap, &views[i].was, &seed);
+            check_all(p, views[i].snap, &views[i].was, &seed);
         kv_release(p->kv, &views[i].snap);
     }
-    check_all(p->kv, NULL, &now, &seed);
+    check_all(p, NULL, &now, &seed);
     if (p->below != NULL) {
         assert_true(atomic_load(&p->below->loads[KV_STATE]) > 10);
         return;
@@ -355,7 +359,7 @@ run_model(struct place *p, int rounds)
     assert_int_equal(kv_flush(p->kv, NULL), ERR_OK);
     kv_close(&p->kv);
     open_rocks(p);
-    check_all(p->kv, NULL, &now, &seed);
+    check_all(p, NULL, &now, &seed);
 }
 
 static void
