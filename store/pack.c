@@ -686,25 +686,15 @@ verify_frames(struct packs *p, struct envfile *file, uint64_t end,
     return rc;
 }
 
-enum errcode
-packs_verify(struct packs *p, uint64_t number,
-             void (*each)(void *ctx, const struct guid *guid,
-                          const struct body_loc *loc),
-             void *ctx, uint64_t *ret_torn_bytes, struct error *err)
+static enum errcode
+check_head(struct packs *p, uint64_t number, struct envfile *file,
+           struct error *err)
 {
     uint8_t block[PACK_HEADER_BYTES];
     struct pack_head h;
-    struct envfile *file = NULL;
-    char *path = pack_path(p, number);
     size_t got = 0;
-    uint64_t end = 0;
-    enum errcode rc = env_open(p->env, path, ENV_READ, &file, err);
 
-    free(path);
-    if (rc == ERR_OK)
-        rc = env_size(file, &end, err);
-    if (rc == ERR_OK)
-        rc = env_pread_some(file, block, sizeof(block), 0, &got, err);
+    enum errcode rc = env_pread_some(file, block, sizeof(block), 0, &got, err);
     if (rc == ERR_OK)
         rc = pack_head_decode(span_of(block, got), &h, err);
     if (rc == ERR_OK &&
@@ -713,9 +703,59 @@ packs_verify(struct packs *p, uint64_t number,
                        "pack %016" PRIx64 " says it is %016" PRIx64
                        " or of another cluster",
                        number, h.number);
+    return rc;
+}
+
+static enum errcode
+open_pack(struct packs *p, uint64_t number, enum envopen mode,
+          struct envfile **ret, struct error *err)
+{
+    AUTO(xfree) char *path = pack_path(p, number);
+
+    return env_open(p->env, path, mode, ret, err);
+}
+
+enum errcode
+packs_check_head(struct packs *p, uint64_t number, struct error *err)
+{
+    AUTO(env_close) struct envfile *file = NULL;
+
+    enum errcode rc = open_pack(p, number, ENV_READ, &file, err);
+    return rc == ERR_OK ? check_head(p, number, file, err) : rc;
+}
+
+enum errcode
+packs_mend_head(struct packs *p, uint64_t number, struct error *err)
+{
+    AUTO(env_close) struct envfile *file = NULL;
+    uint8_t block[PACK_HEADER_BYTES];
+    const struct pack_head h = {.cluster = p->cluster,
+                                .number = number,
+                                .created_us = env_wall_us(p->env)};
+
+    pack_head_encode(&h, block);
+    enum errcode rc = open_pack(p, number, ENV_WRITE, &file, err);
+    if (rc == ERR_OK)
+        rc = env_pwrite(file, block, sizeof(block), 0, err);
+    return rc == ERR_OK ? env_fdatasync(file, err) : rc;
+}
+
+enum errcode
+packs_verify(struct packs *p, uint64_t number,
+             void (*each)(void *ctx, const struct guid *guid,
+                          const struct body_loc *loc),
+             void *ctx, uint64_t *ret_torn_bytes, struct error *err)
+{
+    AUTO(env_close) struct envfile *file = NULL;
+    uint64_t end = 0;
+
+    enum errcode rc = open_pack(p, number, ENV_READ, &file, err);
+    if (rc == ERR_OK)
+        rc = env_size(file, &end, err);
+    if (rc == ERR_OK)
+        rc = check_head(p, number, file, err);
     if (rc == ERR_OK)
         rc =
             verify_frames(p, file, end, each, ctx, number, ret_torn_bytes, err);
-    env_close(&file);
     return rc;
 }

@@ -126,6 +126,14 @@ packs_walk(struct packs *packs, uint64_t number, uint64_t *at,
            void (*each)(void *ctx, const struct guid *guid,
                         const struct body_loc *loc),
            void *ctx, bool *ret_end, bool *ret_broken, struct error *err);
+/* Read the first block of pack NUMBER.  ERR_CORRUPT, ERR_VERSION, ERR_NOTFOUND,
+ * ERR_IO. */
+MUST_CHECK enum errcode
+packs_check_head(struct packs *packs, uint64_t number, struct error *err);
+/* Write it anew: all that it says is known.  ERR_NOTFOUND, ERR_NOSPACE, ERR_IO.
+ */
+MUST_CHECK enum errcode
+packs_mend_head(struct packs *packs, uint64_t number, struct error *err);
 /*
  * Walk pack NUMBER and call EACH (may be NULL) for every frame that is whole.
  * *RET_TORN_BYTES: what is behind the last of them; whether it was ever good

@@ -6,9 +6,10 @@
  * where the last slice ended, without a snapshot: what moves meanwhile is found
  * where it lies now, and what comes in behind is the next round's.
  *
- * The frames of the log are read by the code that ships them, so a frame that
- * this finds sound is one that a replica would get.  The state is read row by
- * row, past the block cache, which checks each block that it reads.
+ * The log is read by synclog/check.c, which goes on behind what is damaged.
+ * The state is read row by row as it lies on disk (kv_disk_iter()), which
+ * checks each block; the walk is begun again behind its last row after each 64
+ * MiB, so that it does not keep replaced files for long.
  */
 #include "store/scrub.h"
 
@@ -23,12 +24,12 @@
 #include "store/local.h"
 #include "store/rows.h"
 #include "store/store_private.h"
-#include "synclog/reader.h"
 
 #define SCRUB_VERSION 1U
 #define SLICES_A_SECOND 10U
 #define SAVE_BYTES (UINT64_C(64) << 20)
-#define LOG_SLICE_BYTES ((size_t)1 << 20)
+/* A file that is merged away ends the walk; so often in a row it is missing. */
+#define ROWS_TRIES 20U
 #define US_PER_S UINT64_C(1000000)
 
 struct scrub {
@@ -44,8 +45,11 @@ struct scrub {
     /* The thread's own. */
     struct guid at; /* the body read last */
     bool has_at;
-    lsn_t log_at; /* the record read last */
+    struct synclog_check *log; /* where it is in the log, or NULL */
     struct buf row_at;
+    struct kv_iter *rows; /* behind row_at, or NULL */
+    uint64_t rows_read;   /* bytes by it */
+    unsigned rows_tries;  /* to begin again, since a row was read */
     uint64_t unsaved;
     uint8_t *raw; /* BODY_PART_BYTES */
 };
@@ -119,7 +123,7 @@ enter(struct scrub *s, enum scrub_phase phase)
         s->view.ended_us = env_wall_us(store_env(s->store));
     pthread_mutex_unlock(&s->lock);
     s->has_at = false;
-    s->log_at = LSN_NONE;
+    synclog_check_free(&s->log);
     buf_clear(&s->row_at);
     scrub_save(s);
 }
@@ -187,6 +191,42 @@ body_is_whole(struct scrub *s, const struct guid *guid, uint64_t *ret_bytes)
     return good && guid_eq(&got, guid);
 }
 
+/*
+ * The first blocks of all packs.  Bodies are found by their rows, so nothing is
+ * lost with one; and as all that it says is known, it is written anew at once.
+ */
+static void
+check_pack_heads(struct scrub *s)
+{
+    struct places *places = bodies_places(store_bodies(s->store));
+    const char *name;
+    const char *path;
+    enum place_kind kind;
+    uint32_t dir;
+
+    for (size_t i = 0; places_each(places, i, &dir, &kind, &name, &path); i++) {
+        struct packs *packs = places_packs(places, dir);
+        uint64_t *v = NULL;
+        size_t n = 0;
+        if (packs == NULL || packs_list(packs, &v, &n, NULL) != ERR_OK)
+            continue;
+        for (size_t k = 0; k < n; k++) {
+            struct error why = {0};
+            struct damage d = {.kind = DAMAGE_PACK, .file = v[k]};
+            if (packs_check_head(packs, v[k], &why) != ERR_CORRUPT)
+                continue;
+            snprintf(d.why, sizeof(d.why), "%.150s", why.text);
+            store_damage_note(s->store, &d);
+            if (packs_mend_head(packs, v[k], &why) == ERR_OK)
+                store_damage_heal(s->store, &d, "written anew");
+            else
+                store_damage_failed(s->store, &d, false, why.text);
+        }
+        count(s, n * PACK_HEADER_BYTES, 0, 1000);
+        free(v);
+    }
+}
+
 static enum errcode
 step_bodies(struct scrub *s, uint64_t limit, uint64_t *ret_bytes,
             struct error *err)
@@ -199,6 +239,7 @@ step_bodies(struct scrub *s, uint64_t limit, uint64_t *ret_bytes,
         if (rc != ERR_OK)
             return rc;
         if (!found) {
+            check_pack_heads(s);
             enter(s, SCRUB_LOG);
             return ERR_OK;
         }
@@ -216,83 +257,68 @@ step_bodies(struct scrub *s, uint64_t limit, uint64_t *ret_bytes,
 
 /* ---- log --------------------------------------------------------------- */
 
-/* A frame is bad, or a header, as WHY says. */
-static void
-note_log(struct scrub *s, const struct error *why)
-{
-    struct damage d = {.kind = DAMAGE_LOG};
-    const char *segment = strstr(why->text, "segment ");
-    const char *file = strstr(why->text, "/seg-");
-    const char *offset = strstr(why->text, ", offset ");
-    struct span number = SPAN_EMPTY;
-
-    /* "segment HEX, offset N: ...", or the path of a segment whose header is
-     * damaged: that is how all of synclog/ says it. */
-    if (file != NULL)
-        number = span_sub(span_str(file + 5), 0, 16);
-    else if (segment != NULL && offset != NULL && offset > segment)
-        number = span_of(segment + 8, (size_t)(offset - segment) - 8);
-    if (!parse_hex_u64(number, &d.file))
-        return;
-    if (offset != NULL) {
-        struct span digits = span_str(offset + 9);
-        ptrdiff_t end = span_find_byte(digits, ':', 0);
-        if (end > 0)
-            (void)!parse_u64(span_sub(digits, 0, (size_t)end), &d.offset);
-    }
-    snprintf(d.why, sizeof(d.why), "%.150s", why->text);
-    store_damage_note(s->store, &d);
-}
-
 static enum errcode
 step_log(struct scrub *s, uint64_t limit, uint64_t *ret_bytes,
          struct error *err)
 {
-    AUTO(xfree) char *dir = xasprintf("%s/synclog", store_dir(s->store));
-    AUTO(reader_close) struct synclog_reader *r = NULL;
-    struct store_log_view log;
+    struct synclog_checked got;
     struct error why = {0};
+    struct store_log_view log;
 
+    if (s->log == NULL)
+        s->log = synclog_check_new(store_log(s->store));
     store_log_view(s->store, &log);
-    const lsn_t start = MAX(s->log_at, log.start_lsn);
-    enum errcode rc =
-        reader_open(store_env(s->store), dir, synclog_mark(store_log(s->store)),
-                    start, &r, &why);
-    while (rc == ERR_OK && *ret_bytes < limit) {
-        struct span frames;
-        uint64_t time_us;
-        lsn_t last = start;
-        rc = reader_next(r, LOG_SLICE_BYTES, &frames, &last, &time_us, &why);
-        if (rc != ERR_OK)
-            break;
-        if (frames.n == 0) {
-            enter(s, SCRUB_STATE);
-            return ERR_OK;
-        }
-        s->log_at = last;
-        *ret_bytes += frames.n;
-        count(s, frames.n, 0,
-              (unsigned)(last * 1000 / MAX(log.durable.lsn, (lsn_t)1)));
+    enum errcode rc = synclog_check_next(s->log, limit, &got, &why);
+    *ret_bytes += got.bytes + 1;
+    count(s, got.bytes, 0,
+          (unsigned)(got.last * 1000 / MAX(log.durable.lsn, (lsn_t)1)));
+    if (rc == ERR_CORRUPT) {
+        struct damage d = {
+            .kind = DAMAGE_LOG, .file = got.segment, .offset = got.offset};
+        snprintf(d.why, sizeof(d.why), "%.150s", why.text);
+        store_damage_note(s->store, &d);
+        rc = ERR_OK;
     }
-    if (rc == ERR_OK)
-        return ERR_OK;
-    if (rc == ERR_GAP || rc == ERR_AGAIN) { /* trimmed: from its new start */
-        if (s->log_at < log.start_lsn || s->log_at == LSN_NONE)
-            enter(s, SCRUB_STATE);
-        s->log_at = LSN_NONE;
-        *ret_bytes += 1;
-        return ERR_OK;
-    }
-    if (rc == ERR_IO && err != NULL)
+    if (got.is_done)
+        enter(s, SCRUB_STATE);
+    if (rc != ERR_OK && err != NULL)
         *err = why;
-    if (rc == ERR_CORRUPT)
-        note_log(s, &why);
-    /* What lies behind is looked at when this is mended. */
-    enter(s, SCRUB_STATE);
-    return rc == ERR_CORRUPT ? ERR_OK : rc;
+    return rc;
 }
 
 /* ---- state ------------------------------------------------------------- */
+
+/* The walk is at its end, or RC says why it broke off. */
+static enum errcode
+end_rows(struct scrub *s, struct error *err)
+{
+    struct error own = {0};
+
+    s->rows_read = 0;
+    enum errcode rc = kv_iter_close(&s->rows, &own);
+    if (rc == ERR_NOTFOUND && ++s->rows_tries < ROWS_TRIES)
+        return ERR_AGAIN;
+    if (rc == ERR_NOTFOUND) {
+        rc = own.code = ERR_CORRUPT;
+        state_is_damaged(s->store, &own);
+    }
+    if (rc != ERR_OK && err != NULL)
+        *err = own;
+    return rc;
+}
+
+static enum errcode
+begin_rows(struct scrub *s, struct error *err)
+{
+    AUTO(buf_free) struct buf from = BUF_INIT;
+
+    buf_add(&from, buf_span(&s->row_at));
+    if (from.n > 0)
+        buf_add_byte(&from, 0); /* behind the last one */
+    enum errcode rc =
+        kv_disk_iter(store_kv(s->store), buf_span(&from), &s->rows, err);
+    return rc == ERR_NOTFOUND && ++s->rows_tries < ROWS_TRIES ? ERR_AGAIN : rc;
+}
 
 static enum errcode
 step_state(struct scrub *s, uint64_t limit, uint64_t *ret_bytes,
@@ -300,26 +326,26 @@ step_state(struct scrub *s, uint64_t limit, uint64_t *ret_bytes,
 {
     struct span key;
     struct span value;
-    bool more = false;
-    struct kv_iter *it = kv_iter_open(store_kv(s->store), NULL, KV_STATE,
-                                      SPAN_EMPTY, buf_span(&s->row_at));
-    uint64_t bytes = 0;
+    bool more = true;
+    uint64_t bytes = 1;
+    enum errcode rc = s->rows == NULL ? begin_rows(s, err) : ERR_OK;
 
-    while (*ret_bytes + bytes < limit &&
-           (more = kv_iter_next(it, &key, &value))) {
+    while (rc == ERR_OK && *ret_bytes + bytes < limit &&
+           (more = kv_iter_next(s->rows, &key, &value))) {
         bytes += key.n + value.n;
+        s->rows_tries = 0;
         buf_clear(&s->row_at);
         buf_add(&s->row_at, key);
     }
-    if (more)
-        buf_add_byte(&s->row_at, 0); /* behind the last one */
-    enum errcode rc = kv_iter_close(&it, err);
+    s->rows_read += bytes;
+    if (rc == ERR_OK && (!more || s->rows_read > SAVE_BYTES))
+        rc = end_rows(s, err);
     *ret_bytes += bytes;
     count(s, bytes, 0,
-          s->row_at.n > 0 ? (unsigned)s->row_at.p[0] * 1000U / 256U : 1000U);
+          s->row_at.n > 0 ? (unsigned)s->row_at.p[0] * 1000U / 256U : 0U);
     if (rc == ERR_OK && !more)
         enter(s, SCRUB_RESTING);
-    return rc;
+    return rc == ERR_AGAIN ? ERR_OK : rc;
 }
 
 /* ---- rounds ------------------------------------------------------------ */
@@ -466,6 +492,8 @@ scrub_stop(struct scrub **ps)
     pthread_mutex_unlock(&s->lock);
     if (s->has_thread)
         pthread_join(s->thread, NULL);
+    (void)!kv_iter_close(&s->rows, NULL);
+    synclog_check_free(&s->log);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);
     buf_free(&s->row_at);

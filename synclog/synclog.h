@@ -188,4 +188,32 @@ synclog_verify(struct env *env, const char *dir,
                void *ctx, struct synclog_recovery *ret_found,
                uint64_t *ret_torn_bytes, struct error *err);
 
+/*
+ * Reading the open log LOG bit by bit, beside whoever writes it.  What is
+ * damaged is told and does not keep what lies in other segments from being
+ * read.  For one thread; to be freed before the log is closed.
+ */
+struct synclog_check;
+
+struct synclog_checked {
+    uint64_t bytes; /* read by this call */
+    lsn_t last;     /* the last record read */
+    uint64_t
+        segment;     /* where it is: after ERR_CORRUPT what is damaged there, */
+    uint64_t offset; /* header (0) or frame */
+    bool is_done;    /* all that was durable has been looked at */
+};
+
+struct synclog_check *
+synclog_check_new(struct synclog *log);
+void
+synclog_check_free(struct synclog_check **check);
+/*
+ * Read about MAX_BYTES of one segment.  Fills in *RET on failures too, and goes
+ * on in the next segment then.  ERR_CORRUPT; ERR_VERSION, ERR_IO.
+ */
+MUST_CHECK enum errcode
+synclog_check_next(struct synclog_check *check, uint64_t max_bytes,
+                   struct synclog_checked *ret, struct error *err);
+
 #endif

@@ -153,8 +153,8 @@ test_damaged_bodies_and_frames_are_found(void **state)
     (void)scrub_all(s, 100000);
     store_damage_each(w->ts.store, count_kinds, kinds);
     assert_int_equal(kinds[DAMAGE_BODY], 2);
-    /* The frame of the first of them; what lies behind waits for its mending.
-     */
+    /* The frame of the first of them; what lies behind it in the segment waits
+     * for its mending. */
     assert_int_equal(kinds[DAMAGE_LOG], 1);
     scrub_stop(&s);
 }
@@ -181,6 +181,85 @@ test_damaged_frame_names_segment_and_offset(void **state)
     assert_int_equal(d.kind, DAMAGE_LOG);
     assert_int_equal(d.file, 1);
     assert_int_equal(d.offset, SEGMENT_HEADER_BYTES);
+    scrub_stop(&s);
+}
+
+static bool
+collect_log(void *ctx, const struct damage *d)
+{
+    uint64_t *at = ctx;
+
+    if (d->kind == DAMAGE_LOG && d->file < 4)
+        at[d->file] = d->offset + 1;
+    return true;
+}
+
+static void
+test_damage_in_one_segment_does_not_hide_that_in_others(void **state)
+{
+    struct world *w = *state;
+    struct scrub *s = scrub_new(w->ts.store, &options);
+    uint64_t at[4] = {0};
+    enum errcode rc;
+
+    for (unsigned i = MESSAGES + 1; i <= MESSAGES + 60; i++) {
+        struct synclog_segment *v = NULL;
+        size_t n = synclog_segments(store_log(w->ts.store), &v);
+        free(v);
+        if (n >= 4)
+            break;
+        assert_int_equal(ts_append(&w->ts, w->id, i, BODY_PART_BYTES - 9, &rc),
+                         i);
+    }
+    flip(w, 1, SEGMENT_HEADER_BYTES + 57);
+    flip(w, 2, 30); /* its header */
+    flip(w, 3, SEGMENT_HEADER_BYTES + 57);
+    (void)scrub_all(s, 1000000);
+    store_damage_each(w->ts.store, collect_log, at);
+    assert_int_equal(at[1], SEGMENT_HEADER_BYTES + 1);
+    assert_int_equal(at[2], 1);
+    assert_int_equal(at[3], SEGMENT_HEADER_BYTES + 1);
+    scrub_stop(&s);
+}
+
+static void
+test_first_block_of_a_pack_is_written_anew(void **state)
+{
+    struct world *w = *state;
+    struct scrub *s = scrub_new(w->ts.store, &options);
+    struct places *places = bodies_places(store_bodies(w->ts.store));
+    struct packs *packs = places_packs(places, places_default(places));
+    const struct guid guid = {{7}};
+    struct body_loc loc = {.encoding = 0,
+                           .parts = 1,
+                           .size = 5,
+                           .raw_bytes = 5,
+                           .stored_bytes = 5};
+    struct damage_view view;
+    struct error err = {0};
+    const char *name;
+    const char *path = NULL;
+    enum place_kind kind;
+    uint32_t dir;
+
+    assert_int_equal(packs_append(packs, &guid, &loc, SPAN_LIT("hello"), &err),
+                     ERR_OK);
+    assert_int_equal(packs_sync(packs, &err), ERR_OK);
+    for (size_t i = 0; places_each(places, i, &dir, &kind, &name, &path); i++)
+        if (dir == loc.dir)
+            break;
+    AUTO(xfree)
+    char *file = xasprintf("%s/pack-%016" PRIx64 ".plx", path, loc.file);
+    assert_int_equal(packs_check_head(packs, loc.file, &err), ERR_OK);
+    assert_true(env_sim_flip_bit(w->ts.sim, file, 33, 5));
+    assert_int_equal(packs_check_head(packs, loc.file, &err), ERR_CORRUPT);
+    (void)scrub_all(s, 1000000);
+    store_damage_view(w->ts.store, &view);
+    assert_int_equal(view.count, 0);
+    assert_int_equal(view.healed, 1);
+    assert_int_equal(packs_check_head(packs, loc.file, &err), ERR_OK);
+    assert_int_equal(packs_check_head(packs, loc.file + 9, &err), ERR_NOTFOUND);
+    assert_int_equal(packs_mend_head(packs, loc.file + 9, &err), ERR_NOTFOUND);
     scrub_stop(&s);
 }
 
@@ -237,6 +316,8 @@ main(void)
         WITH(test_round_over_what_is_whole_finds_nothing),
         WITH(test_damaged_bodies_and_frames_are_found),
         WITH(test_damaged_frame_names_segment_and_offset),
+        WITH(test_damage_in_one_segment_does_not_hide_that_in_others),
+        WITH(test_first_block_of_a_pack_is_written_anew),
         WITH(test_restart_goes_on_where_it_was),
         WITH(test_rate_of_nothing_reads_nothing),
     };
