@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Random bits, turned over one at a time in log, packs and database of one
-twin, stopped and running.
+"""Random bits, turned over one at a time in log, packs, database and cache of
+one twin, stopped and running.
 
     damage_flips.py BIN_DIR [N [SEED]]       N of each kind, 100 if not given
 
 After each: all that is served over IMAP is what was delivered, or NIL with a NO;
 then all is whole again, repaired from the twin (digests and every message
 equal), or the instance had stopped with one sentence that says what to do, and
-doing that made it whole.  The other twin runs all the time.
+doing that made it whole.  The other twin runs all the time.  The scrubber goes
+round and round: an instance that ran is "unhurt" only when a whole round since
+the flip has found nothing.  What is in the cache never stops an instance.
 """
 
 import os
@@ -21,7 +23,10 @@ import time
 from pollux import (Failed, World, check, check_equal, tail, wait_for)
 
 MESSAGES = 60
-KINDS = ("log", "pack", "sst")
+KINDS = ("log", "pack", "sst", "cache")
+# So often the twin is promoted for what a stopped instance says.
+PROMOTIONS = 2
+SCRUB = {"scrub_rate": "1G", "scrub_interval": "1s"}
 
 
 def used_bytes(path):
@@ -36,6 +41,7 @@ class Flips:
         self.rng = random.Random(seed)
         self.copies = {}
         self.outcomes = {}
+        self.promotions = 0
 
     # ---- the world ----
 
@@ -75,7 +81,8 @@ class Flips:
             for name in names:
                 if (kind == "log" and re.match(r"seg-.*\.plx$", name) or
                         kind == "pack" and re.match(r"pack-.*\.plx$", name) or
-                        kind == "sst" and base.endswith("/state") and re.match(
+                        base.endswith({"sst": "/state", "cache": "/cache"}.get(
+                            kind, "/-")) and re.match(
                             r".*\.sst$|MANIFEST-|CURRENT$|OPTIONS-|IDENTITY$",
                             name)):
                     found.append(os.path.join(base, name))
@@ -164,12 +171,45 @@ class Flips:
         if side is self.w.a:  # its twin would be promoted: see test_damage.py
             if self.start(side):
                 return "rebuilt"
+            if self.promotions < PROMOTIONS:
+                self.promotions += 1
+                return self.promote_twin()
             self.restore(side)
             check(self.start(side), "the copy does not start")
             return "stopped"
         side.must("rejoin")
         check(self.start(side), "it does not start to rejoin")
         return "rejoined"
+
+    def promote_twin(self):
+        """a does not start: b is promoted, a seeded by it; both are equal."""
+        w = self.w
+        w.b.must("promote", "--force")
+        w.a.must("rejoin")
+        check(self.start(w.a), "it does not start to rejoin")
+        wait_for("a to be seeded by b", lambda: all(
+            self.read(side) == self.want for side in (w.a, w.b)) and
+            w.b.status().get("digests") == "equal", 60)
+        for side in (w.a, w.b):
+            self.restore(side)
+            check(self.start(side), "the copy does not start")
+        w.wait_equal()
+        return "promoted"
+
+    def scrubbed(self, side):
+        """Wait until a round that began from now on has ended; or side has."""
+        for _ in range(2):
+            def ended():
+                return side.status()["scrub_ended_us"]
+            try:
+                before = ended()
+                wait_for("a round of the scrubber", lambda: not self.alive(
+                    side) or ended() != before, 60)
+            except (Failed, KeyError, OSError):
+                if self.alive(side):
+                    raise
+            if not self.alive(side):
+                return
 
     def start(self, side):
         side.start(wait=False)
@@ -233,7 +273,10 @@ class Flips:
                 self.start(side)
             else:
                 healed = side.status()["healed"]
+                self.scrubbed(side)
             how = self.settle(side, "unhurt")
+            check(kind != "cache" or how == "unhurt",
+                  "damage of the cache: " + how)
             if how == "unhurt" and side.status()["healed"] > healed:
                 how = "healed"
         except Exception as e:
@@ -257,8 +300,8 @@ def run_flips(world, n, seed):
     began = time.monotonic()
     for i in range(n):
         for kind in KINDS:
-            side = (world.b if kind == "pack" or (kind == "sst" and i % 4 > 1)
-                    else world.a)
+            side = (world.b if kind == "pack" or
+                    (kind in ("sst", "cache") and i % 4 > 1) else world.a)
             stopped = i % 2 == 0
             flips.one(side, kind, stopped)
             if not stopped:
@@ -266,12 +309,12 @@ def run_flips(world, n, seed):
                 check(flips.start(side), "the copy does not start")
     for key in sorted(flips.outcomes):
         print("  %-5s %-8s %-9s %d" % (*key, flips.outcomes[key]))
-    print("  %d flips, seed %d, %.0f s" % (3 * n, seed,
+    print("  %d flips, seed %d, %.0f s" % (len(KINDS) * n, seed,
                                            time.monotonic() - began))
 
 
 if __name__ == "__main__":
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 100
     start = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    with World(sys.argv[1], {"sync_segment_bytes": "8M"}) as w:
+    with World(sys.argv[1], {"sync_segment_bytes": "8M", **SCRUB}) as w:
         run_flips(w, count, start)

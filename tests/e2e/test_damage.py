@@ -10,7 +10,7 @@ import glob
 import os
 import subprocess
 
-from damage_flips import run_flips
+from damage_flips import SCRUB, run_flips
 from pollux import (World, check, check_equal, log_has, mailbox, run,
                     wait_for)
 
@@ -232,8 +232,50 @@ def test_scrubber_finds_what_nobody_reads(bin_dir):
 
 def test_flipped_bits(bin_dir):
     """A handful of what damage_flips.py does by the hundred."""
-    with World(bin_dir, {"sync_segment_bytes": "8M"}) as w:
+    with World(bin_dir, {"sync_segment_bytes": "8M", **SCRUB}) as w:
         run_flips(w, 2, 7)
+
+
+def test_damage_of_the_cache_stops_nothing(bin_dir):
+    """A bit in every file of it, of an instance that runs and then one that
+    does not: the same answers, from a cache that is made anew."""
+    def cache_files(instance):
+        return [p for p in glob.glob(os.path.join(
+            instance.dir, "conf", "cache", "*"))
+            if re.search(r"\.sst$|MANIFEST-|CURRENT$", p)]
+
+    def envelopes(instance):
+        conn = instance.imap("alice")
+        conn.select("INBOX", readonly=True)
+        kind, data = conn.uid("FETCH", "1:*", "(UID ENVELOPE BODYSTRUCTURE)")
+        check_equal(kind, "OK", "FETCH")
+        conn.logout()
+        return data
+
+    with World(bin_dir) as w:
+        w.deliver_all(w.a, range(1, 30))
+        w.wait_equal()
+        want = envelopes(w.a)
+        w.a.stop()  # what was in memory is in its files
+        w.a.start()
+        check(any(p.endswith(".sst") for p in cache_files(w.a)),
+              "the cache has no tables")
+        for running in (True, False):
+            if not running:
+                w.a.stop()
+            for path in cache_files(w.a):
+                flip(path, os.path.getsize(path) // 3)
+            if not running:
+                w.a.start()
+            check_equal(envelopes(w.a), want, "what is served")
+            w.deliver_all(w.a, range(30, 33) if running else range(33, 36))
+            want = envelopes(w.a)
+            check(w.a.proc.poll() is None, "it has ended")
+            w.a.stop()
+            w.a.start()
+            check_equal(envelopes(w.a), want, "what is served after a restart")
+        check(log_has(w.a, "store.cache_lost"), "nothing says that it was lost")
+        w.wait_equal()
 
 
 if __name__ == "__main__":
@@ -244,4 +286,5 @@ if __name__ == "__main__":
          test_state_is_made_anew_from_a_log_that_is_whole,
          test_damaged_frame_is_not_shipped,
          test_scrubber_finds_what_nobody_reads,
+         test_damage_of_the_cache_stops_nothing,
          test_flipped_bits])
