@@ -190,8 +190,9 @@ class Flips:
         wait_for("a to be seeded by b", lambda: all(
             self.read(side) == self.want for side in (w.a, w.b)) and
             w.b.status().get("digests") == "equal", 60)
-        for side in (w.a, w.b):
+        for side in (w.a, w.b):  # both, before one meets the other's epoch
             self.restore(side)
+        for side in (w.a, w.b):
             check(self.start(side), "the copy does not start")
         w.wait_equal()
         return "promoted"

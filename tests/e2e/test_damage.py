@@ -8,6 +8,7 @@ what to do.
 
 import glob
 import os
+import re
 import subprocess
 
 from damage_flips import SCRUB, run_flips
