@@ -12,6 +12,7 @@ import imaplib
 import random
 import smtplib
 import threading
+import time
 
 from pollux import check, check_equal, fetch, message, number_of
 
@@ -28,6 +29,7 @@ class Ledger:
         self.next = 1
         self.begun = {}  # number -> (user, size, by)
         self.acked = set()
+        self.acked_at = {}  # number -> time.monotonic()
         self.fresh = set()  # acknowledged since they were looked at last
 
     def begin(self, user, size, by):
@@ -40,7 +42,20 @@ class Ledger:
     def ack(self, number):
         with self.lock:
             self.acked.add(number)
+            self.acked_at[number] = time.monotonic()
             self.fresh.add(number)
+
+    def power_went(self, at):
+        """A machine without power acknowledges nothing: what came after AT was
+        said by one that did not know yet, and may be there or not.  How many.
+        """
+        with self.lock:
+            late = [n for n, t in self.acked_at.items() if t >= at]
+            for n in late:
+                self.acked.discard(n)
+                self.fresh.discard(n)
+            self.acked_at = {}
+            return len(late)
 
 
 class Client(threading.Thread):
