@@ -54,7 +54,7 @@ read_message(struct reconstruct *r, const struct message *m, struct buf *raw,
                        m->size, raw->n);
     if (rc != ERR_OK || !r->deep)
         return rc;
-    body = body_new(store_tmpdir(r->ask->store), m->size);
+    body = store_body_new(r->ask->store, m->size);
     rc = body_write(body, buf_span(raw), why);
     if (rc == ERR_OK)
         rc = body_finish(body, why);

@@ -59,6 +59,27 @@ sys_fd(struct envfile *f)
     return ((struct sysfile *)f)->fd;
 }
 
+/* Where the file system knows no files without a name it has one for a moment.
+ * A descriptor, or -errno. */
+static int
+open_unnamed(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        return fd;
+    if (errno != EOPNOTSUPP && errno != EISDIR)
+        return -errno;
+    char *path = xasprintf("%s/unnamed-XXXXXX", dir);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        fd = -errno;
+    else
+        (void)unlink(path);
+    free(path);
+    return fd;
+}
+
 static int
 sys_open(struct env *env, const char *path, enum envopen how,
          struct envfile **ret)
@@ -69,8 +90,15 @@ sys_open(struct env *env, const char *path, enum envopen how,
         [ENV_CREATE] = O_RDWR | O_CREAT,
         [ENV_NEW] = O_RDWR | O_CREAT | O_EXCL,
     };
-    int fd = open(path, flags[how] | O_CLOEXEC | O_NOCTTY, 0600);
+    int fd = -1;
 
+    if (how == ENV_UNNAMED) {
+        fd = open_unnamed(path);
+        if (fd < 0)
+            return fd;
+    } else {
+        fd = open(path, flags[how] | O_CLOEXEC | O_NOCTTY, 0600);
+    }
     if (fd < 0)
         return -errno;
     /* Reading, a directory could be opened: a file it is not. */
@@ -322,6 +350,7 @@ env_open(struct env *env, const char *path, enum envopen how,
         [ENV_WRITE] = "open for writing",
         [ENV_CREATE] = "open or create",
         [ENV_NEW] = "create",
+        [ENV_UNNAMED] = "create an unnamed file in",
     };
     int rc;
 

@@ -25,6 +25,9 @@ enum envopen {
     ENV_WRITE,  /* read and write, must exist */
     ENV_CREATE, /* read and write, made if absent */
     ENV_NEW,    /* read and write, must not exist: ERR_EXISTS */
+    /* Read and write; PATH is a directory, the file in it has no name and is
+     * gone when it is closed. */
+    ENV_UNNAMED,
 };
 
 /* What an implementation provides; errors are negated errno values. */

@@ -152,7 +152,7 @@ fault_open(struct env *env, const char *path, enum envopen how,
            struct envfile **ret)
 {
     struct env_fault *fault = fault_of(env);
-    bool make = how == ENV_CREATE || how == ENV_NEW;
+    bool make = how != ENV_READ && how != ENV_WRITE;
     struct verdict v = enter(fault, make ? FAULT_MAKE : FAULT_OPEN, path);
     struct envfile *lower = NULL;
 

@@ -23,7 +23,7 @@ struct env_fault;
 /* Kinds of calls, to be combined. */
 enum env_fault_kind {
     FAULT_OPEN = 1 << 0, /* of a file that need not be made */
-    FAULT_MAKE = 1 << 1, /* open with ENV_CREATE or ENV_NEW; mkdir */
+    FAULT_MAKE = 1 << 1, /* open that may make a file; mkdir */
     FAULT_READ = 1 << 2, /* and size, exists, list */
     FAULT_WRITE = 1 << 3,
     FAULT_FALLOCATE = 1 << 4,

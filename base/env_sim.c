@@ -99,6 +99,12 @@ open_node(struct env_sim *sim, const char *path, enum envopen how,
 
     if (rc < 0)
         return rc;
+    if (how == ENV_UNNAMED) {
+        if (at.node == NULL || !at.node->dir)
+            return at.node == NULL ? -ENOENT : -ENOTDIR;
+        *ret = simnode_new(sim, false);
+        return 0;
+    }
     if (at.node != NULL) {
         *ret = at.node;
         return how == ENV_NEW ? -EEXIST : at.node->dir ? -EISDIR : 0;
@@ -130,6 +136,7 @@ sim_open(struct env *env, const char *path, enum envopen how,
     sf->generation = sim->generation;
     sf->writable = how != ENV_READ;
     node->handles++;
+    simnode_recount(sim, node);
     *ret = &sf->f;
     return (int)leave(sim, 0);
 }

@@ -176,7 +176,7 @@ add_message(struct shape *s, struct store_txn *txn, mbid_t id)
     AUTO(buf_free) struct buf text = BUF_INIT;
     AUTO(buf_free) struct buf cache = BUF_INIT;
     const uint64_t n = s->next_message++;
-    struct body *b = body_new(store_tmpdir(s->store), UINT64_C(1) << 30);
+    struct body *b = store_body_new(s->store, UINT64_C(1) << 30);
 
     buf_addf(&text,
              "From: Sender <sender@example.org>\r\n"

@@ -89,8 +89,7 @@ append_begin(struct imap_session *s, const struct imap_command *head)
         return false;
     s->append = xcalloc(1, sizeof(*s->append));
     *s->append = job;
-    s->append->body =
-        body_new(store_tmpdir(s->store), s->opt->message_bytes_max);
+    s->append->body = store_body_new(s->store, s->opt->message_bytes_max);
     return true;
 }
 

@@ -98,13 +98,13 @@ error_reply(enum errcode code)
     return "NO [SERVERBUG] Internal error";
 }
 
-/* Errors that the admin must see. */
+/* Errors that the admin must see.  A full disk the store tells itself. */
 static bool
 is_ours(enum errcode code)
 {
-    return code == ERR_IO || code == ERR_CORRUPT || code == ERR_NOSPACE ||
-           code == ERR_VERSION || code == ERR_HISTORY || code == ERR_GAP ||
-           code == ERR_SYNTAX || code == ERR_PROTO;
+    return code == ERR_IO || code == ERR_CORRUPT || code == ERR_VERSION ||
+           code == ERR_HISTORY || code == ERR_GAP || code == ERR_SYNTAX ||
+           code == ERR_PROTO;
 }
 
 enum run

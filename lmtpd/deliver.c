@@ -47,11 +47,11 @@ ready(void *ctx, struct error *err)
     return error_set(err, ERR_FENCED, "this server is fenced");
 }
 
-static const char *
-tmpdir(void *ctx)
+static struct body *
+new_body(void *ctx, uint64_t max_bytes)
 {
     const struct lmtp_store *to = ctx;
-    return store_tmpdir(to->store);
+    return store_body_new(to->store, max_bytes);
 }
 
 static void
@@ -392,7 +392,7 @@ deliver(void *ctx, struct lmtp_delivery *d)
 
 const struct lmtp_backend lmtp_store_backend = {
     .ready = ready,
-    .tmpdir = tmpdir,
+    .new_body = new_body,
     .lookup = lookup,
     .deliver = deliver,
 };

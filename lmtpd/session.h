@@ -50,8 +50,8 @@ struct lmtp_delivery {
 struct lmtp_backend {
     /* Is mail taken now?  ERR_READONLY, ERR_FENCED, ERR_CLOSED. */
     enum errcode (*ready)(void *ctx, struct error *err);
-    /* For large messages; lives as long as the session. */
-    const char *(*tmpdir)(void *ctx);
+    /* For a message that comes: body_new(). */
+    struct body *(*new_body)(void *ctx, uint64_t max_bytes);
     /*
      * Find the mailbox for RCPT->local; SENDER is who the client says the
      * sender proved to be (RFC 4954, 5), or NULL.  What is set in RCPT lives in

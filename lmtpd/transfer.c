@@ -92,8 +92,8 @@ cmd_data(struct lmtp_session *s, struct span arg)
         return;
     }
     struct transfer *t = xcalloc(1, sizeof(*t));
-    t->body = body_new(s->w.backend->tmpdir(s->w.backend_ctx),
-                       s->opt->message_bytes_max);
+    t->body =
+        s->w.backend->new_body(s->w.backend_ctx, s->opt->message_bytes_max);
     t->hash = XXH3_createState();
     ENSURE(t->hash != NULL);
     XXH3_128bits_reset(t->hash);
@@ -158,10 +158,13 @@ log_result(struct lmtp_session *s, const struct lmtp_rcpt *r)
 
     if (!stored && r->result.code != ERR_EXISTS) {
         atomic_fetch_add(&s->w.counters->refused, 1);
-        log_notice(&s->log, "lmtp.not_delivered",
-                   "rcpt=\"%s\" mailbox=\"%s\" from=\"%s\" code=%s why=\"%s\"",
-                   r->path, r->mailbox == NULL ? "" : r->mailbox, s->env.from,
-                   errcode_name(r->result.code), r->result.text);
+        /* A full disk the store tells itself, once. */
+        log_line(&s->log,
+                 r->result.code == ERR_NOSPACE ? LOG_LV_INFO : LOG_LV_NOTICE,
+                 "lmtp.not_delivered",
+                 "rcpt=\"%s\" mailbox=\"%s\" from=\"%s\" code=%s why=\"%s\"",
+                 r->path, r->mailbox == NULL ? "" : r->mailbox, s->env.from,
+                 errcode_name(r->result.code), r->result.text);
         return;
     }
     if (!stored) { /* the one that is there has a GUID of its own */

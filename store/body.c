@@ -4,7 +4,7 @@
  *
  * Up to BODY_PART_BYTES bytes stay in memory, and are hashed when all are
  * there: they come in very small pieces, a line of the message each.  Beyond
- * that all of them go to an unlinked file, which finishing maps, and SHA-1 is
+ * that all of them go to an unnamed file, which finishing maps, and SHA-1 is
  * computed as they come.  The compressed parts of a spilled message are written
  * behind its raw bytes in the same file: the writer needs them in any order and
  * at once, and memory is not to grow with the message.
@@ -13,17 +13,14 @@
  * it no more room; what does not fit, and what is short, is kept as it is.
  * Contexts are one a thread: making one costs more than a small message.
  */
-#include "store/body.h"
+#include "store/body_private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -44,6 +41,8 @@ struct part {
 
 struct body {
     _Atomic uint32_t refs;
+    struct env *env;
+    struct full *full; /* to be told of; may be NULL */
     char *tmpdir;
     uint64_t max_bytes;
     uint64_t size;
@@ -51,12 +50,13 @@ struct body {
     bool is_finished;
     EVP_MD_CTX *sha;
     struct guid guid;
-    uint8_t *memory; /* raw bytes, while fd is -1 */
+    uint8_t *memory; /* raw bytes, while there is no spill */
     size_t cap;
     uint8_t *compressed; /* of the one part of an unspilled message */
-    int fd;
-    uint8_t *map;
+    struct envfile *spill;
+    uint8_t *map; /* of the spill, or a copy of it where it has no fd */
     size_t map_bytes;
+    bool is_copy;
     uint32_t nparts;
     struct part *parts;
     struct part one;
@@ -111,15 +111,15 @@ compress(struct span raw, uint8_t *to)
 /* Bytes come. */
 
 struct body *
-body_new(const char *tmpdir, uint64_t max_bytes)
+body_new(struct env *env, const char *tmpdir, uint64_t max_bytes)
 {
     struct body *b = xcalloc(1, sizeof(*b));
 
     pthread_once(&once, init_once);
     atomic_init(&b->refs, 1);
+    b->env = env;
     b->tmpdir = xstrdup(tmpdir);
     b->max_bytes = MIN(max_bytes, MESSAGE_BYTES_MAX);
-    b->fd = -1;
     b->sha = EVP_MD_CTX_new();
     ENSURE(b->sha != NULL && EVP_DigestInit_ex2(b->sha, sha1, NULL) == 1);
     return b;
@@ -132,6 +132,17 @@ body_ref(struct body *b)
     return b;
 }
 
+static void
+unmap_spill(struct body *b)
+{
+    if (b->is_copy)
+        free(b->map);
+    else if (b->map != NULL)
+        munmap(b->map, b->map_bytes);
+    b->map = NULL;
+    b->is_copy = false;
+}
+
 void
 body_free(struct body **pb)
 {
@@ -142,56 +153,14 @@ body_free(struct body **pb)
         atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
         return;
     EVP_MD_CTX_free(b->sha);
-    if (b->map != NULL)
-        munmap(b->map, b->map_bytes);
-    if (b->fd >= 0)
-        close(b->fd);
+    unmap_spill(b);
+    env_close(&b->spill);
     if (b->parts != &b->one)
         free(b->parts);
     free(b->compressed);
     free(b->memory);
     free(b->tmpdir);
     free(b);
-}
-
-/* A file without a name; where the file system knows no such thing it has one
- * for a moment. */
-static enum errcode
-open_spill(struct body *b, struct error *err)
-{
-    b->fd = open(b->tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (b->fd >= 0)
-        return ERR_OK;
-    if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)
-        return error_set_errno(err, errno, "large message in %s", b->tmpdir);
-
-    char *path = xasprintf("%s/body-XXXXXX", b->tmpdir);
-    b->fd = mkostemp(path, O_CLOEXEC);
-    enum errcode rc = ERR_OK;
-    if (b->fd < 0)
-        rc = error_set(err, errno == ENOSPC ? ERR_NOSPACE : ERR_IO,
-                       "large message in %s: %m", b->tmpdir);
-    else
-        (void)unlink(path);
-    free(path);
-    return rc;
-}
-
-static enum errcode
-spill_write(struct body *b, struct span bytes, uint64_t offset,
-            struct error *err)
-{
-    while (bytes.n > 0) {
-        ssize_t n = pwrite(b->fd, bytes.p, bytes.n, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return error_set_errno(err, n == 0 ? EIO : errno,
-                                   "large message in %s", b->tmpdir);
-        bytes = span_skip(bytes, (size_t)n);
-        offset += (uint64_t)n;
-    }
-    return ERR_OK;
 }
 
 static void
@@ -204,7 +173,7 @@ hash(struct body *b, struct span bytes)
 static enum errcode
 keep(struct body *b, struct span bytes, struct error *err)
 {
-    if (b->fd < 0 && b->size + bytes.n <= BODY_PART_BYTES) {
+    if (b->spill == NULL && b->size + bytes.n <= BODY_PART_BYTES) {
         size_t need = (size_t)b->size + bytes.n;
         if (need > b->cap) {
             b->cap =
@@ -215,10 +184,11 @@ keep(struct body *b, struct span bytes, struct error *err)
             memcpy(b->memory + b->size, bytes.p, bytes.n);
         return ERR_OK;
     }
-    if (b->fd < 0) {
-        enum errcode rc = open_spill(b, err);
+    if (b->spill == NULL) {
+        enum errcode rc =
+            env_open(b->env, b->tmpdir, ENV_UNNAMED, &b->spill, err);
         if (rc == ERR_OK)
-            rc = spill_write(b, span_of(b->memory, (size_t)b->size), 0, err);
+            rc = env_pwrite(b->spill, b->memory, (size_t)b->size, 0, err);
         if (rc != ERR_OK)
             return rc;
         hash(b, span_of(b->memory, (size_t)b->size));
@@ -227,7 +197,26 @@ keep(struct body *b, struct span bytes, struct error *err)
         b->cap = 0;
     }
     hash(b, bytes);
-    return spill_write(b, bytes, b->size, err);
+    return env_pwrite(b->spill, bytes.p, bytes.n, b->size, err);
+}
+
+void
+body_tell_full(struct body *b, struct full *full)
+{
+    b->full = full;
+}
+
+/* What the file said, as body_write() promises it. */
+static enum errcode
+spilled(struct body *b, enum errcode rc, struct error *err)
+{
+    if (rc == ERR_OK)
+        return ERR_OK;
+    if (rc == ERR_NOSPACE && b->full != NULL)
+        full_refused(b->full, err);
+    if (rc != ERR_NOSPACE)
+        rc = err->code = ERR_IO;
+    return error_prefix(err, "large message");
 }
 
 enum errcode
@@ -242,7 +231,7 @@ body_write(struct body *b, struct span bytes, struct error *err)
                          "message of more than %" PRIu64 " bytes",
                          b->max_bytes);
     }
-    b->failed = keep(b, bytes, err);
+    b->failed = spilled(b, keep(b, bytes, err), err);
     if (b->failed != ERR_OK)
         return b->failed;
     b->size += bytes.n;
@@ -293,18 +282,32 @@ finish_in_memory(struct body *b)
     b->one = part_of(span_of(b->compressed, n), BODY_ZSTD);
 }
 
-/* Map N bytes of the file anew. */
+/* See N bytes of the file anew. */
 static enum errcode
 map_spill(struct body *b, size_t n, struct error *err)
 {
-    if (b->map != NULL)
-        munmap(b->map, b->map_bytes);
-    b->map = mmap(NULL, n, PROT_READ, MAP_SHARED, b->fd, 0);
-    b->map_bytes = n;
-    if (b->map != MAP_FAILED)
+    const int fd = env_fd(b->spill);
+
+    unmap_spill(b);
+    if (fd < 0) {
+        uint8_t *copy = xmalloc(n);
+        enum errcode rc = env_pread(b->spill, copy, n, 0, err);
+        if (rc != ERR_OK) {
+            free(copy);
+            return rc;
+        }
+        b->map = copy;
+        b->map_bytes = n;
+        b->is_copy = true;
         return ERR_OK;
-    b->map = NULL;
-    return error_set(err, ERR_IO, "map large message in %s: %m", b->tmpdir);
+    }
+    void *map = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return error_set_errno(err, errno, "map large message in %s",
+                               b->tmpdir);
+    b->map = map;
+    b->map_bytes = n;
+    return ERR_OK;
 }
 
 /*
@@ -329,7 +332,7 @@ finish_spilled(struct body *b, struct error *err)
         b->parts[i] =
             n > 0 ? part_of(span_of(to, n), BODY_ZSTD) : part_of(raw, BODY_RAW);
         if (n > 0)
-            rc = spill_write(b, span_of(to, n), end, err);
+            rc = env_pwrite(b->spill, to, n, end, err);
         end += n;
     }
     free(to);
@@ -357,16 +360,16 @@ body_finish(struct body *b, struct error *err)
     ENSURE(!b->is_finished);
     if (b->failed != ERR_OK)
         return error_set(err, b->failed, "message was refused before");
-    if (b->fd < 0)
+    if (b->spill == NULL)
         hash(b, span_of(b->memory, (size_t)b->size));
     ENSURE(EVP_DigestFinal_ex(b->sha, b->guid.b, NULL) == 1);
     EVP_MD_CTX_free(b->sha);
     b->sha = NULL;
     b->nparts = body_parts_of(b->size);
-    if (b->fd < 0)
+    if (b->spill == NULL)
         finish_in_memory(b);
     else
-        b->failed = finish_spilled(b, err);
+        b->failed = spilled(b, finish_spilled(b, err), err);
     b->is_finished = b->failed == ERR_OK;
     return b->failed;
 }
@@ -388,7 +391,7 @@ struct span
 body_raw(const struct body *b)
 {
     ENSURE(b->is_finished);
-    return span_of(b->fd < 0 ? b->memory : b->map, (size_t)b->size);
+    return span_of(b->spill == NULL ? b->memory : b->map, (size_t)b->size);
 }
 
 uint32_t

@@ -2,21 +2,25 @@
  * store/body.h - a message's bytes on their way in and out.
  *
  * In: a session writes what it receives; up to 1 MiB stays in memory, more goes
- * to an unlinked file, so that a big literal costs disk and not memory.
+ * to an unnamed file, so that a big literal costs disk and not memory.
  * Finishing gives GUID and size, compresses and hashes, in the session's
  * thread.  Out: any range, each part checked (xxh3) when read.
  */
 #ifndef POLLUX_STORE_BODY_H
 #define POLLUX_STORE_BODY_H
 
+#include "base/env.h"
 #include "store/record.h"
 
 struct body; /* one message on its way in */
 struct store;
 
-/* TMPDIR: where a large one spills to.  MAX_BYTES: more is ERR_LIMIT. */
+/* TMPDIR of ENV: where a large one spills to.  MAX_BYTES: more is ERR_LIMIT. */
 struct body *
-body_new(const char *tmpdir, uint64_t max_bytes);
+body_new(struct env *env, const char *tmpdir, uint64_t max_bytes);
+/* The same, for STORE, which outlives it: it spills where its files are. */
+struct body *
+store_body_new(struct store *store, uint64_t max_bytes);
 void
 body_free(struct body **b);
 /* ERR_LIMIT (and everything after it), ERR_NOSPACE, ERR_IO. */

@@ -9,11 +9,16 @@
 #define POLLUX_STORE_BODY_PRIVATE_H
 
 #include "store/body.h"
+#include "store/full.h"
 #include "store/kv.h"
 #include "store/places.h"
 #include "synclog/synclog.h"
 
 struct bodies;
+
+/* body.c: FULL is told when B's file has no room; it must outlive B. */
+void
+body_tell_full(struct body *b, struct full *full);
 
 /* Of CFG the partitions and packs.  KV must outlive it.  As places_open(). */
 MUST_CHECK enum errcode

@@ -6,7 +6,16 @@
 #include "store/body_private.h"
 
 #include "store/damage.h"
-#include "store/store.h"
+#include "store/store_private.h"
+
+struct body *
+store_body_new(struct store *store, uint64_t max_bytes)
+{
+    struct body *b = body_new(store_env(store), store_tmpdir(store), max_bytes);
+
+    body_tell_full(b, &store->full);
+    return b;
+}
 
 enum errcode
 store_body_read(struct store *store, const struct guid *guid, uint64_t offset,

@@ -499,6 +499,7 @@ init_threads(struct store *store)
     pthread_mutex_init(&store->checkpoint_lock, NULL);
     pthread_mutex_init(&store->watches.lock, NULL);
     pthread_mutex_init(&store->part_hashes.lock, NULL);
+    full_init(&store->full, store->env);
 }
 
 static char *
@@ -574,6 +575,7 @@ free_store(struct store *store)
     pthread_mutex_destroy(&store->checkpoint_lock);
     pthread_mutex_destroy(&store->watches.lock);
     pthread_mutex_destroy(&store->part_hashes.lock);
+    full_done(&store->full);
     xfree(&store->log_dir);
     xfree(&store->tmp_dir);
     xfree(&store->cfg.dir);

@@ -157,8 +157,6 @@ void
 store_log_view(struct store *store, struct store_log_view *ret);
 const char *
 store_dir(const struct store *store);
-const char *
-store_tmpdir(const struct store *store);
 /* Replica: frames from the master, written, synced and applied.  DONE runs in
  * the writer's thread with the position reached.  The bytes are copied.
  * Errors by DONE: ERR_READONLY (not a replica), ERR_FENCED (the fence binds a

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "store/full.h"
 #include "store/resolve.h"
 #include "store/state.h"
 
@@ -22,6 +23,9 @@ struct kv *
 store_kv(struct store *store);
 struct env *
 store_env(const struct store *store);
+/* Where large messages lie until they are stored. */
+const char *
+store_tmpdir(const struct store *store);
 const char *
 store_pack_dir(const struct store *store);
 /*
@@ -102,6 +106,7 @@ struct store {
     struct scrub *scrub; /* with `lock`: the one that runs, for status */
     struct watches watches;
     struct part_hashes part_hashes;
+    struct full full;
 
     pthread_mutex_t checkpoint_lock; /* a checkpoint, the log's exchange, bodies
                                         that move */

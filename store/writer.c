@@ -116,6 +116,8 @@ set_code(struct job *job, const struct error *err)
 static void
 refuse(struct store *store, struct job *job, const struct error *err)
 {
+    if (err->code == ERR_NOSPACE)
+        full_refused(&store->full, err);
     set_code(job, err);
     answer(store, job);
 }
@@ -253,6 +255,7 @@ finish_group(struct store *store)
     }
     publish(store);
     answer_all(store);
+    full_taken(&store->full);
     for (struct head *h = store->st.all_heads; h != NULL; h = h->all)
         if (h->changed)
             watches_fire(&store->watches, h->mb.id);

@@ -226,7 +226,7 @@ add_messages(struct world *w, mbid_t id, unsigned n, uint64_t age_s)
     struct error err = {0};
 
     for (unsigned i = 0; i < n; i++) {
-        struct body *body = body_new(store_tmpdir(w->store), 1000);
+        struct body *body = store_body_new(w->store, 1000);
         AUTO(xfree)
         char *text = xasprintf("Subject: %u\r\n\r\nx\r\n", number++);
         assert_int_equal(body_write(body, span_str(text), &err), ERR_OK);

@@ -93,6 +93,7 @@ test_file_is_made_written_read_and_closed(void **state)
     assert_int_equal(st.st_mode & 0777 & ~0600U, 0);
 
     struct envfile *second = NULL;
+    assert_int_equal(env_open(env, path, ENV_UNNAMED, &second, &err), ERR_IO);
     assert_int_equal(env_open(env, path, ENV_NEW, &second, &err), ERR_EXISTS);
     assert_int_equal(env_open(env, path, ENV_CREATE, &second, &err), ERR_OK);
     env_close(&second);

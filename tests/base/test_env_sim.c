@@ -834,6 +834,29 @@ test_threads_work_beside_each_other(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+/* Its blocks are taken while it is open, and no crash brings it back. */
+static void
+test_an_unnamed_file_is_gone_when_closed(void **state)
+{
+    (void)state;
+    struct envfile *f = NULL;
+    char back[5];
+
+    assert_int_equal(env_open(env, "/no", ENV_UNNAMED, &f, NULL), ERR_NOTFOUND);
+    const uint64_t before = env_sim_used_bytes(sim);
+    f = opened("/", ENV_UNNAMED);
+    assert_int_equal(env_pwrite(f, "hello", 5, 0, NULL), ERR_OK);
+    assert_int_equal(env_pread(f, back, 5, 0, NULL), ERR_OK);
+    assert_memory_equal(back, "hello", 5);
+    assert_true(env_sim_used_bytes(sim) > before);
+    struct buf names = BUF_INIT;
+    assert_int_equal(env_list(env, "/", &names, NULL), ERR_OK);
+    assert_int_equal(names.n, 0);
+    env_close(&f);
+    assert_int_equal(env_sim_used_bytes(sim), before);
+    buf_free(&names);
+}
+
 int
 main(void)
 {
@@ -863,6 +886,7 @@ main(void)
         TEST(test_halted_machine_takes_nothing_until_the_crash),
         TEST(test_clone_lives_its_own_life),
         TEST(test_threads_work_beside_each_other),
+        TEST(test_an_unnamed_file_is_gone_when_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,7 +161,7 @@ append(struct twin *t, const char *mailbox, const char *text)
     struct store_snap *snap = store_snapshot(store);
     struct mailbox mb;
     struct error err = {0};
-    struct body *body = body_new(store_tmpdir(store), 1U << 20);
+    struct body *body = store_body_new(store, 1U << 20);
     struct store_txn *txn = txn_new();
 
     assert_int_equal(snap_mailbox_by_name(snap, mailbox, &t->arena, &mb, &err),

@@ -117,11 +117,9 @@ ts_create(struct teststore *ts, const char *name)
     return id;
 }
 
-struct body *
-ts_body(uint64_t seed, size_t bytes)
+enum errcode
+ts_body_fill(struct body *b, uint64_t seed, size_t bytes, struct error *err)
 {
-    struct error err = {0};
-    struct body *b = body_new("/tmp", UINT64_C(1) << 30);
     AUTO(buf_free) struct buf text = BUF_INIT;
 
     buf_addf(&text, "Subject: %" PRIu64 "\r\n\r\n", seed);
@@ -130,8 +128,17 @@ ts_body(uint64_t seed, size_t bytes)
         buf_addf(&text, "%016" PRIx64 "\r\n", seed);
     }
     text.n = bytes;
-    must(body_write(b, buf_span(&text), &err), &err);
-    must(body_finish(b, &err), &err);
+    enum errcode rc = body_write(b, buf_span(&text), err);
+    return rc == ERR_OK ? body_finish(b, err) : rc;
+}
+
+struct body *
+ts_body(uint64_t seed, size_t bytes)
+{
+    struct error err = {0};
+    struct body *b = body_new(env_system(), "/tmp", UINT64_C(1) << 30);
+
+    must(ts_body_fill(b, seed, bytes, &err), &err);
     return b;
 }
 

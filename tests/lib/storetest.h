@@ -51,6 +51,9 @@ ts_append(struct teststore *ts, mbid_t id, uint64_t seed, size_t bytes,
           enum errcode *ret_code);
 struct body *
 ts_body(uint64_t seed, size_t bytes);
+/* The same bytes into B, which is new; as body_write() and body_finish(). */
+enum errcode
+ts_body_fill(struct body *b, uint64_t seed, size_t bytes, struct error *err);
 enum errcode
 ts_flag(struct teststore *ts, mbid_t id, uint32_t first, uint32_t last,
         enum txn_flag_mode mode, uint32_t flags, const char *keyword);

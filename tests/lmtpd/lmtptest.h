@@ -136,11 +136,11 @@ lt_ready(void *ctx, struct error *err)
                                   : error_set(err, t->not_ready, "not now");
 }
 
-static inline const char *
-lt_tmpdir(void *ctx)
+static inline struct body *
+lt_new_body(void *ctx, uint64_t max_bytes)
 {
     (void)ctx;
-    return "/tmp";
+    return body_new(env_system(), "/tmp", max_bytes);
 }
 
 /* "err-quota" is an error's name. */
@@ -193,7 +193,7 @@ lt_deliver(void *ctx, struct lmtp_delivery *d)
 
 static const struct lmtp_backend lt_backend = {
     .ready = lt_ready,
-    .tmpdir = lt_tmpdir,
+    .new_body = lt_new_body,
     .lookup = lt_lookup,
     .deliver = lt_deliver,
 };

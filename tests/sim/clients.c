@@ -72,7 +72,7 @@ static struct body *
 make_body(uint64_t seed, size_t bytes)
 {
     struct error err = {0};
-    struct body *b = body_new("/tmp", UINT64_C(1) << 30);
+    struct body *b = body_new(env_system(), "/tmp", UINT64_C(1) << 30);
     AUTO(buf_free) struct buf text = BUF_INIT;
     uint8_t *to = buf_reserve(&text, bytes + 64);
     size_t n = (size_t)snprintf((char *)to, 64, "Subject: %llu\r\n\r\n",

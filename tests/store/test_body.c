@@ -43,7 +43,7 @@ make_bytes(size_t n, unsigned easy_of_16, uint64_t seed)
 static struct body *
 make_body(struct span bytes, size_t step)
 {
-    struct body *b = body_new("/tmp", 64U << 20);
+    struct body *b = body_new(env_system(), "/tmp", 64U << 20);
     struct error err = {0};
 
     for (size_t at = 0; at < bytes.n; at += step)
@@ -137,7 +137,7 @@ static void
 test_body_over_its_limit_is_refused_for_good(void **state)
 {
     (void)state;
-    struct body *b = body_new("/tmp", 10);
+    struct body *b = body_new(env_system(), "/tmp", 10);
     struct error err = {0};
 
     assert_int_equal(body_write(b, SPAN_LIT("0123456789"), &err), ERR_OK);
@@ -152,7 +152,7 @@ static void
 test_body_that_cannot_spill_is_an_io_error(void **state)
 {
     (void)state;
-    struct body *b = body_new("/nonexistent/place", 64U << 20);
+    struct body *b = body_new(env_system(), "/nonexistent/place", 64U << 20);
     struct error err = {0};
     uint8_t *p = make_bytes(BODY_PART_BYTES + 1, 0, 1);
 

@@ -103,7 +103,7 @@ commit(struct store *store, struct store_txn *txn)
 static struct body *
 make_message(unsigned i)
 {
-    struct body *b = body_new("/tmp", 8U << 20);
+    struct body *b = body_new(env_system(), "/tmp", 8U << 20);
     size_t n = i == 3 ? LARGE : 400 + i;
     uint8_t *bytes = xmalloc(n);
     struct error err = {0};

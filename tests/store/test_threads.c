@@ -96,7 +96,7 @@ deliver(void *arg)
 
     for (unsigned i = 0; i < EACH; i++) {
         struct store_txn *txn = txn_new();
-        struct body *b = body_new(s->in->dir, 1 << 24);
+        struct body *b = body_new(env_system(), s->in->dir, 1 << 24);
         struct error err = {0};
         char text[64];
         int n =
