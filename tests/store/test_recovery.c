@@ -5,6 +5,8 @@
  * replaying the whole log into an empty state gives.
  *
  * With a promise broken on purpose (store/mutants.h) the same runs must fail.
+ *
+ * POLLUX_SEEDS=n: how many cuts (60), and how many cut recoveries (a tenth).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +18,10 @@
 #include "tests/lib/storetest.h"
 
 #define HISTORY 400
+#define SEEDS 60
+#define MUTANT_SEEDS 250 /* the first that notices ends it */
+
+static uint32_t seeds = SEEDS;
 
 /* Digests by LSN, as they were seen. */
 struct history {
@@ -142,7 +148,7 @@ static void
 test_power_cut_leaves_a_prefix_with_all_that_was_answered(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 250; seed++) {
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
         const char *wrong = one_cut(seed, 0);
         if (wrong != NULL)
             fail_msg("seed %u: %s", (unsigned)seed, wrong);
@@ -152,7 +158,7 @@ test_power_cut_leaves_a_prefix_with_all_that_was_answered(void **state)
 static void
 must_be_caught(unsigned mutant)
 {
-    for (uint64_t seed = 1; seed <= 250; seed++)
+    for (uint64_t seed = 1; seed <= MUTANT_SEEDS; seed++)
         if (one_cut(seed, mutant) != NULL)
             return;
     fail_msg("mutant %u was not noticed", mutant);
@@ -177,7 +183,7 @@ static void
 test_recovery_cut_anywhere_is_harmless(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 25; seed++) {
+    for (uint64_t seed = 1; seed <= MAX(seeds / 10, 6U); seed++) {
         struct teststore ts;
         uint64_t rng = seed;
         struct error err = {0};
@@ -348,5 +354,9 @@ main(void)
         cmocka_unit_test(test_failed_sync_stops_for_good),
         cmocka_unit_test(test_every_call_fails_once),
     };
+    const char *many = getenv("POLLUX_SEEDS");
+
+    if (many != NULL && !parse_u32(span_str(many), &seeds))
+        return 2;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
