@@ -3,6 +3,7 @@ format, and two processes on one store.
 test_withstand_replica.py BIN_DIR [TEST ...]."""
 
 import os
+import re
 import subprocess
 
 import csync_wire
@@ -124,7 +125,7 @@ def test_replica_refuses_older_epoch_and_newer_format(bin_dir):
         check("cluster" in answer, answer)
         answer = conn.open(here["cluster"], "f" * 32, 2, 99)
         check(answer.startswith("NO POLLUX-VERSION"), answer)
-        check("99" in answer and "1" in answer, answer)
+        check("format 99, this replica knows " in answer, answer)
         answer = conn.stream(here["cluster"], "f" * 32, 2, 1, position,
                              "0" * 16)
         check(answer.startswith("NO POLLUX-HISTORY"), answer)
@@ -139,7 +140,8 @@ def test_replica_refuses_older_epoch_and_newer_format(bin_dir):
 def test_older_format_is_parked(bin_dir):
     """The master of a newer format is told by its replica, by name."""
     def newer(proxy, link, to_server, data):
-        return data.replace(b"FORMAT 1", b"FORMAT 9") if to_server else data
+        return (re.sub(rb"FORMAT \d", b"FORMAT 9", data) if to_server
+                else data)
     with by_hand(bin_dir) as w:
         proxy = Proxy((w.b.host, w.b.csync_port), on_bytes=newer)
         try:
