@@ -38,16 +38,23 @@ living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
     size_t n;
     const epoch_t epoch = modseq_epoch(modseq);
 
-    *ret = modseq;
-    if (epoch >= snap_pos(snap).applied.epoch)
+    const epoch_t newest = snap_pos(snap).applied.epoch;
+
+    *ret = epoch > newest ? 1 : modseq;
+    if (epoch >= newest)
         return ERR_OK;
     enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
-    for (size_t i = 0; i < n && rc == ERR_OK; i++)
+    bool is_ours = epoch == 0; /* came from elsewhere, with its message */
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        is_ours |= epochs[i].epoch == epoch;
         if (epochs[i].epoch > epoch) {
-            if (modseq > modseq_of(epoch, epochs[i].fork_lsn) && epoch > 0)
-                *ret = 1;
+            is_ours &=
+                epoch == 0 || modseq <= modseq_of(epoch, epochs[i].fork_lsn);
             break;
         }
+    }
+    if (!is_ours)
+        *ret = 1;
     return rc;
 }
 

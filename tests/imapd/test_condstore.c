@@ -126,6 +126,14 @@ test_modseq_of_a_lost_history_is_older_than_all(void **state)
              "e STORE 1 (UNCHANGEDSINCE %" PRIu64 ") +FLAGS (\\Draft)",
              modseqs[0] + 500);
     talk(c, line, "e OK [MODIFIED 1] Conditional STORE failed\r\n");
+    /* An epoch that this history never had. */
+    store_set_role(world.store, ROLE_MASTER, 4);
+    assert_int_equal(store_begin_epoch(world.store, 4, 1000, "promote", &err),
+                     ERR_OK);
+    snprintf(line, sizeof(line),
+             "f UID FETCH 1 (UID) (CHANGEDSINCE %" PRIu64 ")",
+             (UINT64_C(3) << 43) + 1);
+    talk(c, line, "* 1 FETCH (UID 1 MODSEQ (M2))\r\nf OK Completed\r\n");
 }
 
 static void
