@@ -25,6 +25,7 @@
 struct expire {
     struct ask *ask;
     uint64_t now_s;
+    uint64_t now_us;                /* the same moment */
     uint64_t expunged_s, deleted_s; /* ages; NEVER: not asked for */
     uint64_t archive_s;
     bool annotations, verbose;
@@ -350,7 +351,8 @@ expire_marks(struct expire *e, uint64_t age_s, struct error *err)
 
     if (age_s > e->now_s)
         return ERR_OK;
-    m.before_us = (e->now_s - age_s) * 1000000;
+    /* To the microsecond: "0s" is all that came before now. */
+    m.before_us = e->now_us - age_s * 1000000;
     snap = store_snapshot(e->ask->store);
     enum errcode rc = snap_each_delivery(snap, take_mark, &m, err);
     for (size_t at = 0; rc == ERR_OK && at < m.n; at += CHUNK) {
@@ -383,9 +385,11 @@ tell_sum(struct expire *e, struct error *err)
 enum errcode
 admin_expire(struct ask *ask, struct error *err)
 {
+    const uint64_t now_us = env_wall_us(ask->env);
     struct expire e = {
         .ask = ask,
-        .now_s = env_wall_us(ask->env) / 1000000,
+        .now_s = now_us / 1000000,
+        .now_us = now_us,
         .expunged_s = NEVER,
         .deleted_s = NEVER,
         .annotations = !ask_flag(ask, "NOANNOTATIONS"),
