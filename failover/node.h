@@ -96,9 +96,9 @@ node_ask_twin(struct node *node, const struct config *cfg, int timeout_ms,
 
 /*
  * REJOIN for an instance that does not run: DIR/rejoin is written, and its next
- * start obeys.  TWIN_EPOCH: of the twin if it is a master, else 0.  ERR_CONFLICT:
- * this one is the master of no older epoch (FORCE: all the same); ERR_NOTFOUND;
- * ERR_IO, ERR_NOSPACE.
+ * start obeys.  TWIN_EPOCH: of the twin if it is a master, else 0.
+ * ERR_CONFLICT: this one is the master of no older epoch (FORCE: all the same);
+ * ERR_NOTFOUND; ERR_IO, ERR_NOSPACE.
  */
 MUST_CHECK enum errcode
 node_ask_rejoin(struct env *env, const char *dir, epoch_t twin_epoch,

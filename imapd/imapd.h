@@ -30,7 +30,7 @@ struct imapd_options {
     bool delete_delayed;
     const char *deleted_prefix;
     const char *default_acl; /* of top-level shared mailboxes, store's form */
-    const char *partition;         /* where nothing else says one */
+    const char *partition;   /* where nothing else says one */
     struct partitions *partitions; /* to choose from; NULL: `partition` */
     struct autocreate_options autocreate;
     uint64_t login_timeout_ms; /* until logged in */

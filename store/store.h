@@ -243,9 +243,10 @@ snap_changed(struct store_snap *snap, mbid_t id, modseq_t since,
              bool (*call)(void *ctx, modseq_t modseq, uint32_t uid), void *ctx,
              struct error *err);
 /*
- * Replace *RET by the UIDs of all messages of MB (as SNAP has it) but tombstones;
- * *RET_UNSEEN is the first one without FLAG_SEEN, 0 if there is none.  Costs what
- * changed since somebody asked last, or all rows of the mailbox.
+ * Replace *RET by the UIDs of all messages of MB (as SNAP has it) but
+ * tombstones; *RET_UNSEEN is the first one without FLAG_SEEN, 0 if there is
+ * none.  Costs what changed since somebody asked last, or all rows of the
+ * mailbox.
  */
 MUST_CHECK enum errcode
 snap_uids(struct store_snap *snap, const struct mailbox *mb, struct uidset *ret,

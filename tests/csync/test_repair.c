@@ -116,8 +116,8 @@ test_part_is_taken_whole_or_not_at_all(void **state)
     assert_true(span_eq(bytes, stored));
     assert_int_equal(got.hash, loc.hash);
     for (size_t n = 0; n < out.n; n++) {
-        enum errcode rc = logpart_decode(span_of(out.p, n), &got_guid, &got,
-                                         &bytes, &err);
+        enum errcode rc =
+            logpart_decode(span_of(out.p, n), &got_guid, &got, &bytes, &err);
         assert_true(rc == ERR_PROTO || rc == ERR_CORRUPT);
     }
     buf_add_byte(&out, 0);
@@ -129,8 +129,8 @@ test_part_is_taken_whole_or_not_at_all(void **state)
 static void
 test_messages_of_lending_are_known(void **state)
 {
-    static const uint8_t types[] = {LOGMSG_GET_PART, LOGMSG_GET_FRAMES,
-                                    LOGMSG_SEED_LOST, LOGMSG_PART,
+    static const uint8_t types[] = {LOGMSG_GET_PART,    LOGMSG_GET_FRAMES,
+                                    LOGMSG_SEED_LOST,   LOGMSG_PART,
                                     LOGMSG_LENT_FRAMES, LOGMSG_LACKING};
 
     (void)state;

@@ -573,10 +573,11 @@ test_rocks_damaged_file_is_corrupt(void **state)
     assert_int_equal(kv_flush(p->kv, NULL), ERR_OK);
     kv_close(&p->kv);
 
-    char *command = xasprintf("for f in %s/state/*.sst; do printf '\\377\\377\\377"
-                              "\\377' | dd of=$f bs=1 seek=1000 conv=notrunc "
-                              "2>/dev/null; done",
-                              p->dir);
+    char *command =
+        xasprintf("for f in %s/state/*.sst; do printf '\\377\\377\\377"
+                  "\\377' | dd of=$f bs=1 seek=1000 conv=notrunc "
+                  "2>/dev/null; done",
+                  p->dir);
     assert_int_equal(system(command), 0);
     free(command);
     open_place(p);
