@@ -536,10 +536,9 @@ made_seen(struct imap_session *s)
     if (txn_code(s->txn) == ERR_OK) {
         const struct txn_result *res = txn_result(s->txn, 0);
         uidset_add_set(&job->seen, &res->uids);
-        uidset_add_set(&s->sel->own, &res->uids);
         if (s->sel->own_seen)
             uidset_add_set(&s->sel->seen, &res->uids);
-        s->sel->own_modseq = MAX(s->sel->own_modseq, res->modseq);
+        note_own(s->sel, &res->uids, res->modseq);
     }
     s->run = fetch_tell;
     return fetch_tell(s);

@@ -176,8 +176,7 @@ note_seen(struct imap_session *s, const struct txn_result *res)
         else
             uidset_remove(&sel->seen, job->chunk.r[i].first,
                           job->chunk.r[i].last);
-    uidset_add_set(&sel->own, &res->uids);
-    sel->own_modseq = MAX(sel->own_modseq, res->modseq);
+    note_own(sel, &res->uids, res->modseq);
 }
 
 /* The second half of a conditional STORE: of those that were not refused. */
@@ -191,6 +190,44 @@ stored_seen(struct imap_session *s)
     return store_tell(s);
 }
 
+/*
+ * The flags of UIDS.  CHECKED: only of those that nobody has changed since the
+ * client says, or, where it does not want to hear of the flags, since it heard
+ * of them last.
+ */
+static void
+store_flags(struct imap_session *s, struct store_txn *txn,
+            const struct uidset *uids, bool checked)
+{
+    const struct store_job *job = s->job;
+    const struct imap_command *cmd = s->cmd;
+    const struct txn_flags op = {
+        .id = s->sel->id,
+        .uids = uids,
+        .mode = cmd->store_mode == '+'   ? FLAGS_ADD
+                : cmd->store_mode == '-' ? FLAGS_REMOVE
+                                         : FLAGS_REPLACE,
+        .flags = job->flags,
+        .keywords = cmd->flags.keywords,
+        .nkeywords = job->keywords ? cmd->flags.nkeywords : 0,
+        .keep = job->keep,
+        .unchanged_since = cmd->has_since ? job->since : s->sel->modseq,
+        .has_unchanged_since = checked && (cmd->has_since || cmd->silent),
+    };
+    txn_flags(txn, &op);
+}
+
+/* With .SILENT, of messages that somebody else has changed too: all their
+ * flags are news, and told at the end. */
+static enum run
+stored_unknown(struct imap_session *s)
+{
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    s->run = store_tell;
+    return store_tell(s);
+}
+
 static enum run
 stored(struct imap_session *s)
 {
@@ -200,9 +237,8 @@ stored(struct imap_session *s)
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, txn_error(s->txn));
     const struct txn_result *res = txn_result(s->txn, 0);
-    uidset_add_set(&sel->own, &res->uids);
-    sel->own_modseq = MAX(sel->own_modseq, res->modseq);
-    if (res->refused.n > 0) {
+    note_own(sel, &res->uids, res->modseq);
+    if (res->refused.n > 0 && s->cmd->has_since) {
         uidset_add_set(&job->modified, &res->refused);
         for (size_t i = 0; i < res->refused.n; i++)
             uidset_remove(&job->chunk, res->refused.r[i].first,
@@ -216,6 +252,11 @@ stored(struct imap_session *s)
     }
     if (job->sets_seen && !s->cmd->has_since)
         note_seen(s, txn_result(s->txn, 1));
+    if (res->refused.n > 0 && !s->cmd->has_since) {
+        struct store_txn *txn = txn_new();
+        store_flags(s, txn, &res->refused, false);
+        return submit(s, txn, stored_unknown);
+    }
     s->run = store_tell;
     return store_tell(s);
 }
@@ -257,20 +298,7 @@ store_next(struct imap_session *s)
         return reply(s, "OK Completed");
     }
     struct store_txn *txn = txn_new();
-    const struct txn_flags op = {
-        .id = s->sel->id,
-        .uids = &job->chunk,
-        .mode = cmd->store_mode == '+'   ? FLAGS_ADD
-                : cmd->store_mode == '-' ? FLAGS_REMOVE
-                                         : FLAGS_REPLACE,
-        .flags = job->flags,
-        .keywords = cmd->flags.keywords,
-        .nkeywords = job->keywords ? cmd->flags.nkeywords : 0,
-        .keep = job->keep,
-        .unchanged_since = job->since,
-        .has_unchanged_since = cmd->has_since,
-    };
-    txn_flags(txn, &op);
+    store_flags(s, txn, &job->chunk, true);
     if (job->sets_seen && !cmd->has_since)
         txn_seen(txn, s->sel->id, s->user, &job->chunk, job->seen);
     return submit(s, txn, stored);

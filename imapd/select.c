@@ -11,6 +11,61 @@
 
 #include <stdlib.h>
 
+/* ---- our own changes --------------------------------------------------- */
+
+static void
+forget_own(struct selected *sel)
+{
+    for (size_t i = 0; i < sel->nown; i++)
+        uidset_free(&sel->own[i].uids);
+    free(sel->own);
+    sel->own = NULL;
+    sel->nown = 0;
+}
+
+void
+note_own(struct selected *sel, const struct uidset *uids, modseq_t modseq)
+{
+    if (uids->n == 0)
+        return;
+    sel->own = xrealloc(sel->own, (sel->nown + 1) * sizeof(sel->own[0]));
+    struct own_change *own = &sel->own[sel->nown];
+    *own = (struct own_change){.uids = UIDSET_INIT,
+                               .first = uids->r[0].first,
+                               .last = uids->r[uids->n - 1].last,
+                               .modseq = modseq};
+    uidset_add_set(&own->uids, uids);
+    if (sel->nown > 0)
+        own->last = MAX(own->last, own[-1].last);
+    for (size_t i = sel->nown++; i > 0; i--) {
+        if (sel->own[i - 1].first <= own->first)
+            break;
+        sel->own[i - 1].first = own->first;
+    }
+}
+
+static bool
+is_own(const struct selected *sel, uint32_t uid, modseq_t modseq)
+{
+    size_t lo = 0, hi = sel->nown;
+
+    while (lo < hi) { /* the first one that begins above UID */
+        size_t mid = lo + (hi - lo) / 2;
+        if (sel->own[mid].first <= uid)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; lo > 0; lo--) {
+        const struct own_change *own = &sel->own[lo - 1];
+        if (own->last < uid)
+            break;
+        if (modseq <= own->modseq && uidset_has(&own->uids, uid))
+            return true;
+    }
+    return false;
+}
+
 void
 unselect(struct imap_session *s)
 {
@@ -20,7 +75,7 @@ unselect(struct imap_session *s)
     seqmap_free(&s->sel->map);
     uidset_free(&s->sel->gone);
     uidset_free(&s->sel->recent);
-    uidset_free(&s->sel->own);
+    forget_own(s->sel);
     uidset_free(&s->sel->saved);
     uidset_free(&s->sel->seen);
     free(s->sel);
@@ -42,7 +97,7 @@ on_changed(void *ctx, modseq_t modseq, uint32_t uid)
 {
     struct changes *c = ctx;
 
-    if (modseq > c->sel->own_modseq || !uidset_has(&c->sel->own, uid))
+    if (!is_own(c->sel, uid, modseq))
         uidset_add(&c->uids, uid, uid);
     return true;
 }
@@ -182,8 +237,8 @@ take_change(struct imap_session *s, struct store_snap *snap, uint32_t uid,
     }
     if (rc != ERR_OK)
         return rc;
-    bool own = uidset_has(&sel->own, uid) && ret->modseq <= sel->own_modseq;
-    *ret_tell = !own && seqmap_seq(&sel->map, uid) != 0;
+    *ret_tell =
+        !is_own(sel, uid, ret->modseq) && seqmap_seq(&sel->map, uid) != 0;
     return ERR_OK;
 }
 
@@ -321,7 +376,7 @@ sync_selected(struct imap_session *s, enum sync how, bool uids)
     else if (rc == ERR_OK && how == SYNC_ALL && sel->gone.n > 0)
         write_expunges(s);
     store_release(&snap);
-    uidset_free(&sel->own);
+    forget_own(sel);
     if (rc != ERR_OK) {
         reply_error(s, &err);
         say_bye(s, "[SERVERBUG] Selected mailbox cannot be read");

@@ -38,6 +38,15 @@ enum input_mode {
     INPUT_IDLE,   /* DONE */
 };
 
+/* What one transaction of ours has changed, and the client was told: rows of
+ * these UIDs up to this MODSEQ are no news. */
+struct own_change {
+    struct uidset uids;
+    uint32_t first; /* the lowest of these UIDs and all noted later */
+    uint32_t last;  /* the highest of these and all noted before */
+    modseq_t modseq;
+};
+
 /* A mailbox that is selected. */
 struct selected {
     mbid_t id;
@@ -51,10 +60,10 @@ struct selected {
     modseq_t modseq;      /* up to here the client knows, but for `gone` */
     uint32_t uidnext;     /* of the view that the map is of */
     size_t nkeywords;     /* told with FLAGS */
-    /* What our own STORE has told already: rows of these UIDs up to this
-     * MODSEQ are no news. */
-    struct uidset own;
-    modseq_t own_modseq;
+    /* Of the command under way, in the order of its UIDs: a change of somebody
+     * else between two of them is news. */
+    struct own_change *own;
+    size_t nown;
     struct uidset saved; /* UIDs that "$" stands for (RFC 5182) */
     bool own_seen;       /* the user's \Seen is not in the flags, but here: */
     struct uidset seen;
@@ -185,6 +194,11 @@ void
 sync_selected(struct imap_session *s, enum sync how, bool uids);
 void
 unselect(struct imap_session *s);
+/* The client knows (or is being told by the command under way) what UIDS were
+ * at MODSEQ.  Commands go up through their UIDs: what was noted before lies
+ * below, or is of the same chunk. */
+void
+note_own(struct selected *sel, const struct uidset *uids, modseq_t modseq);
 /*
  * The messages that the command's set names: UIDs (those not there are passed
  * over), or sequence numbers (one beyond the end: false, the reply is set).

@@ -1,0 +1,145 @@
+/*
+ * imapd/who.c - what a session may do: the capabilities that it is told of, and
+ * the names and rights of mailboxes for its user.
+ */
+#include "imapd/session_private.h"
+
+/* ---- capabilities ------------------------------------------------------ */
+
+/* Known before login. */
+static const char always[] = "IMAP4rev1 LITERAL+ ID ENABLE";
+
+/* Known after it, as a list so that each has its line. */
+static const char *const after_login[] = {
+    "ACL",
+    "RIGHTS=kxten",
+    "QUOTA",
+    "NAMESPACE",
+    "UIDPLUS",
+    "UNSELECT",
+    "CHILDREN",
+    "MOVE",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+    "IDLE",
+    "LIST-STATUS",
+    "STATUS=SIZE",
+    "CONDSTORE",
+    "QRESYNC",
+    "ESEARCH",
+    "SEARCHRES",
+    "PARTIAL",
+    "WITHIN",
+    "SAVEDATE",
+    "SORT",
+    "SORT=DISPLAY",
+    "ESORT",
+    "METADATA",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "THREAD=REFS",
+};
+
+static void
+add_mechs(struct imap_session *s, struct buf *b)
+{
+    AUTO(buf_free) struct buf mechs = BUF_INIT;
+    struct saslsrv *sasl = session_sasl(s);
+
+    if (sasl == NULL)
+        return;
+    saslsrv_mechs(sasl, &mechs);
+    struct span left = buf_span(&mechs);
+    while (left.n > 0) {
+        ptrdiff_t sp = span_find_byte(left, ' ', 0);
+        struct span mech = sp < 0 ? left : span_sub(left, 0, (size_t)sp);
+        left = span_skip(left, mech.n + 1);
+        if (mech.n > 0)
+            buf_addf(b, " AUTH=%.*s", SPAN_FMT(mech));
+    }
+}
+
+const char *
+capabilities(struct imap_session *s, struct arena *a)
+{
+    AUTO(buf_free) struct buf b = BUF_INIT;
+
+    buf_add_str(&b, always);
+    if (s->state != STATE_NOT_AUTH) {
+        for (size_t i = 0; i < ARRAY_LEN(after_login); i++) {
+            buf_add_byte(&b, ' ');
+            buf_add_str(&b, after_login[i]);
+        }
+        return arena_str(a, buf_span(&b));
+    }
+    buf_add_str(&b, " SASL-IR");
+    if (s->opt->starttls && s->opt->tls != NULL && s->peer.tls_bits == 0)
+        buf_add_str(&b, " STARTTLS");
+    add_mechs(s, &b);
+    if (s->peer.tls_bits == 0 && !s->opt->allow_plain)
+        buf_add_str(&b, " LOGINDISABLED");
+    return arena_str(a, buf_span(&b));
+}
+
+/* ---- names and rights -------------------------------------------------- */
+
+const char *
+internal_name(struct imap_session *s, struct span external)
+{
+    struct error err = {0};
+    const char *name = NULL;
+
+    if (name_to_internal(&s->opt->ns, s->user, s->is_admin, external, &s->arena,
+                         &name, &err) == ERR_OK)
+        return name;
+    reply_error(s, &err);
+    return NULL;
+}
+
+const char *
+external_name(struct imap_session *s, const char *internal, struct arena *a)
+{
+    return name_to_external(&s->opt->ns, s->user, s->is_admin, internal, a);
+}
+
+uint32_t
+rights_of(struct imap_session *s, const struct mailbox *mb)
+{
+    const uint32_t implicit =
+        ACL_LOOKUP | ACL_CREATE | ACL_DELETEMBOX | ACL_ADMIN;
+    uint32_t rights = acl_rights(mb->acl, s->user);
+
+    if (s->is_admin)
+        return rights | implicit;
+    const char *owner = name_owner(mb->name, &s->arena);
+    if (owner != NULL && strcmp(owner, s->user) == 0 && !mb->is_deleted)
+        rights |= implicit;
+    return rights;
+}
+
+bool
+find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
+             uint32_t need, struct mailbox *ret)
+{
+    struct error err = {0};
+    const char *internal = internal_name(s, name);
+
+    if (internal == NULL)
+        return false;
+    if (snap_mailbox_by_name(snap, internal, &s->arena, ret, &err) != ERR_OK) {
+        reply_error(s, &err);
+        return false;
+    }
+    uint32_t rights = rights_of(s, ret);
+    if ((rights & ACL_LOOKUP) == 0) {
+        error_set(&err, ERR_NOTFOUND, "not to be seen");
+        reply_error(s, &err);
+        return false;
+    }
+    if ((rights & need) != need) {
+        error_set(&err, ERR_DENIED, "rights");
+        reply_error(s, &err);
+        return false;
+    }
+    return true;
+}
