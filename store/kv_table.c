@@ -1,17 +1,19 @@
 /*
- * store/kv_table.c - a skip list of keys, each with its versions, the newest
- * first, and a hash index beside it.
+ * store/kv_table.c - skip lists of keys, each with its versions, the newest
+ * first, and a hash index beside them.
  *
  * Most of what a delivery asks is for one key, very often one that is not
- * there; that is a look at one or two slots of the index.  The list is for
- * iterators.  A commit group comes sorted, so a new key belongs close behind
- * the one before: the search for its place begins there, and goes up only as
- * far as it must.
+ * there; that is a look at one or two slots of the index.  The lists are for
+ * iterators.  What they cost is the memory that is touched on the way down, so
+ * they are kept short: there is one, a shelf, for each two first bytes of keys,
+ * which parts keys that begin with a hash into 256.  A commit group comes
+ * sorted, so a new key belongs close behind the one before: the search for its
+ * place begins there, and goes up only as far as it must.
  *
- * Readers have no lock: a node, a version and an index are complete before the
- * pointer to them is stored (release), and never change but for the pointers
- * in them.  An index that has become too small stays until the end, for who is
- * reading it; a key that it lacks came after that reader began.
+ * Readers have no lock: a node, a version, a shelf and an index are complete
+ * before the pointer to them is stored (release), and never change but for the
+ * pointers in them.  An index that has become too small stays until the end,
+ * for who is reading it; a key that it lacks came after that reader began.
  */
 #include "store/kv_table.h"
 
@@ -42,23 +44,40 @@ struct kv_node {
     _Atomic(struct kv_node *) next[];
 };
 
-/* Open addressing, at most half full. */
+/*
+ * Open addressing, at most half full.  A slot is a node's address, which leaves
+ * four bits, and in them the first four of its hash: of most nodes that are not
+ * the one that is looked for nothing is read.  0 is a free slot.
+ */
 struct index {
     struct index *smaller; /* the one before */
     size_t n;              /* a power of two */
-    _Atomic(struct kv_node *) slots[];
+    _Atomic uintptr_t slots[];
+};
+
+#define TAG_BITS 4U
+#define TAG_MASK ((uintptr_t)15)
+
+/* The keys of two first bytes. */
+struct shelf {
+    struct kv_node *head; /* in front of all; HEIGHT_MAX high, no key */
+    /* Where the last new key was put: on each level the last node before it,
+     * itself included.  The writer's. */
+    struct kv_node *finger[HEIGHT_MAX];
+};
+
+/* The shelves of a first byte, by the second one. */
+struct row {
+    _Atomic(struct shelf *) shelves[256];
 };
 
 struct kv_table {
     struct arena arena;
-    struct kv_node *head; /* in front of all; HEIGHT_MAX high, no key */
+    _Atomic(struct row *) rows[256];
     _Atomic(struct index *) index;
     _Atomic size_t keys;
     size_t index_bytes;
     uint64_t random;
-    /* Where the last new key was put: on each level the last node before it,
-     * itself included.  The writer's. */
-    struct kv_node *finger[HEIGHT_MAX];
 };
 
 static struct span
@@ -120,9 +139,6 @@ kv_table_new(void)
     struct kv_table *t = xcalloc(1, sizeof(*t));
 
     t->random = UINT64_C(0x9e3779b97f4a7c15);
-    t->head = new_node(t, 0, SPAN_EMPTY, HEIGHT_MAX);
-    for (uint32_t i = 0; i < HEIGHT_MAX; i++)
-        t->finger[i] = t->head;
     atomic_init(&t->index, new_index(t, SLOTS_FIRST, NULL));
     return t;
 }
@@ -157,15 +173,39 @@ kv_table_keys(const struct kv_table *t)
 
 /* ------------------------------------------------------------ the index */
 
+static uintptr_t
+tag_of(uint64_t hash)
+{
+    return (uintptr_t)(hash >> (64 - TAG_BITS));
+}
+
+static uintptr_t
+slot_of(struct kv_node *n)
+{
+    ENSURE(((uintptr_t)n & TAG_MASK) == 0);
+    return (uintptr_t)n | tag_of(n->hash);
+}
+
+static struct kv_node *
+node_of(uintptr_t slot)
+{
+    return (struct kv_node *)(slot & ~TAG_MASK);
+}
+
 /* The node of KEY, or NULL and in *RET_AT the slot where it belongs. */
 static struct kv_node *
 look_up(struct index *x, uint64_t hash, struct span key, size_t *ret_at)
 {
     for (size_t at = hash & (x->n - 1);; at = (at + 1) & (x->n - 1)) {
-        struct kv_node *n =
+        const uintptr_t slot =
             atomic_load_explicit(&x->slots[at], memory_order_acquire);
         *ret_at = at;
-        if (n == NULL || (n->hash == hash && span_eq(node_key(n), key)))
+        if (slot == 0)
+            return NULL;
+        if ((slot & TAG_MASK) != tag_of(hash))
+            continue;
+        struct kv_node *n = node_of(slot);
+        if (n->hash == hash && span_eq(node_key(n), key))
             return n;
     }
 }
@@ -176,18 +216,108 @@ grow_index(struct kv_table *t)
     struct index *old = atomic_load_explicit(&t->index, memory_order_relaxed);
     struct index *x = new_index(t, old->n * 2, old);
 
-    for (struct kv_node *n = node_next(t->head, 0); n != NULL;
-         n = node_next(n, 0)) {
-        size_t at = n->hash & (x->n - 1);
-        while (atomic_load_explicit(&x->slots[at], memory_order_relaxed) !=
-               NULL)
+    for (size_t i = 0; i < old->n; i++) {
+        const uintptr_t slot =
+            atomic_load_explicit(&old->slots[i], memory_order_relaxed);
+        if (slot == 0)
+            continue;
+        size_t at = node_of(slot)->hash & (x->n - 1);
+        while (atomic_load_explicit(&x->slots[at], memory_order_relaxed) != 0)
             at = (at + 1) & (x->n - 1);
-        atomic_store_explicit(&x->slots[at], n, memory_order_relaxed);
+        atomic_store_explicit(&x->slots[at], slot, memory_order_relaxed);
     }
     atomic_store_explicit(&t->index, x, memory_order_release);
 }
 
-/* ------------------------------------------------------------- the list */
+/* ------------------------------------------------------------ the lists */
+
+static unsigned
+first_byte(uint64_t start)
+{
+    return (unsigned)(start >> 56);
+}
+
+static unsigned
+second_byte(uint64_t start)
+{
+    return (unsigned)(start >> 48 & 0xff);
+}
+
+/* The shelf of keys that begin as START, made if there is none. */
+static struct shelf *
+need_shelf(struct kv_table *t, uint64_t start)
+{
+    struct row *row =
+        atomic_load_explicit(&t->rows[first_byte(start)], memory_order_relaxed);
+
+    if (row == NULL) {
+        row = arena_alloc(&t->arena, sizeof(*row));
+        atomic_store_explicit(&t->rows[first_byte(start)], row,
+                              memory_order_release);
+    }
+    struct shelf *shelf = atomic_load_explicit(
+        &row->shelves[second_byte(start)], memory_order_relaxed);
+    if (shelf == NULL) {
+        shelf = arena_alloc(&t->arena, sizeof(*shelf));
+        shelf->head = new_node(t, 0, SPAN_EMPTY, HEIGHT_MAX);
+        for (uint32_t i = 0; i < HEIGHT_MAX; i++)
+            shelf->finger[i] = shelf->head;
+        atomic_store_explicit(&row->shelves[second_byte(start)], shelf,
+                              memory_order_release);
+    }
+    return shelf;
+}
+
+/* The first shelf that is there from the one numbered AT (two bytes) on, which
+ * then is its number; NULL: there is none. */
+static struct shelf *
+shelf_from(const struct kv_table *t, unsigned *at)
+{
+    for (; *at < 256 * 256; *at = (*at | 0xff) + 1) {
+        struct row *row =
+            atomic_load_explicit(&t->rows[*at >> 8], memory_order_acquire);
+        if (row == NULL)
+            continue;
+        for (unsigned i = *at & 0xff; i < 256; i++) {
+            struct shelf *shelf =
+                atomic_load_explicit(&row->shelves[i], memory_order_acquire);
+            if (shelf != NULL) {
+                *at = (*at & ~0xffU) | i;
+                return shelf;
+            }
+        }
+    }
+    return NULL;
+}
+
+static uint64_t
+word_at(struct span s, size_t at)
+{
+    uint64_t word;
+
+    memcpy(&word, s.p + at, sizeof(word));
+    return be64toh(word);
+}
+
+/* span_cmp() of keys with the same start: most are some 20 bytes long, and for
+ * so few a call is dear. */
+static int
+compare_rest(struct span a, struct span b)
+{
+    const size_t word = sizeof(uint64_t);
+    const size_t n = MIN(a.n, b.n);
+
+    if (n < word)
+        return span_cmp(a, b);
+    for (size_t at = word; at < n; at += word) {
+        /* The last one may overlap what was found to be equal. */
+        const size_t from = MIN(at, n - word);
+        const uint64_t x = word_at(a, from), y = word_at(b, from);
+        if (x != y)
+            return x < y ? -1 : 1;
+    }
+    return a.n < b.n ? -1 : a.n > b.n;
+}
 
 /* A key that a place is looked for. */
 struct wanted {
@@ -196,12 +326,12 @@ struct wanted {
 };
 
 static bool
-is_before(const struct kv_table *t, const struct kv_node *n,
+is_before(const struct shelf *t, const struct kv_node *n,
           const struct wanted *w)
 {
     if (n->start != w->start)
         return n->start < w->start || n == t->head;
-    return n == t->head || span_cmp(node_key(n), w->key) < 0;
+    return n == t->head || compare_rest(node_key(n), w->key) < 0;
 }
 
 /*
@@ -210,7 +340,7 @@ is_before(const struct kv_table *t, const struct kv_node *n,
  * from there down.
  */
 static void
-move_finger(struct kv_table *t, const struct wanted *key)
+move_finger(struct shelf *t, const struct wanted *key)
 {
     uint32_t level = 0;
 
@@ -256,13 +386,15 @@ static void
 link_node(struct kv_table *t, struct kv_node *n)
 {
     const struct wanted key = {node_key(n), n->start};
+    struct shelf *shelf = need_shelf(t, n->start);
 
-    move_finger(t, &key);
+    move_finger(shelf, &key);
     for (uint32_t i = 0; i < n->height; i++) {
-        atomic_store_explicit(&n->next[i], node_next(t->finger[i], i),
+        atomic_store_explicit(&n->next[i], node_next(shelf->finger[i], i),
                               memory_order_relaxed);
-        atomic_store_explicit(&t->finger[i]->next[i], n, memory_order_release);
-        t->finger[i] = n;
+        atomic_store_explicit(&shelf->finger[i]->next[i], n,
+                              memory_order_release);
+        shelf->finger[i] = n;
     }
 }
 
@@ -290,7 +422,7 @@ kv_table_set(struct kv_table *t, uint64_t hash, struct span key, bool is_put,
     n = new_node(t, hash, key, random_height(t));
     atomic_store_explicit(&n->newest, v, memory_order_relaxed);
     link_node(t, n);
-    atomic_store_explicit(&x->slots[at], n, memory_order_release);
+    atomic_store_explicit(&x->slots[at], slot_of(n), memory_order_release);
     if (atomic_fetch_add_explicit(&t->keys, 1, memory_order_relaxed) >=
         x->n / 2)
         grow_index(t);
@@ -326,17 +458,27 @@ kv_table_get(const struct kv_table *t, uint64_t hash, struct span key,
     return 1;
 }
 
-/* At N or the first one behind it that was there as of the place's SEQ. */
+/* At N, on the shelf numbered AT, or the first one behind it, there or on later
+ * shelves, that was there as of the place's SEQ. */
 static bool
-stand_at(struct kv_place *place, const struct kv_node *n)
+stand_at(struct kv_place *place, const struct kv_node *n, unsigned at)
 {
     const struct version *v = NULL;
 
-    while (n != NULL && (v = version_at(n, place->seq)) == NULL)
-        n = node_next(n, 0);
+    for (;;) {
+        while (n != NULL && (v = version_at(n, place->seq)) == NULL)
+            n = node_next(n, 0);
+        if (n != NULL)
+            break;
+        at++;
+        const struct shelf *shelf = shelf_from(place->table, &at);
+        if (shelf == NULL) {
+            place->node = NULL;
+            return false;
+        }
+        n = node_next(shelf->head, 0);
+    }
     place->node = n;
-    if (n == NULL)
-        return false;
     place->key = node_key(n);
     place->value = span_of(v->bytes, v->n);
     place->is_put = v->is_put;
@@ -347,19 +489,27 @@ bool
 kv_table_seek(const struct kv_table *t, struct span key, struct kv_place *ret)
 {
     const struct wanted wanted = {key, start_of(key)};
-    const struct kv_node *n = t->head;
+    const unsigned want = (unsigned)(wanted.start >> 48);
+    unsigned at = want;
+    const struct shelf *shelf = shelf_from(t, &at);
 
-    for (uint32_t level = HEIGHT_MAX; level-- > 0;) {
+    ret->table = t;
+    ret->node = NULL;
+    if (shelf == NULL)
+        return false;
+    const struct kv_node *n = shelf->head;
+    for (uint32_t level = at == want ? HEIGHT_MAX : 0; level-- > 0;) {
         const struct kv_node *next;
         while ((next = node_next(n, level)) != NULL &&
-               is_before(t, next, &wanted))
+               is_before(shelf, next, &wanted))
             n = next;
     }
-    return stand_at(ret, node_next(n, 0));
+    return stand_at(ret, node_next(n, 0), at);
 }
 
 bool
 kv_table_next(struct kv_place *place)
 {
-    return stand_at(place, node_next(place->node, 0));
+    return stand_at(place, node_next(place->node, 0),
+                    (unsigned)(place->node->start >> 48));
 }

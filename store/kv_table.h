@@ -42,6 +42,7 @@ kv_table_get(const struct kv_table *t, uint64_t hash, struct span key,
 
 /* A place in a table, as of one SEQ: deletions are places too. */
 struct kv_place {
+    const struct kv_table *table;
     const struct kv_node *node; /* NULL: behind the last one */
     uint64_t seq;
     struct span key;
