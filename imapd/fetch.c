@@ -286,7 +286,7 @@ write_item_flags(struct imap_session *s, struct fetch_job *job)
 {
     buf_add_str(&s->out, "FLAGS ");
     write_flags(&s->out, flags_seen(s, &job->msg), job->msg.keywords,
-                job->msg.nkeywords, uidset_has(&s->sel->recent, job->msg.uid));
+                job->msg.nkeywords, shows_recent(s, job->msg.uid));
 }
 
 static void
@@ -437,13 +437,12 @@ open_message(struct imap_session *s, struct fetch_job *job,
         if (!job->cache_ok)
             damaged(s, job, &err);
     }
-    buf_addf(&s->out, "* %" PRIu32 " FETCH (",
-             seqmap_seq(&s->sel->map, job->uid));
+    write_fetch_begin(s, job->uid);
     job->open = true;
     job->first = true;
     job->item = 0;
-    if (s->cmd->uid && !job->has_uid) {
-        buf_addf(&s->out, "UID %" PRIu32, job->uid);
+    if (s->cmd->uid && !job->has_uid && !s->uidonly) {
+        write_fetch_uid(s, job->uid, true);
         job->first = false;
     }
     return true;

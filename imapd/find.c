@@ -255,6 +255,11 @@ static bool
 prepare(struct imap_session *s, struct imap_search *node)
 {
     for (; node != NULL; node = node->next) {
+        if (node->kind == SEARCH_SEQS && s->uidonly &&
+            !span_eq_str(node->text, "$")) { /* RFC 9586, 3.1 */
+            reply(s, "BAD [UIDREQUIRED] Only UIDs, please");
+            return false;
+        }
         if (node->kind == SEARCH_UIDS || node->kind == SEARCH_SEQS) {
             if (!resolve_set(s, node->text, node->kind == SEARCH_UIDS,
                              &node->set))
@@ -294,6 +299,10 @@ free_needles(struct imap_search *node)
 bool
 find_open(struct imap_session *s, struct finder *f)
 {
+    if (s->cmd->cmd == CMD_SEARCH && s->utf8_accept && s->cmd->charset.n > 0) {
+        reply(s, "BAD With UTF8=ACCEPT there is no CHARSET"); /* RFC 6855, 3 */
+        return false;
+    }
     if (s->cmd->charset.n > 0 && !mime_charset_known(s->cmd->charset)) {
         reply(s, "NO [BADCHARSET (US-ASCII UTF-8)] Unknown charset");
         return false;

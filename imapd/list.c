@@ -1,26 +1,36 @@
 /*
- * imapd/list.c - LIST and LSUB (RFC 3501, 6.3.8 and 6.3.9), with what RFC 6154
- * needs of RFC 5258, and STATUS in the answer (RFC 5819).
+ * imapd/list.c - LIST, LSUB and XLIST: RFC 3501, 6.3.8 and 6.3.9, RFC 5258 with
+ * the special uses of RFC 6154, and what may go with each mailbox: STATUS (RFC
+ * 5819), MYRIGHTS (8440), METADATA (9590).
  *
  * A worker collects what the user may see, for there may be very many mailboxes
  * of others; then the session tells those that match, as the client reads.
- * Levels that are no mailboxes but lead to one that matches are listed with
- * \Noselect.
+ *
+ * Entries are sorted so that all below a name follow it at once.  So one walk
+ * from the end finds for each whether anything below it is a mailbox, is what
+ * was selected, or is that and matches no pattern (which is what CHILDINFO is
+ * for).  Levels that are no mailboxes but lead to one are told with the first
+ * one below them.
  */
 #include "imapd/session_private.h"
 
 #include <stdlib.h>
 
 #define TURN_ENTRIES 2000U
+/* Responses that follow the LIST of a mailbox. */
+#define RETURN_MORE                                                            \
+    (LIST_RETURN_STATUS | LIST_RETURN_MYRIGHTS | LIST_RETURN_METADATA)
 
 struct list_entry {
     const char *name; /* as the client sees it */
     const char *special_use;
-    const struct mailbox *mb; /* for STATUS; NULL: none is to be told */
+    const struct mailbox *mb; /* if more than the name is asked for */
     const char *status;       /* the response, or NULL */
     bool exists;
     bool subscribed;
     bool has_children;
+    bool leads_to_selected; /* something below it was asked for */
+    bool leads_to_hidden;   /* and will not be told of itself */
 };
 
 struct list_job {
@@ -33,6 +43,7 @@ struct list_job {
     size_t npatterns;
     char sep;
     bool subscribed_only;
+    bool recursive;
     struct error err;
     struct imap_session *s;
     struct store_snap *snap;
@@ -77,10 +88,14 @@ see_mailbox(void *ctx, const struct mailbox *mb)
         *mb->special_use == '\0' ? NULL : name_owner(mb->name, &job->arena);
     if (owner != NULL && strcmp(owner, s->user) == 0)
         e->special_use = arena_str(&job->arena, span_str(mb->special_use));
-    if (s->cmd->list.status != 0 && (rights_of(s, mb) & ACL_READ) != 0) {
+    if ((s->cmd->list.options & RETURN_MORE) != 0) {
         struct mailbox *copy = arena_alloc(&job->arena, sizeof(*copy));
         *copy = *mb;
         copy->name = arena_str(&job->arena, span_str(mb->name));
+        copy->acl = arena_str(&job->arena, span_str(mb->acl));
+        copy->special_use = e->special_use;
+        copy->partition = arena_str(&job->arena, span_str(mb->partition));
+        copy->quota_root = "";
         e->mb = copy;
     }
     return true;
@@ -152,15 +167,6 @@ merge_entries(struct list_job *job)
         }
     }
     job->n = out;
-    size_t last_real = SIZE_MAX;
-    for (size_t i = job->n; i-- > 0;) {
-        struct list_entry *e = &job->entries[i];
-        e->has_children =
-            last_real != SIZE_MAX &&
-            is_child(e->name, job->entries[last_real].name, job->sep);
-        if (e->exists)
-            last_real = i;
-    }
 }
 
 static bool
@@ -176,11 +182,35 @@ static bool
 is_selected(const struct imap_session *s, const struct list_job *job,
             const struct list_entry *e)
 {
-    if (job->subscribed_only)
-        return e->subscribed;
-    if ((s->cmd->list.options & LIST_SELECT_SPECIAL_USE) != 0)
-        return e->exists && *e->special_use != '\0';
-    return e->exists;
+    bool uses = (s->cmd->list.options & LIST_SELECT_SPECIAL_USE) != 0;
+
+    if (uses && (!e->exists || *e->special_use == '\0'))
+        return false;
+    return job->subscribed_only ? e->subscribed : e->exists;
+}
+
+/* What lies below each entry. */
+static void
+look_below(struct list_job *job)
+{
+    const struct list_entry *real = NULL, *selected = NULL, *hidden = NULL;
+
+    for (size_t i = job->n; i-- > 0;) {
+        struct list_entry *e = &job->entries[i];
+        e->has_children =
+            real != NULL && is_child(e->name, real->name, job->sep);
+        e->leads_to_selected =
+            selected != NULL && is_child(e->name, selected->name, job->sep);
+        e->leads_to_hidden =
+            hidden != NULL && is_child(e->name, hidden->name, job->sep);
+        if (e->exists)
+            real = e;
+        if (is_selected(job->s, job, e)) {
+            selected = e;
+            if (!matches(job, e->name))
+                hidden = e;
+        }
+    }
 }
 
 /* RFC 5819: only what the LIST tells of, and what may be read. */
@@ -193,7 +223,8 @@ make_statuses(struct list_job *job)
     for (size_t i = 0; i < job->n && rc == ERR_OK; i++) {
         struct list_entry *e = &job->entries[i];
         if (e->mb == NULL || !is_selected(job->s, job, e) ||
-            !matches(job, e->name))
+            !matches(job, e->name) ||
+            (rights_of(job->s, e->mb) & ACL_READ) == 0)
             continue;
         buf_clear(&out);
         rc = write_status(job->s, job->snap, e->mb, e->name,
@@ -224,6 +255,7 @@ list_work(void *arg)
                             see_subscription, job, &job->err);
     if (rc == ERR_OK) {
         merge_entries(job);
+        look_below(job);
         if (s->cmd->list.status != 0)
             rc = make_statuses(job);
     }
@@ -252,6 +284,50 @@ add_attribute(struct buf *out, const char **before, const char *name)
     *before = " ";
 }
 
+static const char *
+response_name(enum imap_cmd cmd)
+{
+    return cmd == CMD_LSUB ? "LSUB" : cmd == CMD_XLIST ? "XLIST" : "LIST";
+}
+
+/* The names that clients knew before RFC 6154. */
+static void
+add_xlist_uses(struct buf *out, const char **before, const struct list_entry *e)
+{
+    static const char *const old[][2] = {{"\\Archive", "\\AllMail"},
+                                         {"\\Junk", "\\Spam"}};
+    struct span left = span_str(e->special_use);
+
+    if (strcmp(e->name, "INBOX") == 0)
+        add_attribute(out, before, "\\Inbox");
+    while (left.n > 0) {
+        ptrdiff_t sp = span_find_byte(left, ' ', 0);
+        struct span use = sp < 0 ? left : span_sub(left, 0, (size_t)sp);
+        left = span_skip(left, use.n + 1);
+        buf_add_str(out, *before);
+        *before = " ";
+        for (size_t i = 0; i < ARRAY_LEN(old); i++)
+            if (span_eq_nocase_str(use, old[i][0]))
+                use = span_str(old[i][1]);
+        buf_add(out, use);
+    }
+}
+
+/* RFC 5258, 3.5 */
+static void
+write_childinfo(struct imap_session *s)
+{
+    const unsigned options = s->cmd->list.options;
+    const char *before = "";
+
+    buf_add_str(&s->out, " (\"CHILDINFO\" (");
+    if ((options & LIST_SELECT_SUBSCRIBED) != 0)
+        add_attribute(&s->out, &before, "\"SUBSCRIBED\"");
+    if ((options & LIST_SELECT_SPECIAL_USE) != 0)
+        add_attribute(&s->out, &before, "\"SPECIAL-USE\"");
+    buf_add_str(&s->out, "))");
+}
+
 static void
 write_entry(struct imap_session *s, const struct list_job *job,
             const struct list_entry *e, const char *special)
@@ -259,10 +335,10 @@ write_entry(struct imap_session *s, const struct list_job *job,
     const struct imap_command *cmd = s->cmd;
     const char *before = "";
 
-    buf_addf(&s->out, "* %s (", cmd->cmd == CMD_LSUB ? "LSUB" : "LIST");
+    buf_addf(&s->out, "* %s (", response_name(cmd->cmd));
     if (special != NULL)
         add_attribute(&s->out, &before, special);
-    if (cmd->cmd == CMD_LIST || e->has_children)
+    if (cmd->cmd != CMD_LSUB || e->has_children)
         add_attribute(&s->out, &before,
                       e->has_children ? "\\HasChildren" : "\\HasNoChildren");
     if (cmd->cmd == CMD_LIST && e->subscribed &&
@@ -271,9 +347,32 @@ write_entry(struct imap_session *s, const struct list_job *job,
         add_attribute(&s->out, &before, "\\Subscribed");
     if (cmd->cmd == CMD_LIST && *e->special_use != '\0')
         add_attribute(&s->out, &before, e->special_use);
+    if (cmd->cmd == CMD_XLIST)
+        add_xlist_uses(&s->out, &before, e);
     buf_addf(&s->out, ") \"%c\" ", job->sep);
     write_astring_str(&s->out, e->name);
+    if (job->recursive && e->leads_to_selected)
+        write_childinfo(s);
     buf_add_str(&s->out, "\r\n");
+}
+
+/* What goes with it. */
+static enum errcode
+write_more(struct imap_session *s, const struct list_entry *e,
+           struct error *err)
+{
+    const struct imap_list *list = &s->cmd->list;
+
+    if (e->status != NULL)
+        buf_add_str(&s->out, e->status);
+    if (e->mb == NULL)
+        return ERR_OK;
+    if ((list->options & LIST_RETURN_MYRIGHTS) != 0)
+        write_myrights(s, e->mb);
+    if ((list->options & LIST_RETURN_METADATA) == 0)
+        return ERR_OK;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    return write_metadata(s, snap, e->mb, list->entries, list->nentries, err);
 }
 
 static const struct list_entry *
@@ -308,52 +407,91 @@ is_first_below(const struct imap_session *s, const struct list_job *job,
     return true;
 }
 
-/* Levels above E that match and would not be listed for themselves. */
+/* Entries below LEVEL begin at AT: does one of them count that is not told? */
+static bool
+leads_to_hidden(const struct imap_session *s, const struct list_job *job,
+                const char *level)
+{
+    for (size_t i = job->at; i < job->n; i++) {
+        const struct list_entry *e = &job->entries[i];
+        if (!is_child(level, e->name, job->sep))
+            return false;
+        if (is_selected(s, job, e) && !matches(job, e->name))
+            return true;
+    }
+    return false;
+}
+
+/* Is LEVEL, above the entry at AT, to be told though nobody asked for it? */
+static bool
+tells_level(const struct imap_session *s, const struct list_job *job,
+            const char *level)
+{
+    const struct list_entry *there = find_entry(job, level);
+    unsigned options = s->cmd->list.options;
+
+    if (*level == '\0' || (there != NULL && is_selected(s, job, there)))
+        return false;
+    if (job->recursive) /* what is an entry has its own turn */
+        return there == NULL && matches(job, level) &&
+               is_first_below(s, job, level) && leads_to_hidden(s, job, level);
+    /* RFC 5258: with selection options only what was asked for. */
+    if ((options & (LIST_SELECT_SPECIAL_USE | LIST_SELECT_SUBSCRIBED)) != 0)
+        return false;
+    return matches_level(job, level) && is_first_below(s, job, level);
+}
+
 static void
 write_levels(struct imap_session *s, const struct list_job *job,
              const struct list_entry *e)
 {
-    unsigned options = s->cmd->list.options;
-
-    /* RFC 5258: with selection options only what was asked for. */
-    if ((options & (LIST_SELECT_SPECIAL_USE | LIST_SELECT_SUBSCRIBED)) != 0)
-        return;
     for (const char *p = strchr(e->name, job->sep); p != NULL;
          p = strchr(p + 1, job->sep)) {
         const char *level =
             arena_str(&s->arena, span_of(e->name, (size_t)(p - e->name)));
-        const struct list_entry *there = find_entry(job, level);
-        if (*level == '\0' || (there != NULL && is_selected(s, job, there)) ||
-            !matches_level(job, level) || !is_first_below(s, job, level))
+        if (!tells_level(s, job, level))
             continue;
-        const struct list_entry entry = {
-            .name = level, .special_use = "", .has_children = true};
-        write_entry(s, job, &entry, "\\Noselect");
+        const struct list_entry entry = {.name = level,
+                                         .special_use = "",
+                                         .has_children = true,
+                                         .leads_to_selected = true};
+        write_entry(s, job, &entry,
+                    s->cmd->list.extended ? "\\NonExistent" : "\\Noselect");
     }
+}
+
+/* The entry at AT, what leads to it, and what goes with it. */
+static enum errcode
+tell_entry(struct imap_session *s, const struct list_job *job,
+           struct error *err)
+{
+    const struct list_entry *e = &job->entries[job->at];
+    const bool selected = is_selected(s, job, e);
+    const char *special =
+        !e->exists && s->cmd->cmd == CMD_LIST ? "\\NonExistent" : NULL;
+
+    if (selected)
+        write_levels(s, job, e);
+    if (!matches(job, e->name) ||
+        (!selected && !(job->recursive && e->leads_to_hidden)))
+        return ERR_OK;
+    write_entry(s, job, e, special);
+    return selected ? write_more(s, e, err) : ERR_OK;
 }
 
 static enum run
 list_tell(struct imap_session *s)
 {
     struct list_job *job = s->job;
+    struct error err = {0};
 
     for (unsigned n = 0; n < TURN_ENTRIES; n++) {
         if (job->at == job->n)
             return reply(s, "OK Completed");
         if (is_full(s))
             return RUN_FULL;
-        const struct list_entry *e = &job->entries[job->at];
-        if (is_selected(s, job, e)) {
-            write_levels(s, job, e);
-            if (matches(job, e->name)) {
-                write_entry(s, job, e,
-                            e->exists                 ? NULL
-                            : s->cmd->cmd == CMD_LIST ? "\\NonExistent"
-                                                      : NULL);
-                if (e->status != NULL)
-                    buf_add_str(&s->out, e->status);
-            }
-        }
+        if (tell_entry(s, job, &err) != ERR_OK)
+            return reply_error(s, &err);
         job->at++;
     }
     return RUN_YIELD;
@@ -398,8 +536,8 @@ list_root(struct imap_session *s)
     char sep = s->opt->ns.sep;
     ptrdiff_t end = span_find_byte(ref, (uint8_t)sep, 0);
 
-    buf_addf(&s->out, "* %s (\\Noselect) \"%c\" ",
-             s->cmd->cmd == CMD_LSUB ? "LSUB" : "LIST", sep);
+    buf_addf(&s->out, "* %s (\\Noselect) \"%c\" ", response_name(s->cmd->cmd),
+             sep);
     write_string(&s->out,
                  end < 0 ? SPAN_EMPTY : span_sub(ref, 0, (size_t)end + 1));
     buf_add_str(&s->out, "\r\n");
@@ -418,6 +556,10 @@ cmd_list(struct imap_session *s)
     job->sep = s->opt->ns.sep;
     job->subscribed_only = s->cmd->cmd == CMD_LSUB ||
                            (list->options & LIST_SELECT_SUBSCRIBED) != 0;
+    job->recursive = (list->options & LIST_SELECT_RECURSIVE) != 0;
+    for (size_t i = 0; i < list->nentries; i++)
+        if (!metadata_name_ok(s, list->entries[i]))
+            return reply(s, "BAD Invalid entry name");
     job->patterns =
         arena_array(&s->arena, list->npatterns, sizeof(job->patterns[0]));
     for (size_t i = 0; i < list->npatterns; i++)
@@ -427,4 +569,52 @@ cmd_list(struct imap_session *s)
     s->job = job;
     s->job_end = list_end;
     return run_work(s, list_work, list_collected);
+}
+
+/* ---- for SELECT -------------------------------------------------------- */
+
+struct below {
+    struct imap_session *s;
+    const char *name; /* external */
+    bool found;
+};
+
+static bool
+see_below(void *ctx, const struct mailbox *mb)
+{
+    struct below *b = ctx;
+
+    if ((rights_of(b->s, mb) & ACL_LOOKUP) != 0)
+        b->found =
+            is_child(b->name, external_name(b->s, mb->name, &b->s->arena),
+                     b->s->opt->ns.sep);
+    return !b->found;
+}
+
+enum errcode
+write_list_of(struct imap_session *s, struct store_snap *snap,
+              const struct mailbox *mb, struct span name, struct error *err)
+{
+    const char *external = external_name(s, mb->name, &s->arena);
+    const char *owner = name_owner(mb->name, &s->arena);
+    struct below below = {.s = s, .name = external};
+
+    enum errcode rc = snap_each_mailbox(
+        snap, arena_printf(&s->arena, "%s.", mb->name), see_below, &below, err);
+    if (rc != ERR_OK)
+        return rc;
+    buf_addf(&s->out, "* LIST (%s",
+             below.found ? "\\HasChildren" : "\\HasNoChildren");
+    if (*mb->special_use != '\0' && owner != NULL &&
+        strcmp(owner, s->user) == 0)
+        buf_addf(&s->out, " %s", mb->special_use);
+    buf_addf(&s->out, ") \"%c\" ", s->opt->ns.sep);
+    write_astring_str(&s->out, external);
+    if (!span_eq_str(name, external)) {
+        buf_add_str(&s->out, " (\"OLDNAME\" (");
+        write_astring_str(&s->out, arena_str(&s->arena, name));
+        buf_add_str(&s->out, "))");
+    }
+    buf_add_str(&s->out, "\r\n");
+    return ERR_OK;
 }

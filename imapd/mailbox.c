@@ -117,8 +117,9 @@ partition_of_new(struct imap_session *s, struct store_snap *snap,
                                       : s->opt->partition;
 }
 
-/* NAME and what is missing between it and ABOVE, from the top down. */
-static void
+/* NAME and what is missing between it and ABOVE, from the top down; which
+ * operation makes NAME. */
+static size_t
 add_creates(struct imap_session *s, struct store_txn *txn, const char *name,
             const char *above, const struct txn_mailbox *as)
 {
@@ -133,7 +134,24 @@ add_creates(struct imap_session *s, struct store_txn *txn, const char *name,
         add_creates(s, txn, up, above, &between);
     }
     mb.name = name;
-    txn_create(txn, &mb);
+    return txn_create(txn, &mb);
+}
+
+/* RFC 8474, 4.1 */
+static enum run
+created(struct imap_session *s)
+{
+    const size_t *last = s->job;
+    struct mailbox mb;
+    struct error err = {0};
+
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    if (snap_mailbox(snap, txn_result(s->txn, *last)->id, &s->arena, &mb,
+                     &err) != ERR_OK)
+        return reply(s, "OK Completed"); /* gone again */
+    return reply(s, "OK [MAILBOXID (%s)] Completed", mb.uniqueid.s);
 }
 
 enum run
@@ -175,8 +193,10 @@ cmd_create(struct imap_session *s)
     if (!ok)
         return RUN_DONE;
     struct store_txn *txn = txn_new();
-    add_creates(s, txn, name, above, &mb);
-    return submit(s, txn, committed);
+    size_t *last = arena_alloc(&s->arena, sizeof(*last));
+    *last = add_creates(s, txn, name, above, &mb);
+    s->job = last;
+    return submit(s, txn, created);
 }
 
 /* ---- DELETE ------------------------------------------------------------ */

@@ -62,18 +62,15 @@ store_next(struct imap_session *s);
 static void
 write_stored(struct imap_session *s, const struct message *msg)
 {
-    struct selected *sel = s->sel;
-
-    buf_addf(&s->out, "* %" PRIu32 " FETCH (", seqmap_seq(&sel->map, msg->uid));
+    write_fetch_begin(s, msg->uid);
     size_t start = s->out.n;
     if (!s->cmd->silent) {
         buf_add_str(&s->out, "FLAGS ");
         write_flags(&s->out, flags_seen(s, msg), msg->keywords, msg->nkeywords,
-                    uidset_has(&sel->recent, msg->uid));
+                    shows_recent(s, msg->uid));
     }
-    if (s->cmd->uid || s->qresync)
-        buf_addf(&s->out, "%sUID %" PRIu32, s->out.n > start ? " " : "",
-                 msg->uid);
+    if (s->cmd->uid || s->qresync || s->rev2)
+        write_fetch_uid(s, msg->uid, s->out.n == start);
     write_modseq(s, s->out.n == start, msg->modseq);
     buf_add_str(&s->out, ")\r\n");
 }

@@ -52,19 +52,26 @@ split_entry(struct imap_session *s, struct span name, const char **ret_entry,
     return name.n <= ANNOT_ENTRY_MAX;
 }
 
-/* RFC 5464, 3.3; false: the reply is set. */
+/* RFC 5464, 3.3 */
 static bool
-find_target(struct imap_session *s, struct store_snap *snap, struct target *ret)
+may_read(struct imap_session *s, const struct mailbox *mb)
 {
     const uint32_t any =
         ACL_READ | ACL_SEEN | ACL_WRITE | ACL_INSERT | ACL_POST;
 
+    return s->is_admin || (rights_of(s, mb) & any) != 0;
+}
+
+/* False: the reply is set. */
+static bool
+find_target(struct imap_session *s, struct store_snap *snap, struct target *ret)
+{
     *ret = (struct target){.external = ""};
     if (s->cmd->name.n == 0)
         return true;
     if (!find_mailbox(s, snap, s->cmd->name, 0, &ret->mb))
         return false;
-    if (!s->is_admin && (rights_of(s, &ret->mb) & any) == 0) {
+    if (!may_read(s, &ret->mb)) {
         reply(s, "NO [NOPERM] Permission denied");
         return false;
     }
@@ -155,6 +162,58 @@ tell_computed(struct get_job *job, const struct mailbox *mb)
     if (*mb->special_use != '\0' && owner != NULL &&
         strcmp(owner, s->user) == 0)
         tell_entry(job, "/private", "/specialuse", span_str(mb->special_use));
+}
+
+bool
+metadata_name_ok(struct imap_session *s, struct span name)
+{
+    const char *entry;
+    bool is_private;
+
+    return split_entry(s, name, &entry, &is_private);
+}
+
+/* One name of a LIST (RFC 9590), whose command has its own words. */
+static enum errcode
+write_value(struct imap_session *s, struct store_snap *snap,
+            const struct mailbox *mb, struct span name, struct error *err)
+{
+    AUTO(buf_free) struct buf found = BUF_INIT;
+    struct imap_command one = {.words = &name, .nwords = 1};
+    struct imap_command *const cmd = s->cmd;
+    struct get_job job = {.s = s, .out = &found, .first = true};
+
+    s->cmd = &one;
+    enum errcode rc = snap_annots(snap, mb->id, 0, on_annot, &job, err);
+    if (rc == ERR_OK)
+        tell_computed(&job, mb);
+    s->cmd = cmd;
+    if (rc == ERR_OK && job.first) {
+        write_astring(&s->out, name);
+        buf_add_str(&s->out, " NIL");
+    } else if (rc == ERR_OK) {
+        buf_add(&s->out, buf_span(&found));
+    }
+    return rc;
+}
+
+enum errcode
+write_metadata(struct imap_session *s, struct store_snap *snap,
+               const struct mailbox *mb, const struct span *names,
+               size_t nnames, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    if (!may_read(s, mb))
+        return ERR_OK;
+    buf_add_str(&s->out, "* METADATA ");
+    write_astring_str(&s->out, external_name(s, mb->name, &s->arena));
+    for (size_t i = 0; i < nnames && rc == ERR_OK; i++) {
+        buf_add_str(&s->out, i == 0 ? " (" : " ");
+        rc = write_value(s, snap, mb, names[i], err);
+    }
+    buf_add_str(&s->out, ")\r\n");
+    return rc;
 }
 
 enum run

@@ -147,25 +147,3 @@ tell_vanished(struct imap_session *s, struct store_snap *snap,
     buf_add_str(&s->out, "\r\n");
     return ERR_OK;
 }
-
-/* RFC 5161, 3.1: only what this ENABLE switched on is told. */
-enum run
-cmd_enable(struct imap_session *s)
-{
-    const struct imap_command *cmd = s->cmd;
-
-    buf_add_str(&s->out, "* ENABLED");
-    for (size_t i = 0; i < cmd->nwords; i++) {
-        if (span_eq_nocase_str(cmd->words[i], "CONDSTORE") && !s->condstore) {
-            s->condstore = true;
-            buf_add_str(&s->out, " CONDSTORE");
-        } else if (span_eq_nocase_str(cmd->words[i], "QRESYNC") &&
-                   !s->qresync) {
-            s->condstore = true;
-            s->qresync = true;
-            buf_add_str(&s->out, " QRESYNC");
-        }
-    }
-    buf_add_str(&s->out, "\r\n");
-    return reply(s, "OK Completed");
-}

@@ -201,7 +201,26 @@ static const struct {
     {"RECURSIVEMATCH", LIST_SELECT_RECURSIVE, 0},
     {"CHILDREN", 0, LIST_RETURN_CHILDREN},
     {"STATUS", 0, LIST_RETURN_STATUS},
+    {"MYRIGHTS", 0, LIST_RETURN_MYRIGHTS},
+    {"METADATA", 0, LIST_RETURN_METADATA},
 };
+
+/* "(" entries ")" (RFC 9590, 4) */
+static void
+lex_list_entries(struct lex *l, struct imap_list *list)
+{
+    list->entries = arena_array(l->a, IMAP_ITEMS_MAX, sizeof(struct span));
+    list->nentries = 0;
+    lex_expect(l, '(', "Missing list of entries");
+    do {
+        if (list->nentries == IMAP_ITEMS_MAX) {
+            lex_fail(l, "Too many entries");
+            return;
+        }
+        list->entries[list->nentries++] = lex_astring(l);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after entries");
+}
 
 /* Behind the "(". */
 static void
@@ -223,6 +242,10 @@ lex_list_options(struct lex *l, bool selection, struct imap_list *list)
         if (bit == LIST_RETURN_STATUS) {
             lex_sp(l);
             list->status |= lex_status_items(l);
+        }
+        if (bit == LIST_RETURN_METADATA) {
+            lex_sp(l);
+            lex_list_entries(l, list);
         }
     } while (!lex_bad(l) && lex_accept(l, ' '));
     lex_expect(l, ')', "Missing ) after LIST options");
@@ -268,10 +291,11 @@ args_list(struct lex *l, struct imap_command *cmd)
         lex_expect(l, '(', "Missing list of return options");
         lex_list_options(l, false, list);
     }
-    /* RFC 5258, 3: RECURSIVEMATCH modifies another one. */
+    /* RFC 5258, 3.1: RECURSIVEMATCH modifies another one. */
     if ((list->options & LIST_SELECT_RECURSIVE) != 0 &&
-        (list->options & LIST_SELECT_SUBSCRIBED) == 0)
-        lex_fail(l, "RECURSIVEMATCH needs SUBSCRIBED");
+        (list->options & (LIST_SELECT_SUBSCRIBED | LIST_SELECT_SPECIAL_USE)) ==
+            0)
+        lex_fail(l, "RECURSIVEMATCH needs another option");
 }
 
 static void
@@ -663,7 +687,14 @@ static const struct {
     [CMD_THREAD] = {"THREAD", args_thread, true},
     [CMD_UNSELECT] = {"UNSELECT", args_none, false},
     [CMD_UNSUBSCRIBE] = {"UNSUBSCRIBE", args_name, false},
+    [CMD_XLIST] = {"XLIST", args_lsub, false},
 };
+
+bool
+imap_cmd_takes_uid(enum imap_cmd cmd)
+{
+    return commands[cmd].uid_ok;
+}
 
 const char *
 imap_cmd_name(enum imap_cmd cmd)

@@ -53,6 +53,7 @@ enum imap_cmd {
     CMD_THREAD,
     CMD_UNSELECT,
     CMD_UNSUBSCRIBE,
+    CMD_XLIST,
     CMD_COUNT,
 };
 
@@ -191,13 +192,17 @@ enum { /* LIST-EXTENDED (RFC 5258) */
        LIST_RETURN_SUBSCRIBED = 1U << 4,
        LIST_RETURN_CHILDREN = 1U << 5,
        LIST_RETURN_SPECIAL_USE = 1U << 6,
-       LIST_RETURN_STATUS = 1U << 7, /* RFC 5819 */
+       LIST_RETURN_STATUS = 1U << 7,   /* RFC 5819 */
+       LIST_RETURN_MYRIGHTS = 1U << 8, /* RFC 8440 */
+       LIST_RETURN_METADATA = 1U << 9, /* RFC 9590 */
 };
 
 struct imap_list {
     unsigned options;
-    bool extended;   /* selection, return options, or several patterns */
-    unsigned status; /* STATUS_*: with LIST_RETURN_STATUS */
+    bool extended;        /* selection, return options, or several patterns */
+    unsigned status;      /* STATUS_*: with LIST_RETURN_STATUS */
+    struct span *entries; /* with LIST_RETURN_METADATA */
+    size_t nentries;
     struct span reference;
     struct span *patterns;
     size_t npatterns;
@@ -298,6 +303,9 @@ imap_parse_append_head(struct span text, struct arena *a,
 /* Name of the command, "UID FETCH" is "FETCH". */
 const char *
 imap_cmd_name(enum imap_cmd cmd);
+/* Is there a "UID name"? */
+bool
+imap_cmd_takes_uid(enum imap_cmd cmd);
 
 /* Limits of what a command may hold. */
 #define IMAP_TAG_MAX 64U

@@ -97,6 +97,16 @@ cmd_listrights(struct imap_session *s)
     return reply(s, "OK Completed");
 }
 
+void
+write_myrights(struct imap_session *s, const struct mailbox *mb)
+{
+    buf_add_str(&s->out, "* MYRIGHTS ");
+    write_astring_str(&s->out, external_name(s, mb->name, &s->arena));
+    buf_add_byte(&s->out, ' ');
+    acl_format_rights(rights_of(s, mb), &s->out);
+    buf_add_str(&s->out, "\r\n");
+}
+
 enum run
 cmd_myrights(struct imap_session *s)
 {
@@ -105,11 +115,7 @@ cmd_myrights(struct imap_session *s)
 
     if (!find_mailbox(s, snap, s->cmd->name, 0, &mb))
         return RUN_DONE;
-    buf_add_str(&s->out, "* MYRIGHTS ");
-    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
-    buf_add_byte(&s->out, ' ');
-    acl_format_rights(rights_of(s, &mb), &s->out);
-    buf_add_str(&s->out, "\r\n");
+    write_myrights(s, &mb);
     return reply(s, "OK Completed");
 }
 

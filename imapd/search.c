@@ -396,6 +396,9 @@ cmd_search(struct imap_session *s)
 {
     struct search_job *job = arena_alloc(&s->arena, sizeof(*job));
 
+    /* RFC 9051, 6.4.4: always ESEARCH. */
+    if (s->rev2 && s->cmd->cmd == CMD_SEARCH && s->cmd->returns == 0)
+        s->cmd->returns = RETURN_GIVEN | RETURN_ALL;
     s->job = job;
     s->job_end = search_end;
     if (!find_open(s, &job->f)) {

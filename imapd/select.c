@@ -102,17 +102,38 @@ on_changed(void *ctx, modseq_t modseq, uint32_t uid)
     return true;
 }
 
+void
+write_fetch_begin(struct imap_session *s, uint32_t uid)
+{
+    if (s->uidonly)
+        buf_addf(&s->out, "* %" PRIu32 " UIDFETCH (", uid);
+    else
+        buf_addf(&s->out, "* %" PRIu32 " FETCH (",
+                 seqmap_seq(&s->sel->map, uid));
+}
+
+void
+write_fetch_uid(struct imap_session *s, uint32_t uid, bool first)
+{
+    if (!s->uidonly)
+        buf_addf(&s->out, "%sUID %" PRIu32, first ? "" : " ", uid);
+}
+
+bool
+shows_recent(const struct imap_session *s, uint32_t uid)
+{
+    return !s->rev2 && uidset_has(&s->sel->recent, uid);
+}
+
 static void
 write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
 {
-    struct selected *sel = s->sel;
-
-    buf_addf(&s->out, "* %" PRIu32 " FETCH (FLAGS ",
-             seqmap_seq(&sel->map, msg->uid));
+    write_fetch_begin(s, msg->uid);
+    buf_add_str(&s->out, "FLAGS ");
     write_flags(&s->out, flags_seen(s, msg), msg->keywords, msg->nkeywords,
-                uidset_has(&sel->recent, msg->uid));
-    if (uid || s->qresync) /* RFC 7162, 3.2.4 */
-        buf_addf(&s->out, " UID %" PRIu32, msg->uid);
+                shows_recent(s, msg->uid));
+    if (uid || s->qresync || s->rev2) /* RFC 7162, 3.2.4; RFC 9051, 7.5.2 */
+        write_fetch_uid(s, msg->uid, false);
     write_modseq(s, false, msg->modseq);
     buf_add_str(&s->out, ")\r\n");
     if (s->out.n > 16384)
@@ -128,14 +149,15 @@ write_expunges(struct imap_session *s)
     uint32_t shift = 0;
 
     seqmap_intersect(&sel->map, &sel->gone, &told);
-    if (s->qresync && told.n > 0) { /* RFC 7162, 3.2.10 */
+    const bool vanished = s->qresync || s->uidonly;
+    if (vanished && told.n > 0) { /* RFC 7162, 3.2.10; RFC 9586 */
         buf_add_str(&s->out, "* VANISHED ");
         uidset_format(&told, &s->out);
         buf_add_str(&s->out, "\r\n");
     }
     for (uint32_t uid = uidset_next(&told, 1); uid != 0;
          uid = uid == UINT32_MAX ? 0 : uidset_next(&told, uid + 1)) {
-        if (s->qresync)
+        if (vanished)
             break;
         buf_addf(&s->out, "* %" PRIu32 " EXPUNGE\r\n",
                  seqmap_seq(&sel->map, uid) - shift);
@@ -153,8 +175,10 @@ write_expunges(struct imap_session *s)
 static void
 write_sizes(struct imap_session *s)
 {
-    buf_addf(&s->out, "* %" PRIu32 " EXISTS\r\n* %" PRIu64 " RECENT\r\n",
-             seqmap_count(&s->sel->map), uidset_count(&s->sel->recent));
+    buf_addf(&s->out, "* %" PRIu32 " EXISTS\r\n", seqmap_count(&s->sel->map));
+    if (!s->rev2) /* RFC 9051, Appendix E, 12 */
+        buf_addf(&s->out, "* %" PRIu64 " RECENT\r\n",
+                 uidset_count(&s->sel->recent));
 }
 
 static void
@@ -529,7 +553,7 @@ select_tell(struct imap_session *s)
         return reply_error(s, &err);
     }
     write_sizes(s);
-    if (job->unseen != 0)
+    if (job->unseen != 0 && !s->rev2)
         buf_addf(&s->out, "* OK [UNSEEN %" PRIu32 "] Ok\r\n",
                  seqmap_seq(&s->sel->map, job->unseen));
     buf_addf(&s->out,
@@ -538,6 +562,12 @@ select_tell(struct imap_session *s)
              job->mb.uidvalidity, job->mb.uidnext);
     buf_addf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Ok\r\n",
              job->mb.highestmodseq);
+    buf_addf(&s->out, "* OK [MAILBOXID (%s)] Ok\r\n", job->mb.uniqueid.s);
+    if (s->rev2 &&
+        write_list_of(s, job->snap, &job->mb, s->cmd->name, &err) != ERR_OK) {
+        unselect(s);
+        return reply_error(s, &err);
+    }
     return qresync_begin(s);
 }
 
@@ -602,7 +632,9 @@ cmd_select(struct imap_session *s)
 
     if (s->cmd->qresync.given && !s->qresync) /* RFC 7162, 3.2.5 */
         return reply(s, "BAD QRESYNC is not enabled");
-    if (s->sel != NULL && s->qresync) /* RFC 7162, 3.2.11 */
+    if (s->uidonly && s->cmd->qresync.match_seqs.n > 0) /* RFC 9586, 3.3 */
+        return reply(s, "BAD [UIDREQUIRED] Only UIDs, please");
+    if (s->sel != NULL) /* RFC 7162, 3.2.11; RFC 9051, 6.3.2 */
         buf_add_str(&s->out, "* OK [CLOSED] Ok\r\n");
     unselect(s); /* RFC 3501, 6.3.1: also if this SELECT fails */
     if (s->cmd->condstore)

@@ -312,6 +312,7 @@ static const struct {
     [CMD_THREAD] = {cmd_thread, STATE_SELECTED, SYNC_NO_EXPUNGE, "THREAD"},
     [CMD_UNSELECT] = {cmd_close, STATE_SELECTED, SYNC_NONE, "UNSELECT"},
     [CMD_UNSUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_XLIST] = {cmd_list, LOGGED_IN, SYNC_ALL, "XLIST"},
 };
 
 static void
@@ -523,6 +524,9 @@ dispatch(struct imap_session *s)
         why = "Unrecognized command";
     else if (parsed == IMAP_PARSED && (table[cmd->cmd].states & s->state) == 0)
         why = wrong_state(s, table[cmd->cmd].states);
+    else if (parsed == IMAP_PARSED && s->uidonly && !cmd->uid &&
+             imap_cmd_takes_uid(cmd->cmd) && cmd->cmd != CMD_EXPUNGE)
+        why = "[UIDREQUIRED] Only UIDs, please"; /* RFC 9586, 3.1 */
     if (why != NULL) {
         write_bad(s, cmd->tag, why);
         command_clear(s);

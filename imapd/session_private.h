@@ -101,6 +101,9 @@ struct imap_session {
     bool is_admin;
     bool condstore;           /* RFC 7162: FETCH responses have MODSEQ */
     bool qresync;             /* VANISHED in place of EXPUNGE */
+    bool rev2;                /* ENABLE IMAP4rev2 (RFC 9051) */
+    bool utf8_accept;         /* ENABLE UTF8=ACCEPT (RFC 6855) */
+    bool uidonly;             /* ENABLE UIDONLY (RFC 9586) */
     struct session_peer peer; /* strings are ours */
     struct saslsrv *sasl;
     unsigned bad_commands;
@@ -165,7 +168,10 @@ session_free_if_over(struct imap_session *s);
 bool
 async_end(struct imap_session *s);
 
-/* ---- names and rights -------------------------------------------------- */
+/* ---- who.c ------------------------------------------------------------- */
+
+enum run
+cmd_enable(struct imap_session *s);
 
 /* EXTERNAL as a mailbox of the store; sets the reply and returns NULL if it
  * cannot be. */
@@ -173,6 +179,13 @@ const char *
 internal_name(struct imap_session *s, struct span external);
 const char *
 external_name(struct imap_session *s, const char *internal, struct arena *a);
+/* Names are UTF-8 both ways. */
+static inline bool
+speaks_utf8(const struct imap_session *s)
+{
+    return s->rev2 || s->utf8_accept;
+}
+
 /* What the user may do there; admins and owners have more than the ACL says. */
 uint32_t
 rights_of(struct imap_session *s, const struct mailbox *mb);
@@ -188,6 +201,17 @@ find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
 
 enum sync { SYNC_NONE, SYNC_NO_EXPUNGE, SYNC_ALL };
 
+/* "* N FETCH (" of a message of the selected mailbox; with UIDONLY "* UID
+ * UIDFETCH (". */
+void
+write_fetch_begin(struct imap_session *s, uint32_t uid);
+/* The UID in an answer that did not ask for it, at its end.  FIRST: nothing is
+ * in the parentheses yet. */
+void
+write_fetch_uid(struct imap_session *s, uint32_t uid, bool first);
+/* Is UID to be shown with \Recent?  Not by IMAP4rev2. */
+bool
+shows_recent(const struct imap_session *s, uint32_t uid);
 /* Tell the client what changed in the selected mailbox.  UIDS: FETCH responses
  * name the UID. */
 void
@@ -246,8 +270,6 @@ tell_vanished(struct imap_session *s, struct store_snap *snap,
  * the FIRST item. */
 void
 write_modseq(struct imap_session *s, bool first, modseq_t modseq);
-enum run
-cmd_enable(struct imap_session *s);
 
 /* ---- seen.c ------------------------------------------------------------ */
 
@@ -314,6 +336,25 @@ cmd_list(struct imap_session *s);
 /* "\sent \Trash" in the usual spelling; NULL: the reply is set. */
 const char *
 parse_uses(struct imap_session *s, struct span uses);
+/* "* LIST (...)" of MB, for who selects it: NAME is how the client wrote it
+ * (RFC 9051, 6.3.2). */
+MUST_CHECK enum errcode
+write_list_of(struct imap_session *s, struct store_snap *snap,
+              const struct mailbox *mb, struct span name, struct error *err);
+/* "* MYRIGHTS name rights" */
+void
+write_myrights(struct imap_session *s, const struct mailbox *mb);
+/*
+ * "* METADATA name (...)" with those of NAMES that MB has, NIL for the others
+ * (RFC 9590).  Nothing where the user may not read them.
+ */
+MUST_CHECK enum errcode
+write_metadata(struct imap_session *s, struct store_snap *snap,
+               const struct mailbox *mb, const struct span *names,
+               size_t nnames, struct error *err);
+/* Is it a name of an entry, "/shared/..." or "/private/..."? */
+bool
+metadata_name_ok(struct imap_session *s, struct span name);
 enum run
 cmd_getmetadata(struct imap_session *s);
 enum run

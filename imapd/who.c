@@ -4,6 +4,8 @@
  */
 #include "imapd/session_private.h"
 
+#include "imapd/utf7.h"
+
 /* ---- capabilities ------------------------------------------------------ */
 
 /* Known before login. */
@@ -22,7 +24,11 @@ static const char *const after_login[] = {
     "SPECIAL-USE",
     "CREATE-SPECIAL-USE",
     "IDLE",
+    "LIST-EXTENDED",
     "LIST-STATUS",
+    "LIST-MYRIGHTS",
+    "LIST-METADATA",
+    "XLIST",
     "STATUS=SIZE",
     "CONDSTORE",
     "QRESYNC",
@@ -35,6 +41,9 @@ static const char *const after_login[] = {
     "SORT=DISPLAY",
     "ESORT",
     "METADATA",
+    "OBJECTID",
+    "UIDONLY",
+    "I18NLEVEL=1",
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "THREAD=REFS",
@@ -81,6 +90,40 @@ capabilities(struct imap_session *s, struct arena *a)
     return arena_str(a, buf_span(&b));
 }
 
+/* ---- ENABLE ------------------------------------------------------------ */
+
+/* RFC 5161, 3.1: only what this ENABLE switched on is told. */
+enum run
+cmd_enable(struct imap_session *s)
+{
+    const struct imap_command *cmd = s->cmd;
+    const struct {
+        const char *name;
+        bool *on;
+        bool *implied; /* NULL: nothing more */
+    } known[] = {
+        {"CONDSTORE", &s->condstore, NULL},
+        {"QRESYNC", &s->qresync, &s->condstore},
+        {"IMAP4rev2", &s->rev2, NULL},
+        {"UTF8=ACCEPT", &s->utf8_accept, NULL},
+        {"UIDONLY", &s->uidonly, NULL},
+    };
+
+    buf_add_str(&s->out, "* ENABLED");
+    for (size_t i = 0; i < cmd->nwords; i++)
+        for (size_t k = 0; k < ARRAY_LEN(known); k++) {
+            if (*known[k].on ||
+                !span_eq_nocase_str(cmd->words[i], known[k].name))
+                continue;
+            *known[k].on = true;
+            if (known[k].implied != NULL)
+                *known[k].implied = true;
+            buf_addf(&s->out, " %s", known[k].name);
+        }
+    buf_add_str(&s->out, "\r\n");
+    return reply(s, "OK Completed");
+}
+
 /* ---- names and rights -------------------------------------------------- */
 
 const char *
@@ -89,6 +132,14 @@ internal_name(struct imap_session *s, struct span external)
     struct error err = {0};
     const char *name = NULL;
 
+    if (speaks_utf8(s)) {
+        if (!utf7_from_utf8(external, &s->arena, &name)) {
+            error_set(&err, ERR_BADNAME, "not UTF-8");
+            reply_error(s, &err);
+            return NULL;
+        }
+        external = span_str(name);
+    }
     if (name_to_internal(&s->opt->ns, s->user, s->is_admin, external, &s->arena,
                          &name, &err) == ERR_OK)
         return name;
@@ -99,7 +150,10 @@ internal_name(struct imap_session *s, struct span external)
 const char *
 external_name(struct imap_session *s, const char *internal, struct arena *a)
 {
-    return name_to_external(&s->opt->ns, s->user, s->is_admin, internal, a);
+    const char *name =
+        name_to_external(&s->opt->ns, s->user, s->is_admin, internal, a);
+
+    return speaks_utf8(s) ? utf7_to_utf8(name, a) : name;
 }
 
 uint32_t

@@ -69,10 +69,19 @@ write_astring(struct buf *out, struct span s)
         write_string(out, s);
 }
 
+/* Only for clients that have said that they understand UTF-8 there are names
+ * in it (RFC 6855, 3). */
 void
 write_astring_str(struct buf *out, const char *s)
 {
-    write_astring(out, span_str(s));
+    struct span name = span_str(s);
+
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] >= 0x80) {
+            write_quoted(out, name);
+            return;
+        }
+    write_astring(out, name);
 }
 
 static void

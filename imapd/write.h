@@ -13,6 +13,7 @@ write_string(struct buf *out, struct span s);
 /* An atom if it can be, else as above: mailbox names. */
 void
 write_astring(struct buf *out, struct span s);
+/* A mailbox's name: UTF-8 stays what it is. */
 void
 write_astring_str(struct buf *out, const char *s);
 /* "(\Seen $Junk \Recent)" */

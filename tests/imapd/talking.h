@@ -17,9 +17,9 @@ static struct fake_world world;
 /* ---- talking ----------------------------------------------------------- */
 
 /*
- * UIDVALIDITY, wherever it stands, becomes V.  Mod-sequences are told by the
- * order in which they turn up: M1, M2 ...; in what is sent M1 is the number
- * again.
+ * UIDVALIDITY, MAILBOXID and the code CAPABILITY, wherever they stand, become
+ * V.  Mod-sequences are told by the order in which they turn up: M1, M2 ...; in
+ * what is sent M1 is the number again.
  */
 static uint64_t modseqs[100];
 static size_t nmodseqs;
@@ -52,7 +52,7 @@ static inline void
 normalize(struct buf *out)
 {
     static const char *const before[] = {"UIDVALIDITY ", "APPENDUID ",
-                                         "COPYUID "};
+                                         "COPYUID ", "MAILBOXID ("};
     struct buf to = BUF_INIT;
 
     for (size_t i = 0; i < out->n;) {
@@ -66,6 +66,11 @@ normalize(struct buf *out)
             i += n;
             continue;
         }
+        if (span_starts(left, SPAN_LIT("[CAPABILITY "))) {
+            buf_add_str(&to, "[CAPABILITY V]");
+            i += (size_t)span_find_byte(left, ']', 0) + 1;
+            continue;
+        }
         while (k < ARRAY_LEN(before) && !span_starts(left, span_str(before[k])))
             k++;
         if (k == ARRAY_LEN(before)) {
@@ -77,7 +82,8 @@ normalize(struct buf *out)
         buf_add_str(&to, before[k]);
         buf_add_byte(&to, 'V');
         i += strlen(before[k]);
-        i += digits(span_skip(buf_span(out), i));
+        while (i < out->n && memchr(" ])\r", out->p[i], 4) == NULL)
+            i++;
     }
     buf_free(out);
     *out = to;

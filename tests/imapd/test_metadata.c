@@ -217,11 +217,11 @@ test_folders_count_against_quota(void **state)
     talk(root, "a SETQUOTA user/fred (X-NUM-FOLDERS 2 MESSAGE 5)",
          "* QUOTA user/fred (MESSAGE 0 5 X-NUM-FOLDERS 1 2)\r\n"
          "a OK Completed\r\n");
-    talk(fred, "b CREATE INBOX/a", "b OK Completed\r\n");
+    talk(fred, "b CREATE INBOX/a", "b OK [MAILBOXID (V)] Completed\r\n");
     talk(fred, "c CREATE INBOX/b", "c NO [OVERQUOTA] Over quota\r\n");
     talk(fred, "d CREATE INBOX/a/b/c", "d NO [OVERQUOTA] Over quota\r\n");
     talk(fred, "e DELETE INBOX/a", "e OK Completed\r\n");
-    talk(fred, "f CREATE INBOX/b", "f OK Completed\r\n");
+    talk(fred, "f CREATE INBOX/b", "f OK [MAILBOXID (V)] Completed\r\n");
 }
 
 static void
