@@ -77,8 +77,8 @@ apply_mailbox(const struct apply *ap)
     struct head *h = state_new_head(st, ap->rec->lsn);
     h->mb = rec.head;
     h->mb.id = ap->rec->lsn;
-    h->mb.created_modseq = ap->modseq;
-    h->mb.highestmodseq = ap->modseq;
+    h->mb.created_modseq = *ap->modseq;
+    h->mb.highestmodseq = *ap->modseq;
     h->mb.is_deleted = name_is_deleted(rec.head.name);
     apply_put_mbid(st, key_text(&k, TAB_NAME, span_str(h->mb.name)), h->mb.id);
     apply_put_mbid(st, key_text(&k, TAB_UNIQUEID, span_str(h->mb.uniqueid.s)),
@@ -190,6 +190,13 @@ apply_body(const struct apply *ap)
 
 /* -------------------------------------------------------------- messages */
 
+/* When the record was committed. */
+static int64_t
+now_s(const struct apply *ap)
+{
+    return (int64_t)(ap->place->time_us / 1000000);
+}
+
 static enum errcode
 put_dedup(const struct apply *ap, const struct rec_append *rec)
 {
@@ -221,15 +228,17 @@ apply_append(const struct apply *ap)
         return error_set(ap->err, ERR_CORRUPT,
                          "UID %" PRIu32 " for %s, where UIDNEXT is %" PRIu32,
                          rec.msg.uid, h->mb.name, h->mb.uidnext);
-    if (rec.msg.modseq == 0)
-        rec.msg.modseq = ap->modseq;
-    if (rec.msg.created_modseq == 0)
-        rec.msg.created_modseq = rec.msg.modseq;
+    const bool is_own = rec.msg.modseq == 0;
+    if (is_own) {
+        rec.msg.modseq = *ap->modseq;
+        rec.msg.created_modseq = *ap->modseq;
+        rec.msg.updated_s = now_s(ap);
+    }
     state_touch_head(st, h);
+    const modseq_t highest = h->mb.highestmodseq;
     h->mb.uidnext = rec.msg.uid + 1;
     h->mb.uid_epoch = ap->rec->epoch;
     h->mb.last_append_us = ap->place->time_us;
-    h->mb.highestmodseq = MAX(h->mb.highestmodseq, ap->modseq);
     if (rec.has_body) {
         const struct body_loc loc = {
             .home = BODY_IN_LOG,
@@ -248,9 +257,11 @@ apply_append(const struct apply *ap)
     }
     if (rec.has_dedup && (st->mutants & MUTANT_NO_DEDUP) == 0)
         rc = put_dedup(ap, &rec);
-    if (rc != ERR_OK)
-        return rc;
-    return state_change_message(st, h, NULL, &rec.msg, ap->err);
+    if (rc == ERR_OK)
+        rc = state_change_message(st, h, NULL, &rec.msg, ap->err);
+    if (!is_own)
+        h->mb.highestmodseq = highest;
+    return rc;
 }
 
 /* Run CHANGE for every row of UIDS that is there, tombstones too. */
@@ -293,7 +304,8 @@ change_flags(const struct apply *ap, struct head *h, const struct message *old,
     m.flags = g->flags | (old->flags & FLAG_ANNOTATED);
     m.keywords = g->keywords;
     m.nkeywords = g->nkeywords;
-    m.modseq = ap->modseq;
+    m.modseq = *ap->modseq;
+    m.updated_s = now_s(ap);
     return state_change_message(ap->st, h, old, &m, ap->err);
 }
 
@@ -326,8 +338,8 @@ expunge_one(const struct apply *ap, struct head *h, const struct message *old,
     if ((ap->st->mutants & MUTANT_NO_TOMBSTONE) != 0)
         return state_change_message(ap->st, h, old, NULL, ap->err);
     m.flags |= FLAG_EXPUNGED;
-    m.modseq = ap->modseq;
-    m.expunged_s = (int64_t)(ap->place->time_us / 1000000);
+    m.modseq = *ap->modseq;
+    m.updated_s = m.expunged_s = now_s(ap);
     return state_change_message(ap->st, h, old, &m, ap->err);
 }
 
@@ -485,7 +497,7 @@ annotate_server(const struct apply *ap, const struct rec_annot *rec)
 /* The annotations of message OLD have changed, and with them its row. */
 static enum errcode
 touch_annotated(const struct apply *ap, struct head *h,
-                const struct message *old)
+                const struct message *old, bool keep_modseq)
 {
     struct state *st = ap->st;
     struct message m = *old;
@@ -500,14 +512,21 @@ touch_annotated(const struct apply *ap, struct head *h,
     m.flags &= ~(uint32_t)FLAG_ANNOTATED;
     if (n > 0)
         m.flags |= FLAG_ANNOTATED;
-    if ((m.flags & FLAG_EXPUNGED) == 0)
-        m.modseq = ap->modseq;
-    return state_change_message(st, h, old, &m, ap->err);
+    if ((m.flags & FLAG_EXPUNGED) == 0 && !keep_modseq) {
+        m.modseq = *ap->modseq;
+        m.updated_s = now_s(ap);
+    }
+    const modseq_t highest = h->mb.highestmodseq;
+    rc = state_change_message(st, h, old, &m, ap->err);
+    if (keep_modseq)
+        h->mb.highestmodseq = highest;
+    return rc;
 }
 
 enum errcode
 apply_put_annot(const struct apply *ap, struct head *h, uint32_t uid,
-                const char *entry, const char *user, const struct span *value)
+                const char *entry, const char *user, const struct span *value,
+                bool keep_modseq)
 {
     struct state *st = ap->st;
     struct message m = {0};
@@ -521,7 +540,8 @@ apply_put_annot(const struct apply *ap, struct head *h, uint32_t uid,
     if (rc == ERR_OK)
         rc = state_put_annot(st, h, uid, entry, user, value,
                              (m.flags & FLAG_EXPUNGED) == 0, ap->err);
-    return rc == ERR_OK && uid != 0 ? touch_annotated(ap, h, &m) : rc;
+    return rc == ERR_OK && uid != 0 ? touch_annotated(ap, h, &m, keep_modseq)
+                                    : rc;
 }
 
 static enum errcode
@@ -540,7 +560,8 @@ apply_annot(const struct apply *ap)
     for (size_t i = 0; rc == ERR_OK && rec.id != 0 && i < rec.n; i++) {
         const struct rec_annot_item *item = &rec.items[i];
         rc = apply_put_annot(ap, h, rec.uid, item->entry, item->user,
-                             item->is_set ? &item->value : NULL);
+                             item->is_set ? &item->value : NULL,
+                             rec.keep_modseq);
     }
     arena_free(&a);
     return rc;
@@ -555,8 +576,24 @@ raise_modseq(const struct apply *ap, struct head *h, const struct message *old,
     (void)arg;
     if ((old->flags & FLAG_EXPUNGED) != 0)
         return ERR_OK;
-    m.modseq = ap->modseq;
+    m.modseq = *ap->modseq;
+    m.updated_s = now_s(ap);
     return state_change_message(ap->st, h, old, &m, ap->err);
+}
+
+/* What a peer said that the user has seen is not so any more. */
+static enum errcode
+drop_seen_text(const struct apply *ap, const struct head *h, const char *user)
+{
+    struct state *st = ap->st;
+    struct span value;
+    struct key k;
+    struct span key = key_user(&k, user, USER_SEEN_TEXT, h->mb.uniqueid.s);
+
+    enum errcode rc = state_get(st, key, &st->scratch, &value, ap->err);
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    return rc == ERR_OK ? state_delete_row(st, user, key, ap->err) : rc;
 }
 
 static enum errcode
@@ -577,8 +614,10 @@ apply_seen(const struct apply *ap)
         rc = state_put_seen(ap->st, h, span_str(rec.user), &rec.unseen, false,
                             ap->err);
     if (rc == ERR_OK)
+        rc = drop_seen_text(ap, h, rec.user);
+    if (rc == ERR_OK && !rec.keep_modseq)
         rc = each_row(ap, h, &rec.seen, raise_modseq, NULL);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && !rec.keep_modseq)
         rc = each_row(ap, h, &rec.unseen, raise_modseq, NULL);
     arena_free(&a);
     return rc;
@@ -599,6 +638,89 @@ apply_forget(const struct apply *ap)
                      span_of(rec.hashes[i], DELIVERY_HASH_BYTES)),
             ap->err);
     return rc;
+}
+
+/* ------------------------------------------------- what a peer says it is */
+
+static enum errcode
+apply_row(const struct apply *ap, struct head *h, const struct message *row)
+{
+    struct state *st = ap->st;
+    struct message old, m = *row;
+
+    enum errcode rc =
+        state_message(st, h->mb.id, row->uid, &st->scratch, &old, ap->err);
+    if (rc == ERR_NOTFOUND)
+        return error_set(ap->err, ERR_CORRUPT,
+                         "UID %" PRIu32 " of %s is not there", row->uid,
+                         h->mb.name);
+    if (rc != ERR_OK)
+        return rc;
+    if ((old.flags & ~m.flags & FLAG_EXPUNGED) != 0)
+        return error_set(ap->err, ERR_CORRUPT,
+                         "UID %" PRIu32 " of %s is gone and would live again",
+                         row->uid, h->mb.name);
+    m.guid = old.guid;
+    m.size = old.size;
+    m.flags &= ~(uint32_t)FLAG_ANNOTATED;
+    m.flags |= old.flags & FLAG_ANNOTATED;
+    return state_change_message(st, h, &old, &m, ap->err);
+}
+
+static enum errcode
+apply_rows(const struct apply *ap)
+{
+    struct rec_rows rec;
+    struct head *h = NULL;
+    struct arena a = ARENA_INIT;
+
+    enum errcode rc =
+        rec_rows_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
+    if (rc == ERR_OK)
+        rc = apply_head(ap, rec.id, &h);
+    const modseq_t highest = rc == ERR_OK ? h->mb.highestmodseq : 0;
+    for (size_t i = 0; rc == ERR_OK && i < rec.n; i++)
+        rc = apply_row(ap, h, &rec.rows[i]);
+    if (rc == ERR_OK)
+        h->mb.highestmodseq = highest;
+    arena_free(&a);
+    return rc;
+}
+
+static enum errcode
+apply_head_fields(const struct apply *ap)
+{
+    struct state *st = ap->st;
+    struct rec_head rec;
+    struct head *h;
+
+    enum errcode rc = rec_head_decode(ap->rec->body, ap->rec->version,
+                                      &st->scratch, &rec, ap->err);
+    if (rc == ERR_OK)
+        rc = apply_head(ap, rec.id, &h);
+    if (rc != ERR_OK)
+        return rc;
+    if (rec.uidnext < h->mb.uidnext)
+        return error_set(ap->err, ERR_CORRUPT,
+                         "UIDNEXT %" PRIu32 " for %s, where it is %" PRIu32,
+                         rec.uidnext, h->mb.name, h->mb.uidnext);
+    state_touch_head(st, h);
+    if (h->mb.options != rec.options || h->mb.uidvalidity != rec.uidvalidity)
+        st->v.list_changed = true;
+    if (rec.uidnext != h->mb.uidnext)
+        h->mb.uid_epoch = ap->rec->epoch;
+    h->mb.uidvalidity = rec.uidvalidity;
+    h->mb.uidnext = rec.uidnext;
+    h->mb.highestmodseq = rec.highestmodseq;
+    h->mb.created_modseq = rec.created_modseq;
+    h->mb.purged_modseq = MAX(h->mb.purged_modseq, rec.purged_modseq);
+    h->mb.recent_uid = rec.recent_uid;
+    h->mb.options = rec.options;
+    h->mb.recent_time_s = rec.recent_time_s;
+    h->mb.last_append_us = rec.last_append_us;
+    h->mb.pop3_login_s = rec.pop3_login_s;
+    h->mb.pop3_show_after_s = rec.pop3_show_after_s;
+    return state_raise_validity(st, rec.uidvalidity, ap->err);
 }
 
 /* ------------------------------------------------------- users and quota */
@@ -685,6 +807,10 @@ dispatch(const struct apply *ap)
         return apply_forget(ap);
     case REC_UNEXPUNGED:
         return apply_unexpunged(ap);
+    case REC_ROWS:
+        return apply_rows(ap);
+    case REC_HEAD:
+        return apply_head_fields(ap);
     }
     return error_set(ap->err, ERR_VERSION, "a record of unknown type %u",
                      ap->rec->type);
@@ -694,11 +820,12 @@ enum errcode
 store_apply(struct state *st, const struct record *rec,
             const struct apply_place *place, struct error *err)
 {
+    modseq_t modseq = modseq_of(rec->epoch, rec->lsn);
     const struct apply ap = {
         .st = st,
         .rec = rec,
         .place = place,
-        .modseq = modseq_of(rec->epoch, rec->lsn),
+        .modseq = &modseq,
         .err = err,
     };
 

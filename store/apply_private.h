@@ -11,12 +11,14 @@ struct apply {
     struct state *st;
     const struct record *rec;
     const struct apply_place *place;
-    modseq_t modseq; /* of what this record changes */
+    /* Of what this record changes: its own, or the next of a mailbox that came
+     * from a peer with higher ones (apply_head()). */
+    modseq_t *modseq;
     struct error *err;
 };
 
 /* The head of a mailbox that the record speaks of; ERR_CORRUPT if there is
- * none. */
+ * none.  What changes in it now has a MODSEQ above all that it had. */
 static inline enum errcode
 apply_head(const struct apply *ap, mbid_t id, struct head **ret)
 {
@@ -24,6 +26,11 @@ apply_head(const struct apply *ap, mbid_t id, struct head **ret)
     if (rc == ERR_OK && *ret == NULL)
         rc = error_set(ap->err, ERR_CORRUPT, "mailbox %" PRIu64 " is not there",
                        id);
+    if (rc == ERR_OK) {
+        *ap->modseq = modseq_of(ap->rec->epoch, ap->rec->lsn);
+        if ((*ret)->mb.highestmodseq >= *ap->modseq)
+            *ap->modseq = (*ret)->mb.highestmodseq + 1;
+    }
     return rc;
 }
 
@@ -46,11 +53,12 @@ apply_keep(struct state *st, const char *s)
 
 /*
  * Set (VALUE NULL: remove) an annotation of a mailbox (UID 0) or a message,
- * whose MODSEQ becomes the record's unless it is a tombstone.
+ * whose MODSEQ becomes the record's unless it is a tombstone or KEEP_MODSEQ.
  */
 MUST_CHECK enum errcode
 apply_put_annot(const struct apply *ap, struct head *h, uint32_t uid,
-                const char *entry, const char *user, const struct span *value);
+                const char *entry, const char *user, const struct span *value,
+                bool keep_modseq);
 
 /*
  * Put (or delete) the rows by which those named in the ACL of MB find it

@@ -279,9 +279,9 @@ move_annot_row(const struct renaming *r, struct span key, struct span value)
     }
     enum errcode rc = apply_head(ap, id, &h);
     if (rc == ERR_OK)
-        rc = apply_put_annot(ap, h, uid, name, from, NULL);
+        rc = apply_put_annot(ap, h, uid, name, from, NULL, false);
     if (rc == ERR_OK && to[0] != '\0')
-        rc = apply_put_annot(ap, h, uid, name, to, &value);
+        rc = apply_put_annot(ap, h, uid, name, to, &value, false);
     return rc;
 }
 

@@ -28,6 +28,8 @@ static const char *const type_names[] = {
     [REC_SEEN] = "seen",
     [REC_FORGET] = "forget",
     [REC_UNEXPUNGED] = "unexpunged",
+    [REC_ROWS] = "rows",
+    [REC_HEAD] = "head",
 };
 
 const char *
@@ -44,22 +46,27 @@ record_version(enum record_type type)
     case REC_SET:
     case REC_QUOTA:
     case REC_PURGE:
+    case REC_APPEND:
+    case REC_ANNOT:
+    case REC_SEEN:
         return 2;
     case REC_EPOCH:
     case REC_MAILBOX:
-    case REC_APPEND:
     case REC_BODY:
     case REC_FLAGS:
     case REC_EXPUNGE:
     case REC_USER:
-    case REC_ANNOT:
-    case REC_SEEN:
     case REC_FORGET:
     case REC_UNEXPUNGED:
+    case REC_ROWS:
+    case REC_HEAD:
         break;
     }
     return 1;
 }
+
+/* UID, and a message row: flags, GUID, eight numbers. */
+#define ROW_BYTES_MIN (1U + 1U + GUID_BYTES + 8U)
 
 static enum errcode
 check_version(uint8_t version, enum record_type type, struct error *err)
@@ -187,7 +194,7 @@ rec_mailbox_decode(struct span body, uint8_t version, struct arena *a,
     mb.uid_epoch = rd_varint32(&r);
     mb.options = rd_varint32(&r);
     if (!rd_done(&r) || mb.name[0] == '\0' || mb.uidvalidity == 0 ||
-        mb.uidnext == 0 || (mb.options & ~(uint32_t)MBOX_OPTIONS) != 0)
+        mb.uidnext == 0 || (mb.options & ~(uint32_t)MBOX_KNOWN) != 0)
         return bad(REC_MAILBOX, err);
     ret->head = mb;
     return ERR_OK;
@@ -289,7 +296,7 @@ rec_set_decode(struct span body, uint8_t version, struct arena *a,
         rec.partition = rd_text(&r, USER_MAX, a);
     if ((rec.fields & SET_UIDVALIDITY) != 0)
         rec.uidvalidity = rd_varint32(&r);
-    if (!rd_done(&r) || (rec.options & ~(uint32_t)MBOX_OPTIONS) != 0 ||
+    if (!rd_done(&r) || (rec.options & ~(uint32_t)MBOX_KNOWN) != 0 ||
         ((rec.fields & SET_UIDVALIDITY) != 0 && rec.uidvalidity == 0))
         return bad(REC_SET, err);
     *ret = rec;
@@ -332,8 +339,11 @@ rec_append_decode(struct span body, uint8_t version, struct arena *a,
     uint8_t has = rd_u8(&r);
     rec.has_body = (has & APPEND_HAS_BODY) != 0;
     rec.has_dedup = (has & APPEND_HAS_DEDUP) != 0;
+    /* Only what comes from elsewhere can be gone already. */
+    const uint32_t flags =
+        FLAGS_SETTABLE | (rec.msg.modseq != 0 ? (uint32_t)FLAG_EXPUNGED : 0);
     if (has > (APPEND_HAS_BODY | APPEND_HAS_DEDUP) || rec.msg.uid == 0 ||
-        (rec.msg.flags & ~(uint32_t)FLAGS_SETTABLE) != 0)
+        (rec.msg.flags & ~flags) != 0)
         return bad(REC_APPEND, err);
     if (rec.has_dedup) {
         struct span d = rd_span(&r, sizeof(rec.dedup));
@@ -570,6 +580,7 @@ rec_annot_encode(const struct rec_annot *rec, struct buf *out)
 {
     buf_add_varint(out, rec->id);
     buf_add_varint(out, rec->uid);
+    buf_add_byte(out, rec->keep_modseq ? 1 : 0);
     buf_add_varint(out, rec->n);
     for (size_t i = 0; i < rec->n; i++) {
         const struct rec_annot_item *item = &rec->items[i];
@@ -592,6 +603,7 @@ rec_annot_decode(struct span body, uint8_t version, struct arena *a,
         return ERR_VERSION;
     rec.id = rd_varint(&r);
     rec.uid = rd_varint32(&r);
+    rec.keep_modseq = read_bool(&r);
     uint64_t n = rd_varint(&r);
     if (n == 0 || n > r.left.n / 4 || (rec.id == 0 && rec.uid != 0))
         return bad(REC_ANNOT, err);
@@ -620,6 +632,7 @@ rec_seen_encode(const struct rec_seen *rec, struct buf *out)
     add_text(out, rec->user);
     uidset_encode(&rec->seen, out);
     uidset_encode(&rec->unseen, out);
+    buf_add_byte(out, rec->keep_modseq ? 1 : 0);
 }
 
 enum errcode
@@ -635,6 +648,7 @@ rec_seen_decode(struct span body, uint8_t version, struct arena *a,
     rec.user = rd_text(&r, USER_MAX, a);
     rec.seen = read_uids(&r, a);
     rec.unseen = read_uids(&r, a);
+    rec.keep_modseq = read_bool(&r);
     if (!rd_done(&r) || rec.user[0] == '\0')
         return bad(REC_SEEN, err);
     *ret = rec;
@@ -665,5 +679,94 @@ rec_forget_decode(struct span body, uint8_t version, struct arena *a,
         arena_array(a, (size_t)n, sizeof(*hashes));
     memcpy(hashes, r.left.p, r.left.n);
     *ret = (struct rec_forget){.n = (size_t)n, .hashes = hashes};
+    return ERR_OK;
+}
+
+/* ------------------------------------------------- what a peer says it is */
+
+void
+rec_rows_encode(const struct rec_rows *rec, struct buf *out)
+{
+    buf_add_varint(out, rec->id);
+    buf_add_varint(out, rec->n);
+    for (size_t i = 0; i < rec->n; i++) {
+        buf_add_varint(out, rec->rows[i].uid);
+        message_encode(&rec->rows[i], out);
+    }
+}
+
+enum errcode
+rec_rows_decode(struct span body, uint8_t version, struct arena *a,
+                struct rec_rows *ret, struct error *err)
+{
+    struct rd r = rd_init(body);
+    struct rec_rows rec = {0};
+    uint32_t last = 0;
+
+    if (check_version(version, REC_ROWS, err) != ERR_OK)
+        return ERR_VERSION;
+    rec.id = rd_varint(&r);
+    uint64_t n = rd_varint(&r);
+    if (n == 0 || n > r.left.n / ROW_BYTES_MIN)
+        return bad(REC_ROWS, err);
+    rec.n = (size_t)n;
+    rec.rows = arena_array(a, rec.n, sizeof(*rec.rows));
+    for (size_t i = 0; i < rec.n && !r.bad; i++) {
+        struct message *m = &rec.rows[i];
+        m->uid = rd_varint32(&r);
+        message_read(&r, a, m);
+        if (m->uid <= last || m->modseq == 0)
+            r.bad = true;
+        last = m->uid;
+    }
+    if (!rd_done(&r))
+        return bad(REC_ROWS, err);
+    *ret = rec;
+    return ERR_OK;
+}
+
+void
+rec_head_encode(const struct rec_head *rec, struct buf *out)
+{
+    buf_add_varint(out, rec->id);
+    buf_add_varint(out, rec->uidvalidity);
+    buf_add_varint(out, rec->uidnext);
+    buf_add_varint(out, rec->highestmodseq);
+    buf_add_varint(out, rec->created_modseq);
+    buf_add_varint(out, rec->purged_modseq);
+    buf_add_varint(out, rec->recent_uid);
+    buf_add_varint(out, rec->options);
+    buf_add_varint(out, rec->recent_time_s);
+    buf_add_varint(out, rec->last_append_us);
+    buf_add_varint(out, rec->pop3_login_s);
+    buf_add_varint(out, rec->pop3_show_after_s);
+}
+
+enum errcode
+rec_head_decode(struct span body, uint8_t version, struct arena *a,
+                struct rec_head *ret, struct error *err)
+{
+    struct rd r = rd_init(body);
+    struct rec_head rec = {0};
+
+    (void)a; /* nothing is allocated */
+    if (check_version(version, REC_HEAD, err) != ERR_OK)
+        return ERR_VERSION;
+    rec.id = rd_varint(&r);
+    rec.uidvalidity = rd_varint32(&r);
+    rec.uidnext = rd_varint32(&r);
+    rec.highestmodseq = rd_varint(&r);
+    rec.created_modseq = rd_varint(&r);
+    rec.purged_modseq = rd_varint(&r);
+    rec.recent_uid = rd_varint32(&r);
+    rec.options = rd_varint32(&r);
+    rec.recent_time_s = rd_varint(&r);
+    rec.last_append_us = rd_varint(&r);
+    rec.pop3_login_s = rd_varint(&r);
+    rec.pop3_show_after_s = rd_varint(&r);
+    if (!rd_done(&r) || rec.uidvalidity == 0 || rec.uidnext == 0 ||
+        (rec.options & ~(uint32_t)MBOX_KNOWN) != 0)
+        return bad(REC_HEAD, err);
+    *ret = rec;
     return ERR_OK;
 }

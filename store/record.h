@@ -18,7 +18,7 @@
 
 /* Raised whenever a record type or a version of one is added: a replica that
  * knows less than its master writes refuses to follow. */
-#define RECORD_FORMAT 2U
+#define RECORD_FORMAT 3U
 
 enum record_type {
     REC_EPOCH = 1,   /* a promotion: first record of its epoch */
@@ -38,6 +38,8 @@ enum record_type {
     REC_SEEN = 13,   /* \Seen of a user in a mailbox that is not theirs */
     REC_FORGET = 14, /* delivery marks that are old enough go */
     REC_UNEXPUNGED = 15, /* tombstones whose messages were brought back */
+    REC_ROWS = 16, /* messages of a mailbox become what a peer says they are */
+    REC_HEAD = 17, /* and so does the mailbox's head */
 };
 
 /* Lower-case name ("append"), or NULL if unknown. */
@@ -105,8 +107,10 @@ struct rec_set {
 
 struct rec_append {
     mbid_t id;
-    struct message msg; /* modseq is the record's own and not encoded, unless
-                           it came from elsewhere (then non-zero) */
+    struct message msg; /* modseq and created_modseq are the record's own where
+                           they are 0.  From a peer they are not, and then
+                           nothing else is: the row is as it says, tombstone or
+                           not, and HIGHESTMODSEQ stays */
     bool has_body;
     enum body_encoding encoding;
     uint64_t body_hash;   /* xxh3-64 of the stored bytes */
@@ -154,6 +158,9 @@ enum user_kind {
     USER_SUBSCRIPTION = 's', /* name: internal mailbox name; value: empty */
     USER_SIEVE = 'v',        /* name: of the script; value: its text */
     USER_SIEVE_ACTIVE = 'V', /* name: empty; value: name of the script */
+    USER_SEEN_TEXT = 'e',    /* name: UNIQUEID; value: what a peer said that the
+                                user has seen there (csync/sync_obj.h); goes with
+                                the next REC_SEEN */
 };
 
 struct rec_user {
@@ -172,7 +179,9 @@ struct rec_quota {
 
 struct rec_annot {
     mbid_t id;    /* 0: the server */
-    uint32_t uid; /* 0: the mailbox; else its MODSEQ becomes the record's */
+    uint32_t uid; /* 0: the mailbox; else its MODSEQ becomes the record's,
+                     unless: */
+    bool keep_modseq;
     size_t n;
     struct rec_annot_item {
         const char *entry;
@@ -183,12 +192,38 @@ struct rec_annot {
 };
 
 /* The MODSEQ of all these messages becomes the record's, so that other sessions
- * of the user see it (RFC 7162). */
+ * of the user see it (RFC 7162), unless keep_modseq. */
 struct rec_seen {
     mbid_t id;
     const char *user;
     struct uidset seen;
     struct uidset unseen;
+    bool keep_modseq;
+};
+
+/* Messages that are there get these rows; GUID, size and whether there are
+ * annotations stay.  HIGHESTMODSEQ stays too. */
+struct rec_rows {
+    mbid_t id;
+    size_t n;
+    struct message *rows;
+};
+
+/* All of these fields, as they are: HIGHESTMODSEQ and UIDNEXT may fall no lower
+ * than what the mailbox has messages for, unless it is MBOX_PARTIAL. */
+struct rec_head {
+    mbid_t id;
+    uint32_t uidvalidity;
+    uint32_t uidnext;
+    modseq_t highestmodseq;
+    modseq_t created_modseq;
+    modseq_t purged_modseq; /* raises it */
+    uint32_t recent_uid;
+    uint32_t options;
+    uint64_t recent_time_s;
+    uint64_t last_append_us;
+    uint64_t pop3_login_s;
+    uint64_t pop3_show_after_s;
 };
 
 #define DELIVERY_HASH_BYTES 16U
@@ -222,6 +257,8 @@ RECORD_CODEC(purge)
 RECORD_CODEC(annot)
 RECORD_CODEC(seen)
 RECORD_CODEC(forget)
+RECORD_CODEC(rows)
+RECORD_CODEC(head)
 
 /* The version that each type is written in. */
 uint8_t

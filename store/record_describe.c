@@ -184,6 +184,21 @@ record_describe(const struct record *rec, struct buf *out)
     case REC_FORGET:
         DESCRIBE(forget, buf_addf(out, " marks=%zu", r.n));
         break;
+    case REC_ROWS:
+        DESCRIBE(rows, buf_addf(out,
+                                " mbid=%" PRIu64 " rows=%zu first=%" PRIu32
+                                " last=%" PRIu32,
+                                r.id, r.n, r.rows[0].uid, r.rows[r.n - 1].uid));
+        break;
+    case REC_HEAD:
+        DESCRIBE(head,
+                 buf_addf(out,
+                          " mbid=%" PRIu64 " uidvalidity=%" PRIu32
+                          " uidnext=%" PRIu32 " highestmodseq=%" PRI_MODSEQ
+                          " options=0x%" PRIx32,
+                          r.id, r.uidvalidity, r.uidnext, r.highestmodseq,
+                          r.options));
+        break;
     }
     if (rc != ERR_OK) {
         out->n = start;

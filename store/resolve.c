@@ -222,7 +222,8 @@ do_op(struct group *g, struct op *op, struct error *err)
     case OP_SET_RECENT:
         return op_set_recent(g, op, err);
     case OP_APPEND:
-        return op_append(g, op, err);
+        return op->u.append.given != NULL ? op_append_given(g, op, err)
+                                          : op_append(g, op, err);
     case OP_FLAGS:
         return op_flags(g, op, err);
     case OP_EXPUNGE:
@@ -250,6 +251,14 @@ do_op(struct group *g, struct op *op, struct error *err)
         return op_user(g, op, err);
     case OP_QUOTA:
         return op_quota(g, op, err);
+    case OP_EXPECT:
+        return op_expect(g, op, err);
+    case OP_ROWS:
+        return op_rows(g, op, err);
+    case OP_HEAD:
+        return op_head(g, op, err);
+    case OP_SEEN_AS_GIVEN:
+        return op_seen_as_given(g, op, err);
     case OP_EPOCH:
         return op_epoch(g, op, err);
     }

@@ -114,8 +114,11 @@ annotate_one(struct group *g, struct op *op, const struct head *h, uint32_t uid,
                                   .user = a->user == NULL ? "" : a->user,
                                   .is_set = op->u.annot.is_set,
                                   .value = op->u.annot.value};
-    const struct rec_annot rec = {
-        .id = op->id, .uid = uid, .n = 1, .items = &item};
+    const struct rec_annot rec = {.id = op->id,
+                                  .uid = uid,
+                                  .keep_modseq = a->keep_modseq,
+                                  .n = 1,
+                                  .items = &item};
     struct span old = SPAN_EMPTY;
     struct key k;
 
@@ -137,7 +140,8 @@ annotate_one(struct group *g, struct op *op, const struct head *h, uint32_t uid,
                                  err);
     if (rc != ERR_OK)
         return rc;
-    op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
+    if (h != NULL)
+        op->res.modseq = resolve_next_modseq(g, &h->mb);
     return EMIT(annot, REC_ANNOT, &rec, err);
 }
 
@@ -160,7 +164,7 @@ op_annotate(struct group *g, struct op *op, struct error *err)
     op->res.uidvalidity = h->mb.uidvalidity;
     walk_open(&w, g, op, h, &op->u.annot.uids);
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err)) {
-        if ((m.flags & FLAG_EXPUNGED) != 0)
+        if ((m.flags & FLAG_EXPUNGED) != 0 && !a->keep_modseq)
             continue;
         if (a->has_unchanged_since && m.modseq > a->unchanged_since) {
             uidset_add(&op->res.refused, m.uid, m.uid);
@@ -177,7 +181,8 @@ op_annotate(struct group *g, struct op *op, struct error *err)
 
 /* Of the messages of this turn those that USER has seen, or not, otherwise. */
 static enum errcode
-find_changed(struct group *g, struct op *op, struct head *h, struct error *err)
+find_changed(struct group *g, struct op *op, struct head *h,
+             const struct uidset *uids, bool seen, struct error *err)
 {
     AUTO(uidset_free) struct uidset have = UIDSET_INIT;
     struct span user = span_str(op->u.seen.user);
@@ -186,7 +191,7 @@ find_changed(struct group *g, struct op *op, struct head *h, struct error *err)
     struct walk w;
     enum errcode rc = ERR_OK;
 
-    walk_open(&w, g, op, h, &op->u.seen.uids);
+    walk_open(&w, g, op, h, uids);
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err)) {
         if ((m.flags & FLAG_EXPUNGED) != 0)
             continue;
@@ -194,7 +199,7 @@ find_changed(struct group *g, struct op *op, struct head *h, struct error *err)
             chunk = m.uid >> SEEN_CHUNK_BITS;
             rc = state_seen(g->st, h, chunk, user, &have, err);
         }
-        if (rc == ERR_OK && uidset_has(&have, m.uid) != op->u.seen.seen)
+        if (rc == ERR_OK && uidset_has(&have, m.uid) != seen)
             uidset_add(&op->res.uids, m.uid, m.uid);
     }
     return walk_close(&w, rc, err);
@@ -221,7 +226,7 @@ op_seen(struct group *g, struct op *op, struct error *err)
         return resolve_flags(g, op, &flags, &op->u.seen.uids, err);
     }
     op->res.uidvalidity = h->mb.uidvalidity;
-    rc = find_changed(g, op, h, err);
+    rc = find_changed(g, op, h, &op->u.seen.uids, op->u.seen.seen, err);
     for (size_t at = 0; at < op->res.uids.n && rc == ERR_OK;
          at += RANGES_PER_RECORD) {
         const struct uidset part = resolve_part_of(&op->res.uids, at);
@@ -230,8 +235,53 @@ op_seen(struct group *g, struct op *op, struct error *err)
             rec.seen = part;
         else
             rec.unseen = part;
-        op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
+        op->res.modseq = resolve_next_modseq(g, &h->mb);
         rc = EMIT(seen, REC_SEEN, &rec, err);
     }
     return rc;
+}
+
+/* UIDS of OP's user, all in this turn: a peer's set is not split. */
+static enum errcode
+give_seen(struct group *g, struct op *op, struct head *h,
+          const struct uidset *uids, bool seen, struct error *err)
+{
+    uidset_clear(&op->res.uids);
+    enum errcode rc = find_changed(g, op, h, uids, seen, err);
+    for (size_t at = 0; at < op->res.uids.n && rc == ERR_OK;
+         at += RANGES_PER_RECORD) {
+        const struct uidset part = resolve_part_of(&op->res.uids, at);
+        struct rec_seen rec = {
+            .id = op->id, .user = op->u.seen.user, .keep_modseq = true};
+        if (seen)
+            rec.seen = part;
+        else
+            rec.unseen = part;
+        rc = EMIT(seen, REC_SEEN, &rec, err);
+    }
+    return rc;
+}
+
+enum errcode
+op_seen_as_given(struct group *g, struct op *op, struct error *err)
+{
+    const char *user = op->u.seen.user;
+    struct uidrange every = {1, UINT32_MAX};
+    const struct uidset all = {.r = &every, .n = 1};
+    AUTO(uidset_free) struct uidset rest = UIDSET_INIT;
+    struct head *h;
+
+    enum errcode rc = resolve_mailbox(g, op->id, &h, err);
+    if (rc == ERR_OK)
+        rc = resolve_check_text("user", user, USER_MAX, err);
+    if (rc == ERR_OK && (user == NULL || user[0] == '\0'))
+        rc = error_set(err, ERR_LIMIT, "nobody can have seen something");
+    if (rc != ERR_OK || !mailbox_has_own_seen(&h->mb, user))
+        return rc;
+    uidset_add_set(&rest, &all);
+    for (size_t i = 0; i < op->u.seen.uids.n; i++)
+        uidset_remove(&rest, op->u.seen.uids.r[i].first,
+                      op->u.seen.uids.r[i].last);
+    rc = give_seen(g, op, h, &op->u.seen.uids, true, err);
+    return rc == ERR_OK ? give_seen(g, op, h, &rest, false, err) : rc;
 }

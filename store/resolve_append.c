@@ -122,6 +122,7 @@ op_append(struct group *g, struct op *op, struct error *err)
         .internal_s = msg->internal_s,
         .internal_tz_min = msg->internal_tz_min,
         .saved_s = (int64_t)(g->time_us / 1000000),
+        .updated_s = (int64_t)(g->time_us / 1000000),
         .size = body_size(msg->body),
         .keywords = msg->keywords,
         .nkeywords = msg->nkeywords,
@@ -136,7 +137,7 @@ op_append(struct group *g, struct op *op, struct error *err)
     memcpy(rec.dedup, msg->dedup, sizeof(rec.dedup));
     op->res.id = op->id;
     op->res.uidvalidity = h->mb.uidvalidity;
-    op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
+    op->res.modseq = resolve_next_modseq(g, &h->mb);
     uidset_add(&op->res.uids, uid, uid);
     resolve_keep_cache(g, op->id, uid, msg->cache);
     return EMIT(append, REC_APPEND, &rec, err);
@@ -174,7 +175,10 @@ resolve_write_ahead(struct group *g, const struct store_txn *txn, struct op *op,
         return ERR_OK;
     }
     if (op->u.append.parts_done == 0) {
-        rc = check_append(g, op, &h, err);
+        if (op->u.append.given == NULL)
+            rc = check_append(g, op, &h, err);
+        else
+            rc = resolve_mailbox(g, op->id, &h, err);
         if (rc != ERR_OK && op->independent) {
             op->u.append.ahead = false; /* it will say so by itself */
             return ERR_OK;

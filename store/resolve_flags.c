@@ -143,8 +143,8 @@ group_bytes(const struct flag_group *g)
 }
 
 static enum errcode
-emit_flag_groups(struct group *g, struct op *op, struct flag_groups *gs,
-                 struct error *err)
+emit_flag_groups(struct group *g, struct op *op, const struct mailbox *mb,
+                 struct flag_groups *gs, struct error *err)
 {
     enum errcode rc = ERR_OK;
 
@@ -158,7 +158,7 @@ emit_flag_groups(struct group *g, struct op *op, struct flag_groups *gs,
             for (size_t at = 0; at < f->rec.uids.n && rc == ERR_OK;
                  at += RANGES_PER_RECORD) {
                 some[0].uids = resolve_part_of(&f->rec.uids, at);
-                op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
+                op->res.modseq = resolve_next_modseq(g, mb);
                 rc = EMIT(flags, REC_FLAGS, &rec, err);
             }
             f = f->later;
@@ -171,7 +171,7 @@ emit_flag_groups(struct group *g, struct op *op, struct flag_groups *gs,
             some[rec.n++] = f->rec;
             f = f->later;
         }
-        op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
+        op->res.modseq = resolve_next_modseq(g, mb);
         rc = EMIT(flags, REC_FLAGS, &rec, err);
     }
     return rc;
@@ -198,7 +198,7 @@ resolve_flags(struct group *g, struct op *op, const struct txn_flags *flags,
         rc = flag_one(flags, op, &m, gs, &w.rows, err);
     rc = walk_close(&w, rc, err);
     if (rc == ERR_OK)
-        rc = emit_flag_groups(g, op, gs, err);
+        rc = emit_flag_groups(g, op, &h->mb, gs, err);
     for (struct flag_group *f = gs->first; f != NULL; f = f->later)
         uidset_free(&f->rec.uids);
     arena_free(&gs->a);

@@ -58,6 +58,26 @@ make_uniqueid(struct env *env, struct uniqueid *ret)
     }
 }
 
+/* One that a peer gave: may a mailbox have it, and has none? */
+static enum errcode
+check_uniqueid(struct group *g, const char *uniqueid, struct error *err)
+{
+    const size_t n = strlen(uniqueid);
+    struct key k;
+    struct span value;
+
+    if (n == 0 || n > UNIQUEID_MAX)
+        return error_set(err, ERR_LIMIT, "UNIQUEID of %zu bytes, at most %d", n,
+                         UNIQUEID_MAX);
+    enum errcode rc =
+        state_get(g->st, key_text(&k, TAB_UNIQUEID, span_str(uniqueid)),
+                  &g->arena, &value, err);
+    if (rc == ERR_OK)
+        return error_set(err, ERR_CONFLICT, "UNIQUEID %s is another mailbox's",
+                         uniqueid);
+    return rc == ERR_NOTFOUND ? ERR_OK : rc;
+}
+
 enum errcode
 op_create(struct group *g, struct op *op, struct error *err)
 {
@@ -82,7 +102,9 @@ op_create(struct group *g, struct op *op, struct error *err)
         op->res.uidvalidity = h->mb.uidvalidity;
         return ERR_OK;
     }
-    if (acl == NULL)
+    if (mb->uniqueid != NULL)
+        rc = check_uniqueid(g, mb->uniqueid, err);
+    if (rc == ERR_OK && acl == NULL)
         rc = default_acl(g, mb, &acl, err);
     if (rc == ERR_OK)
         rc = resolve_check_text("ACL", acl, ACL_BYTES_MAX, err);
@@ -100,7 +122,7 @@ op_create(struct group *g, struct op *op, struct error *err)
     if (rc == ERR_OK && (mb->options & ~(uint32_t)MBOX_OPTIONS) != 0)
         rc = error_set(err, ERR_LIMIT, "unknown options 0x%" PRIx32,
                        mb->options);
-    if (rc == ERR_OK && g->st->v.validity == UINT32_MAX)
+    if (rc == ERR_OK && mb->uidvalidity == 0 && g->st->v.validity == UINT32_MAX)
         rc = error_set(err, ERR_LIMIT, "all UIDVALIDITY values are used");
     if (rc != ERR_OK)
         return rc;
@@ -116,7 +138,12 @@ op_create(struct group *g, struct op *op, struct error *err)
         .uid_epoch = g->epoch,
         .options = mb->options,
     };
-    make_uniqueid(g->env, &rec.head.uniqueid);
+    if (mb->uniqueid == NULL)
+        make_uniqueid(g->env, &rec.head.uniqueid);
+    else
+        memcpy(rec.head.uniqueid.s, mb->uniqueid, strlen(mb->uniqueid));
+    if (mb->uidvalidity != 0)
+        rec.head.uidvalidity = mb->uidvalidity;
     op->res.id = resolve_next_lsn(g);
     op->res.uidvalidity = rec.head.uidvalidity;
     op->res.modseq = modseq_of(g->epoch, op->res.id);
@@ -165,6 +192,8 @@ op_rename(struct group *g, struct op *op, struct error *err)
         rec.moves[i].id = old[i].id;
         rec.moves[i].name =
             arena_printf(&g->arena, "%s%s", to, old[i].name + skip);
+        if (op->u.rename.uidvalidity != h->mb.uidvalidity)
+            rec.moves[i].uidvalidity = op->u.rename.uidvalidity;
         rc = check_free(g, rec.moves[i].name, old, rec.n, err);
     }
     return rc == ERR_OK ? EMIT(rename, REC_RENAME, &rec, err) : rc;

@@ -31,7 +31,7 @@ op_expunge(struct group *g, struct op *op, struct error *err)
                    : resolve_emit_uids(g, REC_EXPUNGE, op->id, &op->res.uids,
                                        err);
     if (op->res.uids.n > 0)
-        op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g) - 1);
+        op->res.modseq = h->mb.highestmodseq;
     return rc;
 }
 
@@ -73,11 +73,11 @@ copy_one(struct group *g, struct op *op, struct head *from, struct head *to,
     rec.msg.flags = flags & FLAGS_SETTABLE;
     rec.msg.modseq = 0;
     rec.msg.created_modseq = 0;
-    rec.msg.saved_s = (int64_t)(g->time_us / 1000000);
+    rec.msg.saved_s = rec.msg.updated_s = (int64_t)(g->time_us / 1000000);
     rec.msg.expunged_s = 0;
     uidset_add(&op->res.from, m->uid, m->uid);
     uidset_add(&op->res.uids, rec.msg.uid, rec.msg.uid);
-    op->res.modseq = modseq_of(g->epoch, resolve_next_lsn(g));
+    op->res.modseq = resolve_next_modseq(g, &to->mb);
     rc = EMIT(append, REC_APPEND, &rec, err);
     return rc == ERR_OK
                ? resolve_copy_annots(g, from, m, to->mb.id, rec.msg.uid, err)

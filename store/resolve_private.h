@@ -20,6 +20,14 @@ resolve_next_lsn(const struct group *g)
     return g->place.first_lsn + g->nrecords;
 }
 
+/* MODSEQ of what the next record changes in MB (apply_head()). */
+static inline modseq_t
+resolve_next_modseq(const struct group *g, const struct mailbox *mb)
+{
+    const modseq_t own = modseq_of(g->epoch, resolve_next_lsn(g));
+    return mb->highestmodseq >= own ? mb->highestmodseq + 1 : own;
+}
+
 /* Add g->body as a record and apply it.  ERR_LIMIT with g->overflow: the group
  * is full. */
 MUST_CHECK enum errcode
@@ -161,6 +169,9 @@ enum errcode
 op_annotate(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_seen(struct group *g, struct op *op, struct error *err);
+/* What of SEEN and UNSEEN the user has, or has not, seen. */
+enum errcode
+op_seen_as_given(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_unexpunge(struct group *g, struct op *op, struct error *err);
 enum errcode
@@ -176,5 +187,17 @@ enum errcode
 op_copy(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_user(struct group *g, struct op *op, struct error *err);
+
+/* ---- resolve_given.c: what a peer says that it is ----------------------- */
+
+enum errcode
+op_expect(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_rows(struct group *g, struct op *op, struct error *err);
+enum errcode
+op_head(struct group *g, struct op *op, struct error *err);
+/* A message with the UID and MODSEQ of the peer. */
+enum errcode
+op_append_given(struct group *g, struct op *op, struct error *err);
 
 #endif

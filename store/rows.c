@@ -312,6 +312,9 @@ mailbox_encode(const struct mailbox *mb, struct buf *out)
     buf_add_varint(out, mb->last_append_us);
     buf_add_varint(out, mb->annot_bytes);
     buf_add_varint(out, mb->purged_modseq);
+    buf_add_varint(out, mb->recent_time_s);
+    buf_add_varint(out, mb->pop3_login_s);
+    buf_add_varint(out, mb->pop3_show_after_s);
     buf_add_u64le(out, mb->digest);
 }
 
@@ -355,6 +358,9 @@ mailbox_decode(struct span in, struct arena *a, struct mailbox *ret,
     mb.last_append_us = rd_varint(&r);
     mb.annot_bytes = rd_varint(&r);
     mb.purged_modseq = rd_varint(&r);
+    mb.recent_time_s = rd_varint(&r);
+    mb.pop3_login_s = rd_varint(&r);
+    mb.pop3_show_after_s = rd_varint(&r);
     mb.digest = rd_u64le(&r);
     if (!rd_done(&r) || mb.name[0] == '\0' || mb.uidvalidity == 0 ||
         mb.uidnext == 0)
@@ -374,6 +380,9 @@ message_encode(const struct message *m, struct buf *out)
     buf_add_zigzag(out, m->internal_s);
     buf_add_zigzag(out, m->internal_tz_min);
     buf_add_zigzag(out, m->saved_s);
+    /* Most rows never change: then this is one byte. */
+    buf_add_zigzag(out,
+                   (int64_t)((uint64_t)m->updated_s - (uint64_t)m->saved_s));
     buf_add_varint(out, m->size);
     buf_add_keywords(out, m->keywords, m->nkeywords);
     if ((m->flags & FLAG_EXPUNGED) != 0)
@@ -407,6 +416,7 @@ message_read(struct rd *r, struct arena *a, struct message *ret)
         r->bad = true;
     m.internal_tz_min = r->bad ? 0 : (int16_t)tz;
     m.saved_s = rd_zigzag(r);
+    m.updated_s = (int64_t)((uint64_t)rd_zigzag(r) + (uint64_t)m.saved_s);
     m.size = rd_varint(r);
     m.keywords = rd_keywords(r, a, &m.nkeywords);
     if ((m.flags & FLAG_EXPUNGED) != 0)

@@ -12,7 +12,7 @@
 #include "store/record.h"
 #include "store/store.h"
 
-#define SCHEMA_VERSION 2U
+#define SCHEMA_VERSION 3U
 
 /* First byte of every key. */
 enum table {

@@ -118,6 +118,45 @@ snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
     return ERR_OK;
 }
 
+enum errcode
+snap_mailbox_row(struct store_snap *snap, mbid_t id, struct arena *a,
+                 struct mailbox *ret, struct error *err)
+{
+    struct key k;
+    struct span value;
+    struct mailbox mb;
+
+    enum errcode rc = row(snap, key_mailbox(&k, id), &value, err);
+    if (rc == ERR_OK)
+        rc = mailbox_decode(value, a, &mb, err);
+    if (rc != ERR_OK)
+        return error_prefix(err, "mailbox %" PRIu64, id);
+    mb.id = id;
+    *ret = mb;
+    return ERR_OK;
+}
+
+enum errcode
+snap_has_body(struct store_snap *snap, const struct guid *guid, bool *ret,
+              struct error *err)
+{
+    struct key k;
+    struct span key, value;
+
+    enum errcode rc = row(snap, key_body(&k, guid, 0), &value, err);
+    *ret = false;
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    if (rc != ERR_OK)
+        return rc;
+    key_guidref(&k, guid, 0, 0);
+    k.n = 1 + GUID_BYTES;
+    struct kv_iter *it =
+        kv_iter_open(snap->kv, snap->view, KV_STATE, key_span(&k), SPAN_EMPTY);
+    *ret = kv_iter_next(it, &key, &value);
+    return kv_iter_close(&it, err);
+}
+
 static enum errcode
 by_index(struct store_snap *snap, struct span key, struct arena *a,
          struct mailbox *ret, struct error *err)

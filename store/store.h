@@ -197,6 +197,10 @@ snap_mailbox_by_name(struct store_snap *snap, const char *name, struct arena *a,
 MUST_CHECK enum errcode
 snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
              struct mailbox *ret, struct error *err);
+/* The same as it stands in its row: what a peer gave, and no less. */
+MUST_CHECK enum errcode
+snap_mailbox_row(struct store_snap *snap, mbid_t id, struct arena *a,
+                 struct mailbox *ret, struct error *err);
 MUST_CHECK enum errcode
 snap_mailbox_by_uniqueid(struct store_snap *snap, const char *uniqueid,
                          struct arena *a, struct mailbox *ret,
@@ -233,6 +237,10 @@ bool
 msg_iter_next(struct msg_iter *it, struct message *ret);
 enum errcode
 msg_iter_close(struct msg_iter **it, struct error *err);
+/* Does any message, tombstones too, have this body, and is it here? */
+MUST_CHECK enum errcode
+snap_has_body(struct store_snap *snap, const struct guid *guid, bool *ret,
+              struct error *err);
 /* One row, also a tombstone. */
 MUST_CHECK enum errcode
 snap_message(struct store_snap *snap, mbid_t id, uint32_t uid, struct arena *a,

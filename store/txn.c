@@ -53,6 +53,7 @@ free_op(struct op *op)
         uidset_free(&op->u.annot.uids);
         break;
     case OP_SEEN:
+    case OP_SEEN_AS_GIVEN:
         uidset_free(&op->u.seen.uids);
         break;
     case OP_DELETE:
@@ -71,6 +72,9 @@ free_op(struct op *op)
     case OP_SET_RECENT:
     case OP_USER:
     case OP_QUOTA:
+    case OP_EXPECT:
+    case OP_ROWS:
+    case OP_HEAD:
     case OP_EPOCH:
         break;
     }
@@ -141,6 +145,12 @@ copy_keywords(struct store_txn *txn, const struct span *keywords, size_t n,
     return copies;
 }
 
+static void
+copy_row_keywords(struct store_txn *txn, struct message *m)
+{
+    m->keywords = copy_keywords(txn, m->keywords, m->nkeywords, &m->nkeywords);
+}
+
 size_t
 txn_create(struct store_txn *txn, const struct txn_mailbox *mb)
 {
@@ -155,6 +165,8 @@ txn_create(struct store_txn *txn, const struct txn_mailbox *mb)
         .exist_ok = mb->exist_ok,
         .check_quota = mb->check_quota,
         .options = mb->options,
+        .uniqueid = copy(txn, mb->uniqueid),
+        .uidvalidity = mb->uidvalidity,
     };
     return txn->nops - 1;
 }
@@ -187,6 +199,17 @@ txn_rename(struct store_txn *txn, mbid_t id, const char *new_name, bool tree)
 
     op->u.rename.name = copy(txn, new_name);
     op->u.rename.tree = tree;
+    return txn->nops - 1;
+}
+
+size_t
+txn_rename_given(struct store_txn *txn, mbid_t id, const char *new_name,
+                 uint32_t uidvalidity)
+{
+    struct op *op = txn_add_op(txn, OP_RENAME, id);
+
+    op->u.rename.name = copy(txn, new_name);
+    op->u.rename.uidvalidity = uidvalidity;
     return txn->nops - 1;
 }
 
@@ -275,11 +298,64 @@ txn_append(struct store_txn *txn, const struct txn_append *msg)
     struct txn_append *m = &op->u.append.msg;
 
     *m = *msg;
-    m->body = body_ref(msg->body);
+    m->body = msg->body == NULL ? NULL : body_ref(msg->body);
     m->keywords =
         copy_keywords(txn, msg->keywords, msg->nkeywords, &m->nkeywords);
     m->cache = arena_copy(&txn->arena, msg->cache);
     op->independent = msg->independent;
+    m->given = NULL;
+    if (msg->given != NULL) {
+        struct message *given = arena_alloc(&txn->arena, sizeof(*given));
+        *given = *msg->given;
+        copy_row_keywords(txn, given);
+        op->u.append.given = given;
+    }
+    return txn->nops - 1;
+}
+
+size_t
+txn_expect(struct store_txn *txn, const struct mailbox *mb)
+{
+    struct op *op = txn_add_op(txn, OP_EXPECT, mb->id);
+
+    op->u.expect.highestmodseq = mb->highestmodseq;
+    op->u.expect.digest = mb->digest;
+    op->u.expect.uidnext = mb->uidnext;
+    return txn->nops - 1;
+}
+
+size_t
+txn_rows(struct store_txn *txn, mbid_t id, const struct message *rows, size_t n)
+{
+    struct rec_rows *rec = &txn_add_op(txn, OP_ROWS, id)->u.rows;
+
+    rec->id = id;
+    rec->n = n;
+    rec->rows = arena_array(&txn->arena, n + 1, sizeof(*rec->rows));
+    for (size_t i = 0; i < n; i++) {
+        rec->rows[i] = rows[i];
+        copy_row_keywords(txn, &rec->rows[i]);
+    }
+    return txn->nops - 1;
+}
+
+size_t
+txn_head(struct store_txn *txn, const struct mailbox *mb)
+{
+    txn_add_op(txn, OP_HEAD, mb->id)->u.given_head = (struct rec_head){
+        .id = mb->id,
+        .uidvalidity = mb->uidvalidity,
+        .uidnext = mb->uidnext,
+        .highestmodseq = mb->highestmodseq,
+        .created_modseq = mb->created_modseq,
+        .purged_modseq = mb->purged_modseq,
+        .recent_uid = mb->recent_uid,
+        .options = mb->options,
+        .recent_time_s = mb->recent_time_s,
+        .last_append_us = mb->last_append_us,
+        .pop3_login_s = mb->pop3_login_s,
+        .pop3_show_after_s = mb->pop3_show_after_s,
+    };
     return txn->nops - 1;
 }
 
@@ -402,6 +478,17 @@ txn_seen(struct store_txn *txn, mbid_t id, const char *user,
 }
 
 size_t
+txn_seen_given(struct store_txn *txn, mbid_t id, const char *user,
+               const struct uidset *uids)
+{
+    struct op *op = txn_add_op(txn, OP_SEEN_AS_GIVEN, id);
+
+    op->u.seen.user = copy(txn, user);
+    copy_set(&op->u.seen.uids, uids);
+    return txn->nops - 1;
+}
+
+size_t
 txn_forget_deliveries(struct store_txn *txn, const uint8_t (*hashes)[16],
                       size_t n)
 {
@@ -416,6 +503,12 @@ txn_forget_deliveries(struct store_txn *txn, const uint8_t (*hashes)[16],
     return txn->nops - 1;
 }
 
+static bool
+brings_body(const struct op *op)
+{
+    return op->kind == OP_APPEND && op->u.append.msg.body != NULL;
+}
+
 /* Several recipients of one delivery share a body: it counts once. */
 static bool
 same_as_before(const struct store_txn *txn, size_t at)
@@ -423,7 +516,7 @@ same_as_before(const struct store_txn *txn, size_t at)
     const struct guid *guid = body_guid(txn->ops[at].u.append.msg.body);
 
     for (size_t i = 0; i < at; i++)
-        if (txn->ops[i].kind == OP_APPEND &&
+        if (brings_body(&txn->ops[i]) &&
             guid_eq(body_guid(txn->ops[i].u.append.msg.body), guid))
             return true;
     return false;
@@ -435,12 +528,12 @@ txn_prepare(struct store_txn *txn)
     uint64_t bytes = 0;
 
     for (size_t i = 0; i < txn->nops; i++)
-        if (txn->ops[i].kind == OP_APPEND &&
+        if (brings_body(&txn->ops[i]) &&
             (bytes > INLINE_BYTES_MAX || !same_as_before(txn, i)))
             bytes += body_size(txn->ops[i].u.append.msg.body);
     for (size_t i = 0; i < txn->nops; i++) {
         struct op *op = &txn->ops[i];
-        if (op->kind != OP_APPEND)
+        if (!brings_body(op))
             continue;
         op->u.append.ahead = bytes > INLINE_BYTES_MAX ||
                              body_part_count(op->u.append.msg.body) > 1;

@@ -40,6 +40,10 @@ struct txn_mailbox {
     bool exist_ok;                /* one of that name is success (autocreate) */
     bool check_quota; /* ERR_QUOTA if its root has all its folders */
     uint32_t options; /* MBOX_* */
+    /* Of a peer; NULL and 0: made here.  ERR_CONFLICT: there is one with that
+     * UNIQUEID. */
+    const char *uniqueid;
+    uint32_t uidvalidity;
 };
 /* ERR_EXISTS, ERR_BADNAME, ERR_LIMIT, ERR_QUOTA.  Parents are not made. */
 size_t
@@ -58,6 +62,10 @@ txn_delete_tree(struct store_txn *txn, mbid_t id, bool delayed, uint64_t now_s);
  */
 size_t
 txn_rename(struct store_txn *txn, mbid_t id, const char *new_name, bool tree);
+/* This one alone, as a peer says; UIDVALIDITY 0: as it is. */
+size_t
+txn_rename_given(struct store_txn *txn, mbid_t id, const char *new_name,
+                 uint32_t uidvalidity);
 /*
  * The user FROM with all mailboxes, subscriptions, scripts, quotas, seen state,
  * private annotations and entries in the ACLs of own mailboxes becomes TO, in
@@ -110,6 +118,11 @@ struct txn_append {
     /* LMTP: answer ERR_EXISTS, and store nothing, if this was delivered
      * before.  All zero: no dedup. */
     uint8_t dedup[16];
+    /* From a peer, copied: the row as it is to be, with UID, MODSEQ and flags
+     * (FLAG_EXPUNGED too); flags, keywords and dates above are not looked at.
+     * BODY may be NULL where the store has one of that GUID: ERR_AGAIN if it
+     * has not any more.  ERR_CONFLICT: the UID is below UIDNEXT. */
+    const struct message *given;
 };
 /* ERR_NOTFOUND (no such mailbox), ERR_QUOTA, ERR_LIMIT, ERR_EXISTS (dedup). */
 size_t
@@ -175,6 +188,8 @@ struct txn_annot {
     bool check_quota;
     modseq_t unchanged_since; /* as for txn_flags() */
     bool has_unchanged_since;
+    bool keep_modseq; /* from a peer: its messages, tombstones too, do not
+                         change by it */
 };
 /* Result: `uids` whose annotation changed, `refused`.  ERR_NOTFOUND (mailbox),
  * ERR_QUOTA, ERR_LIMIT (entry, value or their number). */
@@ -185,6 +200,29 @@ txn_annotate(struct store_txn *txn, const struct txn_annot *op);
 size_t
 txn_seen(struct store_txn *txn, mbid_t id, const char *user,
          const struct uidset *uids, bool seen);
+/* USER has seen just UIDS, says a peer: MODSEQs stay.  Nothing where \Seen is
+ * not kept apart.  ERR_NOTFOUND, ERR_LIMIT. */
+size_t
+txn_seen_given(struct store_txn *txn, mbid_t id, const char *user,
+               const struct uidset *uids);
+/*
+ * What a peer says, for mailboxes that it replicates into us; see struct
+ * rec_rows and rec_head.  A transaction that begins with txn_expect() changes
+ * nothing (ERR_CONFLICT) if the mailbox is not any more what MB was read from
+ * with snap_mailbox_row().
+ */
+size_t
+txn_expect(struct store_txn *txn, const struct mailbox *mb);
+/* N rows, ascending by UID; those not there, or of another GUID while both
+ * live, are ERR_CONFLICT; those that are so already cost nothing.  Copied. */
+size_t
+txn_rows(struct store_txn *txn, mbid_t id, const struct message *rows,
+         size_t n);
+/* uidvalidity, uidnext, highestmodseq, created_modseq, purged_modseq,
+ * recent_uid, options (MBOX_KNOWN) and times of MB->id become those of MB.
+ * ERR_CONFLICT: UIDNEXT would fall. */
+size_t
+txn_head(struct store_txn *txn, const struct mailbox *mb);
 /* Marks of deliveries (snap_each_delivery()) go; unknown ones are passed over.
  */
 size_t

@@ -30,6 +30,10 @@ enum op_kind {
     OP_SEEN,
     OP_UNEXPUNGE,
     OP_FORGET,
+    OP_EXPECT,
+    OP_ROWS,
+    OP_HEAD,
+    OP_SEEN_AS_GIVEN,
     OP_EPOCH, /* store_begin_epoch() */
 };
 
@@ -57,6 +61,7 @@ struct op {
         struct {
             const char *name;
             bool tree;
+            uint32_t uidvalidity; /* 0: as it is */
         } rename;
         struct {
             const char *value;
@@ -64,7 +69,8 @@ struct op {
         } set;
         uint32_t recent_uid;
         struct {
-            struct txn_append msg; /* body: our reference */
+            struct txn_append msg; /* body: our reference, or NULL */
+            const struct message *given;
             bool ahead;            /* the body goes before, in parts */
             uint32_t parts_done;
         } append;
@@ -122,6 +128,13 @@ struct op {
             bool is_set;
             struct span value;
         } user;
+        struct {
+            modseq_t highestmodseq;
+            uint64_t digest;
+            uint32_t uidnext;
+        } expect;
+        struct rec_rows rows;
+        struct rec_head given_head;
         struct rec_quota quota;
         struct rec_epoch epoch;
     } u;

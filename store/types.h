@@ -24,7 +24,16 @@ enum {
 /* Options of a mailbox; the bits are on disk, on the wire and in digests. */
 enum {
     MBOX_SHAREDSEEN = 1U << 0, /* \Seen is one for all */
-    MBOX_OPTIONS = MBOX_SHAREDSEEN,
+    /* Of a Cyrus, kept for it: P, D and A of its OPTIONS. */
+    MBOX_POP3_UIDL = 1U << 1,
+    MBOX_DUPLICATES = 1U << 2,
+    MBOX_ALARMS = 1U << 3,
+    MBOX_OPTIONS =
+        MBOX_SHAREDSEEN | MBOX_POP3_UIDL | MBOX_DUPLICATES | MBOX_ALARMS,
+    /* A peer's state came in part: of its changes above HIGHESTMODSEQ some are
+     * here and some are not. */
+    MBOX_PARTIAL = 1U << 4,
+    MBOX_KNOWN = MBOX_OPTIONS | MBOX_PARTIAL,
 };
 
 /* Bounds of what the state takes; a transaction beyond them is ERR_LIMIT. */
@@ -68,8 +77,12 @@ struct mailbox {
     /* Highest MODSEQ of a message that went for good: what has vanished is
      * known completely above it only (RFC 7162, 3.2.5.1). */
     modseq_t purged_modseq;
-    uint64_t digest; /* exclusive or over its messages' hashes */
-    bool is_deleted; /* lies under DELETED. */
+    /* Of a Cyrus, kept for it; seconds since 1970, 0: never. */
+    uint64_t recent_time_s;     /* when recent_uid was set */
+    uint64_t pop3_login_s;      /* last login by POP3 */
+    uint64_t pop3_show_after_s; /* older messages are hidden from POP3 */
+    uint64_t digest;            /* exclusive or over its messages' hashes */
+    bool is_deleted;            /* lies under DELETED. */
 };
 
 /* A message row.  `keywords` points into the arena or iterator it came from. */
@@ -82,6 +95,7 @@ struct message {
     int64_t internal_s;      /* INTERNALDATE, seconds since 1970 */
     int16_t internal_tz_min; /* its zone, minutes east of UTC */
     int64_t saved_s;
+    int64_t updated_s;  /* when the row last changed */
     int64_t expunged_s; /* when it became a tombstone; 0 while it lives */
     uint64_t size;      /* octets of the message as stored */
     const struct span *keywords; /* sorted bytewise, no duplicates */

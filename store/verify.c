@@ -248,8 +248,10 @@ compare(struct audit *au, const struct mailbox *mb, const struct mailbox *sum)
         : mb->annot_bytes != sum->annot_bytes    ? "bytes of annotations"
         : mb->digest != sum->digest              ? "digest"
         : mb->uidnext < sum->uidnext             ? "uidnext"
-        : mb->highestmodseq < sum->highestmodseq ? "highestmodseq"
-                                                 : NULL;
+        : mb->highestmodseq < sum->highestmodseq &&
+                (mb->options & MBOX_PARTIAL) == 0
+            ? "highestmodseq"
+            : NULL;
     if (what != NULL)
         return error_set(au->err, ERR_CORRUPT,
                          "mailbox %s: %s is not what its messages say",

@@ -55,6 +55,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(annot, REC_ANNOT);
     TRY(seen, REC_SEEN);
     TRY(forget, REC_FORGET);
+    TRY(rows, REC_ROWS);
+    TRY(head, REC_HEAD);
     buf_free(&again);
     arena_free(&a);
     return 0;

@@ -424,6 +424,8 @@ apply(struct world *w, struct model *md, const struct record *rec)
         on_forget(md, &r);
         break;
     }
+    case REC_ROWS: /* nobody replicates into the cluster by state */
+    case REC_HEAD:
     case REC_QUOTA:      /* compared by what is used */
     case REC_UNEXPUNGED: /* the copies are records of their own */
         break;

@@ -43,6 +43,8 @@ DECODE_AS(purge)
 DECODE_AS(annot)
 DECODE_AS(seen)
 DECODE_AS(forget)
+DECODE_AS(rows)
+DECODE_AS(head)
 
 #define GUID_A "AAAAAAAAAAAAAAAAAAAA"
 
@@ -116,8 +118,8 @@ static const struct {
               "\x00" /* MODSEQs: this record's own */
               "\x04"
               "\x77"
-              "\x05" /* 2, -60, -3 */
-              "\x06" /* size */
+              "\x05\x02" /* 2, -60, -3, one later */
+              "\x06"     /* size */
               "\x02"
               "\x01"
               "A"
@@ -179,6 +181,7 @@ static const struct {
      "unexpunged mbid=3 uids=6"},
     {REC_ANNOT, as_annot,
      SPAN_LIT("\x03\x05" /* mailbox, UID */
+              "\x00"     /* MODSEQ changes */
               "\x02"
               "\x08/comment"
               "\x00" /* shared */
@@ -194,8 +197,28 @@ static const struct {
      SPAN_LIT("\x03\x03"
               "ann"
               "\x01\x01\x02" /* seen 2:4 */
-              "\x01\x09\x00"),
+              "\x01\x09\x00"
+              "\x01"), /* MODSEQs stay */
      "seen mbid=3 user=ann seen=2:4 unseen=10"},
+    {REC_ROWS, as_rows,
+     SPAN_LIT("\x03"
+              "\x02"     /* mailbox, rows */
+              "\x05\x09" /* UID, flags */
+              GUID_A "\x0f\x03\x04\x00\x06\x00\x0a"
+              "\x01"
+              "\x01"
+              "A"
+              "\x07\x80\x01" /* a tombstone */
+              GUID_A "\x10\x03\x04\x00\x06\x02\x0a\x00\x0c"),
+     "rows mbid=3 rows=2 first=5 last=7"},
+    {REC_HEAD, as_head,
+     SPAN_LIT("\x03"
+              "\xac\x02\x08"     /* UIDVALIDITY, UIDNEXT */
+              "\x10\x01\x02"     /* highest, created, purged MODSEQ */
+              "\x07\x1f"         /* recent UID, options */
+              "\x64\xc0\x84\x3d" /* recent time, last append */
+              "\x65\x66"),       /* POP3 */
+     "head mbid=3 uidvalidity=300 uidnext=8 highestmodseq=16 options=0x1f"},
     {REC_FORGET, as_forget,
      SPAN_LIT("\x02"
               "DDDDDDDDDDDDDDDDEEEEEEEEEEEEEEEE"),
@@ -335,19 +358,31 @@ static const struct {
                      "HHHHHHHH"
                      "\x01x")},
     /* options that are none; UIDVALIDITY 0 */
-    {REC_SET, as_set, SPAN_LIT("\x03\x08\x02")},
+    {REC_SET, as_set, SPAN_LIT("\x03\x08\x20")},
     {REC_SET, as_set, SPAN_LIT("\x03\x20\x00")},
     /* nobody becomes somebody */
     {REC_RENAME, as_rename,
      SPAN_LIT("\x01\x03\x01x\x00\x00\x03"
               "bob")},
     /* nothing; a message of the server; more items than bytes; no entry */
-    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\x00")},
-    {REC_ANNOT, as_annot, SPAN_LIT("\x00\x05\x01\x01/\x00\x00")},
-    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\xff\xff\xff\xff\x0f/\x00\x00")},
-    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\x01\x00\x00\x00")},
+    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\x00\x00")},
+    {REC_ANNOT, as_annot, SPAN_LIT("\x00\x05\x00\x01\x01/\x00\x00")},
+    {REC_ANNOT, as_annot,
+     SPAN_LIT("\x03\x05\x00\xff\xff\xff\xff\x0f/\x00\x00")},
+    {REC_ANNOT, as_annot, SPAN_LIT("\x03\x05\x00\x01\x00\x00\x00")},
     /* nobody's; no mark; marks that are not there */
-    {REC_SEEN, as_seen, SPAN_LIT("\x03\x00\x01\x01\x02\x00")},
+    {REC_SEEN, as_seen, SPAN_LIT("\x03\x00\x01\x01\x02\x00\x00")},
+    /* UIDs not ascending; rows that are not there; UIDNEXT 0; options */
+    {REC_ROWS, as_rows,
+     SPAN_LIT("\x03\x02\x05\x09" GUID_A
+              "\x0f\x03\x04\x00\x06\x00\x0a\x00\x05\x09" GUID_A
+              "\x0f\x03\x04\x00\x06\x00\x0a\x00")},
+    {REC_ROWS, as_rows, SPAN_LIT("\x03\x00")},
+    {REC_ROWS, as_rows, SPAN_LIT("\x03\xff\xff\xff\xff\x0f\x05\x09")},
+    {REC_HEAD, as_head,
+     SPAN_LIT("\x03\x01\x00\x10\x01\x02\x07\x1f\x64\x01\x65\x66")},
+    {REC_HEAD, as_head,
+     SPAN_LIT("\x03\x01\x01\x10\x01\x02\x07\x20\x64\x01\x65\x66")},
     {REC_FORGET, as_forget, SPAN_LIT("\x00")},
     {REC_FORGET, as_forget,
      SPAN_LIT("\xff\xff\xff\xff\x0f"
@@ -378,7 +413,7 @@ test_body_offset_points_at_the_stored_bytes(void **state)
     struct span in = golden[5].bytes;
 
     (void)state;
-    assert_int_equal(rec_append_decode(in, 1, &a, &rec, &err), ERR_OK);
+    assert_int_equal(rec_append_decode(in, version(REC_APPEND), &a, &rec, &err), ERR_OK);
     assert_memory_equal(in.p + rec.body_offset, "hello\n", 6);
     assert_int_equal(rec.msg.internal_s, 2);
     assert_int_equal(rec.msg.internal_tz_min, -60);
@@ -417,6 +452,7 @@ test_golden_rows(void **state)
                                 "\x04\x03\x02\xe8\x07\x01" /* counters */
                                 "\x04\x01\x00\x09"
                                 "\x0b\xac\x02" /* annotations, purged */
+                                "\x64\x65\x66" /* times of a Cyrus */
                                 "\x08\x07\x06\x05\x04\x03\x02\x01");
     struct mailbox mb;
     struct key k;
@@ -427,6 +463,9 @@ test_golden_rows(void **state)
     assert_int_equal(mb.highestmodseq, 10000);
     assert_int_equal(mb.annot_bytes, 11);
     assert_int_equal(mb.purged_modseq, 300);
+    assert_int_equal(mb.recent_time_s, 100);
+    assert_int_equal(mb.pop3_login_s, 101);
+    assert_int_equal(mb.pop3_show_after_s, 102);
     assert_true(mb.digest == 0x0102030405060708);
     mailbox_encode(&mb, &out);
     assert_true(span_eq(buf_span(&out), head));
@@ -452,19 +491,19 @@ test_golden_rows(void **state)
 
 /* A tombstone says when it became one; only tombstones can have come back. */
 static void
-test_golden_rows_of_version_2(void **state)
+test_golden_rows_of_version_3(void **state)
 {
     struct arena a = ARENA_INIT;
     struct error err = {0};
     AUTO(buf_free) struct buf out = BUF_INIT;
     struct span tombstone =
-        SPAN_LIT("\x88\x07"         /* \\Seen, gone, back, annotated */
-                 GUID_A "\x09\x08"  /* MODSEQs */
-                 "\x04\x00\x06\x0a" /* times, size */
+        SPAN_LIT("\x88\x07"             /* \\Seen, gone, back, annotated */
+                 GUID_A "\x09\x08"      /* MODSEQs */
+                 "\x04\x00\x06\x02\x0a" /* times, size */
                  "\x00"
                  "\x0c"); /* expunged at 6 */
     struct span alone =
-        SPAN_LIT("\x80\x02" GUID_A "\x09\x08\x04\x00\x06\x0a\x00");
+        SPAN_LIT("\x80\x02" GUID_A "\x09\x08\x04\x00\x06\x00\x0a\x00");
     struct span quota = SPAN_LIT("\x01\x02\x03\x04\x05\x06\x07\x08");
     struct message m = {0};
     struct quota q = {0};
@@ -477,6 +516,8 @@ test_golden_rows_of_version_2(void **state)
     assert_int_equal(m.flags, FLAG_SEEN | FLAG_EXPUNGED | FLAG_UNEXPUNGED |
                                   FLAG_ANNOTATED);
     assert_int_equal(m.expunged_s, 6);
+    assert_int_equal(m.saved_s, 3);
+    assert_int_equal(m.updated_s, 4);
     message_encode(&m, &out);
     assert_true(span_eq(buf_span(&out), tombstone));
     for (size_t i = 0; i < tombstone.n; i++)
@@ -520,7 +561,7 @@ main(void)
         cmocka_unit_test(test_body_offset_points_at_the_stored_bytes),
         cmocka_unit_test(test_unknown_type_is_described_as_such),
         cmocka_unit_test(test_golden_rows),
-        cmocka_unit_test(test_golden_rows_of_version_2),
+        cmocka_unit_test(test_golden_rows_of_version_3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

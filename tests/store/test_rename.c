@@ -304,7 +304,7 @@ test_head_fields_are_set(void **state)
     assert_int_equal(ts_mailbox(&ts, id, &a).options, MBOX_SHAREDSEEN);
     static const struct {
         uint32_t mask, options;
-    } bad = {2, 2};
+    } bad = {MBOX_PARTIAL, MBOX_PARTIAL};
     txn = txn_new();
     txn_set_options(txn, id, bad.mask, bad.options);
     assert_int_equal(ts_commit(&ts, &txn), ERR_LIMIT);
@@ -315,7 +315,8 @@ test_head_fields_are_set(void **state)
     txn_set_uidvalidity(txn, sub, old + 5);
     assert_int_equal(ts_commit(&ts, &txn), ERR_CONFLICT);
     txn = txn_new();
-    txn_create(txn, &(struct txn_mailbox){.name = "user.ann.y", .options = 2});
+    txn_create(txn, &(struct txn_mailbox){.name = "user.ann.y",
+                                          .options = MBOX_PARTIAL});
     assert_int_equal(ts_commit(&ts, &txn), ERR_LIMIT);
     for (int i = 0; i < 3; i++) {
         txn = txn_new();

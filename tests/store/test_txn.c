@@ -1006,7 +1006,8 @@ forged_frame(struct teststore *like, mbid_t id, struct buf *ret)
     rec.msg.guid.b[0] ^= 1;
     rec.body = body_part(b, 0, &rec.encoding, &raw, &rec.body_hash);
     rec_append_encode(&rec, &body);
-    frame_add_record(&payload, REC_APPEND, 1, buf_span(&body));
+    frame_add_record(&payload, REC_APPEND, record_version(REC_APPEND),
+                     buf_span(&body));
     struct frame_head h = {.payload_bytes = (uint32_t)payload.n,
                            .nrecords = 1,
                            .epoch = 1,
