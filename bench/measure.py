@@ -12,13 +12,14 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "tests", "lib"))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "tests", "lib")]
+import turns  # noqa: E402
 from pair import Pair  # noqa: E402
 from report import (load_1min, machine, machine_line,  # noqa: E402
                     markdown_table, put_section, write_json)
 
 USERS = {"u%04d" % n: "secret" for n in range(32)}
-PARTS = ("raw", "lmtp", "lag", "idle", "seed")
+PARTS = ("raw", "lmtp", "lag", "idle", "seed", "turns")
 
 
 class Bench:
@@ -208,6 +209,9 @@ class Bench:
                  "%.2f s, %.0f /s, digests equal" % (took, n / took),
                  "%.2f s (%.0f MiB by disk and loopback)" % (limit, mib))
         self.drop(p)
+
+    def turns(self):
+        turns.measure(self)
 
 
 def write_markdown(path, b):

@@ -18,133 +18,16 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
+import measures  # noqa: E402
 import report  # noqa: E402
 import servers  # noqa: E402
+import syncing  # noqa: E402
+from measures import FOLDERS, READER, USERS  # noqa: E402
 from runner import Runner  # noqa: E402
 
-READER = "reader"    # has one large INBOX
-FOLDERS = "folders"  # has many folders
-USERS = servers.user_names(64)
-
-
-# ---- what is measured ----------------------------------------------------
-#
-# Each has a part (for --only), a text, what it NEEDS filled in before, and
-# measure(); "better" says whether more or less of its value is good.  TARGET
-# is the least ratio to Cyrus; RAW_TARGET the most that p50 may be of one sync.
-
-class Load:
-    """Messages a second by mailload."""
-    better, unit, needs = "more", "/s", None
-
-    def __init__(self, part, kib, connections, target=None, raw_target=None):
-        self.part, self.kib, self.connections = part, kib, connections
-        self.target, self.raw_target = target, raw_target
-        self.text = "%s %d KiB, %d connection%s" % (
-            part.upper(), kib, connections, "" if connections == 1 else "s")
-
-    def measure(self, c, server, _round):
-        load = c.append if self.part == "append" else c.lmtp
-        r = load(server, "-c", self.connections, "-b", self.kib * 1024, "-u",
-                 len(USERS), "-w", 1, "-t", c.seconds)
-        r["value"] = r["per_s"]
-        return r
-
-    def raw(self, c):
-        r = c.raw("-b", self.kib * 1024, "-g", self.connections)
-        r["value"] = r["records_per_s"]
-        return r
-
-    def detail(self, r):
-        return "p50 %.2f p99 %.2f ms, %.0f us CPU" % (
-            r["p50_ms"], r["p99_ms"], r["server_cpu_us_each"])
-
-
-class Command:
-    """One IMAP command on a new connection, in milliseconds."""
-    better, unit, raw, raw_target = "less", " ms", None, None
-
-    def __init__(self, part, text, command, needs, pre=(), user=READER,
-                 target=None):
-        self.part, self.text, self.command = part, text, command
-        self.needs, self.pre, self.user = needs, pre, user
-        self.target = target
-
-    def measure(self, c, server, _round):
-        before = [w for p in self.pre for w in ("-x", p)]
-        r = c.imap(server, self.user, *before, self.command)
-        r["value"] = r["ms"]
-        return r
-
-    def detail(self, r):
-        return "%.2f MB" % (r["bytes"] / 1e6)
-
-
-class Status(Command):
-    """The state of all folders: by one LIST where the server can, else by
-    one STATUS for each, all sent at once."""
-
-    ITEMS = "(MESSAGES UNSEEN UIDNEXT)"
-
-    def __init__(self):
-        super().__init__("status", "STATUS of {folders} folders", None,
-                         "folders", user=FOLDERS)
-
-    def measure(self, c, server, _round):
-        if c.can(server, "LIST-STATUS"):
-            r = c.imap(server, self.user,
-                       'LIST "" "F*" RETURN (STATUS %s)' % self.ITEMS)
-            r["how"] = "LIST RETURN (STATUS)"
-        else:
-            r = c.imap(server, self.user, "-n", c.folders, "-W", 500,
-                       "STATUS F%d " + self.ITEMS)
-            r["how"] = "pipelined STATUS"
-        if r["lines"] < 2 * c.folders:
-            raise SystemExit("%s: %d lines about %d folders" % (
-                server.name, r["lines"], c.folders))
-        r["value"] = r["ms"]
-        return r
-
-    def detail(self, r):
-        return r["how"]
-
-
-class Create:
-    """Mailboxes a second, one after another on one connection."""
-    part, better, unit, needs = "create", "more", "/s", None
-    text, target, raw, raw_target = "CREATE, 1 connection", 20, None, None
-
-    def measure(self, c, server, round_number):
-        r = c.imap(server, USERS[round_number % len(USERS)], "-n", c.creates,
-                   "CREATE N%d%%d" % round_number)
-        r["value"] = r["per_s"]
-        return r
-
-    def detail(self, r):
-        return "p50 %.2f p99 %.2f ms" % (r["p50_ms"], r["p99_ms"])
-
-
-SELECT = "SELECT INBOX"
-MEASURES = [
-    Load("lmtp", 4, 1, target=4),
-    Load("lmtp", 4, 8),
-    Load("lmtp", 4, 32, target=15),
-    Load("lmtp", 64, 8, target=6),
-    Load("append", 4, 1, raw_target=2),
-    Load("append", 4, 8, target=8),
-    Create(),
-    Command("store", "STORE 1:* +FLAGS (\\Flagged), {messages} messages",
-            "STORE 1:* +FLAGS (\\Flagged)", "messages",
-            pre=(SELECT, "STORE 1:* -FLAGS.SILENT (\\Flagged)"), target=4),
-    Command("select", "SELECT, {messages} messages", SELECT, "messages"),
-    Command("fetch", "FETCH 1:* (FLAGS UID), {messages} messages",
-            "FETCH 1:* (FLAGS UID)", "messages", pre=(SELECT,)),
-    Status(),
-]
+MEASURES = measures.MEASURES + syncing.MEASURES
 PARTS = list(dict.fromkeys(m.part for m in MEASURES))
 
-
-# ---- the run -------------------------------------------------------------
 
 class Comparison(Runner):
     def __init__(self, args):
@@ -162,6 +45,9 @@ class Comparison(Runner):
             "machine": report.machine(), "load_before": report.load_1min(),
             "quick": args.quick, "rounds": args.rounds, "skipped": {},
             "seconds": self.seconds, "measures": []}
+
+    def busy(self):
+        return report.busy_s()
 
     def can(self, server, capability):
         if server.name not in self.capabilities:
@@ -212,15 +98,18 @@ class Comparison(Runner):
 
     def measure(self, m):
         text = m.text.format(messages=self.messages, folders=self.folders)
-        runs = {s.name: [] for s in self.servers}
+        asked = [s for s in self.servers
+                 if getattr(m, "takes", lambda _: True)(s)]
+        runs = {s.name: [] for s in asked}
         raw = []
         for round_number in range(self.args.rounds):
             if m.raw is not None:
                 raw.append(m.raw(self))
-            for s in self.servers:
+            for s in asked:
                 runs[s.name].append(m.measure(self, s, round_number))
         row = {"text": text, "part": m.part, "better": m.better,
-               "target": m.target, "raw_target": m.raw_target, "runs": runs,
+               "target": m.target, "best_target": m.best_target,
+               "raw_target": m.raw_target, "runs": runs,
                "raw": raw, "ratio": {}}
         row["median"] = {name: median(r) for name, r in runs.items()}
         ours = row["median"]["Pollux"]
@@ -240,7 +129,7 @@ class Comparison(Runner):
         print("  %-45s %s" % (text, "  ".join(
             "%*s" % (w, c) for w, c in zip((13, 13, 13, 13, 7, 7, 0),
                                            row["cells"]))), flush=True)
-        for s in self.servers:
+        for s in asked:
             print("      %-8s %s" % (s.name, m.detail(
                 row["median"][s.name])), flush=True)
 
@@ -259,6 +148,11 @@ class Comparison(Runner):
         if m.target and "Cyrus" in row["ratio"]:
             target = "%s x Cyrus: %s" % (
                 m.target, verdict(row["ratio"]["Cyrus"] >= m.target))
+        if m.best_target and row["ratio"]:
+            least = min(row["ratio"].values())
+            target += "%s%s x the quicker: %s" % (
+                "; " if target else "", m.best_target,
+                verdict(least >= m.best_target))
         if m.raw_target:
             target = "p50 %.3f ms <= %s x raw %.3f: %s" % (
                 row["median"]["Pollux"]["p50_ms"], m.raw_target,

@@ -193,6 +193,11 @@ class Cyrus(Peer):
     settings = ("imapd.conf as shipped, with altnamespace and unixhierarchysep;"
                 " no *_unsafe, no replication; /run on a tmpfs")
 
+    def __init__(self, packages, base, users, options=None):
+        """OPTIONS: further lines of imapd.conf."""
+        super().__init__(packages, base, users)
+        self.options = options or {}
+
     def in_run(self, run):
         return ("mkdir -p {r}/proc {r}/lock {r}/socket &&"
                 " chown -R {u}:{u} {r}").format(r=run, u=RUN_AS)
@@ -219,6 +224,7 @@ class Cyrus(Peer):
             "sasl_pwcheck_method": "auxprop",
             "sasl_auxprop_plugin": "sasldb",
             "sasl_sasldb_path": self.path("sasldb2"),
+            **self.options,
         }
         with open(os.path.join(self.tree, "etc", "imapd.conf")) as f:
             shipped = [line for line in f
@@ -234,10 +240,10 @@ class Cyrus(Peer):
             '  imap cmd="{l}imapd {c} -U 30" listen="{h}:{i}" prefork=0'
             ' maxchild=500\n'
             '  lmtp cmd="{l}lmtpd {c} -a" listen="{h}:{m}" prefork=0'
-            ' maxchild=100\n}}\n'
+            ' maxchild=100\n{services}}}\n'
             'EVENTS {{\n  checkpoint cmd="{l}ctl_cyrusdb {c} -c" period=30\n}}'
             '\n').format(l=lib, c=conf, h=self.host, i=self.imap_port,
-                         m=self.lmtp_port))
+                         m=self.lmtp_port, services=self.services()))
         for d in ("conf", "spool", "sieve", "run"):
             os.mkdir(self.path(d))
         for d in ("db", "log", "msg", "proc", "ptclient", "quota", "socket",
@@ -252,6 +258,37 @@ class Cyrus(Peer):
         return [lib + "master", "-C", self.path("imapd.conf"), "-M",
                 self.path("cyrus.conf"), "-p", self.path("run", "pid"), "-L",
                 self.path("log")]
+
+
+    def services(self):
+        """Further lines of SERVICES."""
+        return ""
+
+    def inside(self, program, *args):
+        """The command that runs one of its programs where it runs."""
+        with open("/proc/%d/task/%d/children" % (self.proc.pid,
+                                                 self.proc.pid)) as f:
+            first = f.read().split()[0]
+        return ["nsenter", "-t", first, "-m", "-p", "/usr/lib/cyrus/bin/" +
+                program, "-C", self.path("imapd.conf"), *args]
+
+
+class CyrusReplica(Cyrus):
+    """A second one, which takes what a sync_client sends."""
+
+    host = "127.0.0.15"
+
+    def __init__(self, packages, base, users):
+        super().__init__(packages, os.path.join(base, "replica"), users,
+                         {"admins": "cyrus " + users[0]})
+        os.makedirs(os.path.join(base, "replica"))
+        os.chmod(os.path.join(base, "replica"), 0o755)
+        self.sync_port = free_port([self.host], self.lmtp_port + 1)
+
+    def services(self):
+        return ('  csync cmd="/usr/lib/cyrus/bin/sync_server -C %s" '
+                'listen="%s:%d" prefork=0 maxchild=20\n' % (
+                    self.path("imapd.conf"), self.host, self.sync_port))
 
 
 class Dovecot(Peer):
