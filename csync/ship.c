@@ -376,7 +376,8 @@ stream_wait(struct stream *st, struct error *err)
 static enum errcode
 stream_loop(struct stream *st, struct error *err)
 {
-    st->heard_ms = st->pinged_ms = now_ms(st->s);
+    st->heard_ms = now_ms(st->s);
+    st->pinged_ms = 0; /* at once: who has all already acknowledges nothing */
     for (;;) {
         if (stopped(st->s))
             return error_set(err, ERR_CLOSED, "stopped");
