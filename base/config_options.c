@@ -110,6 +110,7 @@ static const char *const sieve_words[] = {
     NULL};
 static const char *const smtp_words[] = {"host", "sendmail", NULL};
 static const char *const sql_words[] = {"mysql", "pgsql", "sqlite", NULL};
+static const char *const sync_ack_policy_words[] = {"refuse", "degrade", NULL};
 static const char *const sync_ack_words[] = {"none", "received", "durable",
                                              NULL};
 static const char *const tls_words[] = {"ssl2",   "ssl3",   "tls1_0", "tls1_1",
@@ -1006,10 +1007,20 @@ static const struct config_option options[] = {
     ROW("swap_max_lag", INT, WORKS, "10000",
         "records of lag with which a swap is still begun", .ours = true,
         .min = 0, .max = INT64_MAX),
-    ROW("sync_ack", ENUM, NOT_YET, "none",
+    ROW("sync_ack", ENUM, WORKS, "none",
         "what a commit waits for: the replica has received it, or made it "
         "durable",
         .words = sync_ack_words, .ours = true),
+    ROW("sync_ack_policy", ENUM, WORKS, "refuse",
+        "when too few replicas acknowledge: refuse mutations, or go on "
+        "without them",
+        .words = sync_ack_policy_words, .ours = true),
+    ROW("sync_ack_replicas", INT, WORKS, "1",
+        "how many replicas a commit waits for", .ours = true, .min = 1,
+        .max = 16),
+    ROW("sync_ack_timeout", DURATION, WORKS, "10s",
+        "how long a commit waits for them", .unit = 's', .ours = true, .min = 1,
+        .max = 3600),
     ROW("sync_authname", STRING, WORKS, NULL, "login at the replica",
         .per_channel = true),
     ROW("sync_batchsize", INT, NOT_YET, "8192",

@@ -310,6 +310,7 @@ work_stream(struct csync_session *s)
     if (s->work_code != ERR_OK)
         return;
     s->store = i->store(i->ctx);
+    s->on_receipt = dlist_get_u64(s->args, "RECEIPTS", &lsn) && lsn != 0;
     pos = store_pos(s->store);
     if (!dlist_get_u64(s->args, "LSN", &lsn))
         s->work_code = missing(s, "LSN");

@@ -67,6 +67,7 @@ struct csync_session {
     struct store_pos reached;
     uint64_t ping;
     bool ack_due;
+    bool on_receipt; /* each batch is acknowledged when it has come */
     bool ending; /* END came: close after the last acknowledgement */
     struct reactor_deferred ack_call;
 

@@ -21,6 +21,7 @@
 
 #include "csync/ship_private.h"
 #include "store/record.h"
+#include "store/store.h"
 
 #define SEND_BYTES ((size_t)1 << 20)
 /* Shipped and not yet durable over there; bounds what a slow replica queues. */
@@ -235,6 +236,8 @@ on_ack(struct stream *st, const struct logack *ack)
     atomic_store(&slot->durable_lsn, ack->durable);
     atomic_store(&slot->applied_lsn, ack->applied.applied.lsn);
     atomic_store(&slot->ack_wall_us, wall);
+    if (st->s->bell != NULL)
+        bell_ring(st->s->bell);
 }
 
 static enum errcode
@@ -401,6 +404,7 @@ stream_loop(struct stream *st, struct error *err)
 struct stream_start {
     lsn_t lsn;
     uint64_t chain;
+    bool on_receipt;
 };
 
 static void
@@ -410,6 +414,8 @@ stream_keys(void *ctx, struct dlist_printer *p)
 
     dlist_u64(p, "LSN", start->lsn);
     dlist_hex64(p, "CHAIN", start->chain);
+    if (start->on_receipt)
+        dlist_u64(p, "RECEIPTS", 1);
 }
 
 static enum errcode
@@ -417,7 +423,10 @@ stream_open(struct stream *st, struct csync_client *peer,
             const struct logstatus *status, struct error *err)
 {
     struct ship *s = st->s;
-    struct stream_start start = {.lsn = status->applied.applied.lsn};
+    struct stream_start start = {
+        .lsn = status->applied.applied.lsn,
+        .on_receipt = config_enum(s->o->cfg, "sync_ack") == ACK_RECEIVED,
+    };
     AUTO(buf_free) struct buf line = BUF_INIT;
 
     enum errcode rc = reader_open(s->o->env, s->o->log_dir, s->mark, start.lsn,
@@ -430,7 +439,12 @@ stream_open(struct stream *st, struct csync_client *peer,
     if (rc != ERR_OK)
         return rc;
     st->sent = start.lsn;
+    /* While it says "streaming" the page is believed. */
+    atomic_store(&s->slot->received_lsn, start.lsn);
+    atomic_store(&s->slot->durable_lsn, start.lsn);
     set_state(s, SLOT_STREAMING, "");
+    if (s->bell != NULL)
+        bell_ring(s->bell);
     atomic_store(&s->slot->peer_role, (uint32_t)status->role);
     atomic_store(&s->slot->peer_epoch, status->epoch);
     log_notice(&s->log, "sync.streaming",
@@ -680,6 +694,7 @@ ship_close(struct ship *s)
         set_state(s, SLOT_DOWN, "sync_client has ended");
     }
     slot_detach(&s->slot);
+    bell_detach(&s->bell);
     mark_detach(&s->mark);
 }
 
@@ -713,6 +728,9 @@ look_at_instance(struct ship *s)
     slot_detach(&s->slot);
     s->slot = slot;
     sign_slot(s);
+    bell_detach(&s->bell);
+    if (bell_attach(s->o->log_dir, &s->bell, &err) != ERR_OK)
+        log_warn(&s->log, "sync.bell", "why=\"%s\"", err.text);
     return true;
 }
 
@@ -851,6 +869,8 @@ ship_all(const struct ship_options *o, struct error *err)
         rc = all_check(&s, err);
     if (rc == ERR_OK)
         rc = slot_attach(o->log_dir, o->channel, true, &s.slot, err);
+    if (rc == ERR_OK)
+        rc = bell_attach(o->log_dir, &s.bell, err);
     if (rc != ERR_OK)
         goto out;
     lsn_t goal = atomic_load(&s.mark->durable_lsn);
@@ -872,6 +892,7 @@ out:
     if (s.slot != NULL && !rolling && atomic_load(&s.slot->consumer_pid) == 0)
         set_state(&s, SLOT_DOWN, "");
     slot_detach(&s.slot);
+    bell_detach(&s.bell);
     mark_detach(&s.mark);
     return rc;
 }

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "csync/ship.h"
+#include "synclog/bell.h"
 #include "synclog/reader.h"
 
 struct ship {
@@ -14,6 +15,7 @@ struct ship {
     struct log_ctx log;
     const struct synclog_mark *mark;
     struct synclog_slot *slot;
+    struct synclog_bell *bell; /* NULL: could not be had */
     struct csync_target target;
     uint64_t said_ms;   /* when the log last heard that the twin is away */
     uint64_t asked_ms;  /* when the twin was last asked for the fork */

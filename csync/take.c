@@ -117,6 +117,8 @@ take_frames(struct csync_session *s, struct span frames)
     job->s = s;
     session_job_begin(s);
     store_append_frames(s->store, frames, frames_done, job);
+    if (s->on_receipt)
+        ack_soon(s);
     if (store_queue_bytes(s->store) > QUEUE_HIGH_BYTES)
         conn_pause_input(s->conn);
 }

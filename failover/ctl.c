@@ -46,6 +46,9 @@ struct ctl {
     uint64_t stuck_segment;
     const char *scrub; /* phase; NULL: none */
     uint64_t scrub_per_mille, scrub_bodies, scrub_ended_us;
+    const char *ack_mode, *ack_state, *ack_policy; /* NULL: no sync_ack */
+    uint64_t ack_replicas, ack_streaming, ack_held, ack_refused, ack_alone;
+    uint64_t ack_since_us;
     struct store_pos fenced_at;
     uint64_t token;
     const char *path; /* of an answer */
@@ -116,6 +119,16 @@ on_answer(void *ctx, const struct dlist *d)
         (void)!dlist_get_u64(d, "DEAD_BYTES", &c->dead_bytes);
         (void)!dlist_get_u64(d, "BYTES_PER_S", &c->bytes_per_s);
         (void)!dlist_get_u64(d, "STUCK_SEGMENT", &c->stuck_segment);
+    } else if (span_eq_str(d->name, "ACKS")) {
+        (void)!dlist_get_str(d, "MODE", &c->arena, &c->ack_mode);
+        (void)!dlist_get_str(d, "STATE", &c->arena, &c->ack_state);
+        (void)!dlist_get_str(d, "POLICY", &c->arena, &c->ack_policy);
+        (void)!dlist_get_u64(d, "REPLICAS", &c->ack_replicas);
+        (void)!dlist_get_u64(d, "STREAMING", &c->ack_streaming);
+        (void)!dlist_get_u64(d, "HELD", &c->ack_held);
+        (void)!dlist_get_u64(d, "REFUSED", &c->ack_refused);
+        (void)!dlist_get_u64(d, "ALONE", &c->ack_alone);
+        (void)!dlist_get_u64(d, "SINCE", &c->ack_since_us);
     } else if (span_eq_str(d->name, "POS")) {
         (void)!dlist_get_u32(d, "EPOCH", &epoch);
         c->fenced_at.applied.epoch = epoch;
@@ -331,7 +344,16 @@ print_json(const struct ctl *c, enum equality eq, uint64_t lag,
         json_string(f, s->text);
         fputc('}', f);
     }
-    fprintf(f, "],\"exit\":%d}\n", (int)code);
+    fputc(']', f);
+    if (c->ack_mode != NULL && c->ack_state != NULL)
+        fprintf(f,
+                ",\"acks\":{\"mode\":\"%s\",\"state\":\"%s\","
+                "\"replicas\":%" PRIu64 ",\"streaming\":%" PRIu64
+                ",\"held\":%" PRIu64 ",\"refused\":%" PRIu64
+                ",\"alone\":%" PRIu64 ",\"since_us\":%" PRIu64 "}",
+                c->ack_mode, c->ack_state, c->ack_replicas, c->ack_streaming,
+                c->ack_held, c->ack_refused, c->ack_alone, c->ack_since_us);
+    fprintf(f, ",\"exit\":%d}\n", (int)code);
 }
 
 static void
@@ -400,6 +422,19 @@ print_human(const struct ctl *c, enum equality eq, uint64_t lag)
     }
     if (c->has_here)
         print_storage(c);
+    if (c->ack_mode != NULL && c->ack_state != NULL) {
+        bool bad = strcmp(c->ack_state, "refusing") == 0 ||
+                   strcmp(c->ack_state, "degraded") == 0;
+        fprintf(f,
+                "%s here: commits wait for %" PRIu64 " replicas (%s), %" PRIu64
+                " stream; %" PRIu64 " refused, %" PRIu64
+                " groups answered without a replica\n",
+                !bad                     ? "sync_ack"
+                : c->ack_state[0] == 'r' ? "SYNC_ACK REFUSES"
+                                         : "SYNC_ACK DEGRADED",
+                c->ack_replicas, c->ack_mode, c->ack_streaming, c->ack_refused,
+                c->ack_alone);
+    }
     if (c->scrub != NULL && strcmp(c->scrub, "resting") != 0)
         fprintf(f, "scrubbing here: %s, %.1f %%\n", c->scrub,
                 (double)c->scrub_per_mille / 10);

@@ -43,6 +43,12 @@ node_config_from(const struct config *cfg, const char *servername,
         .swap_hold_ms = config_duration_s(cfg, "swap_hold") * 1000,
         .swap_max_lag = (uint64_t)config_int(cfg, "swap_max_lag"),
     };
+    ret->store.acks = (struct store_acks){
+        .mode = (enum ack_mode)config_enum(cfg, "sync_ack"),
+        .replicas = (unsigned)config_int(cfg, "sync_ack_replicas"),
+        .timeout_ms = config_duration_s(cfg, "sync_ack_timeout") * 1000,
+        .degrade = config_enum(cfg, "sync_ack_policy") == 1,
+    };
     storage_from_config(cfg, a, &ret->store);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "failover/node_private.h"
+#include "store/acks.h"
 #include "store/compact.h"
 #include "store/damage.h"
 #include "store/record.h"
@@ -156,6 +157,38 @@ print_storage(struct node *node, struct buf *out)
     buf_add_str(out, "\r\n");
 }
 
+static void
+print_acks(struct node *node, struct buf *out)
+{
+    static const char *const modes[] = {
+        [ACK_NONE] = "none",
+        [ACK_RECEIVED] = "received",
+        [ACK_DURABLE] = "durable",
+    };
+    struct dlist_printer p;
+    struct ack_view v;
+
+    store_ack_view(node->store, &v);
+    if (v.mode == ACK_NONE)
+        return;
+    buf_add_str(out, "* ");
+    dlist_print_begin(&p, out, DLIST_SERVER);
+    dlist_open_kv(&p, "ACKS");
+    dlist_str(&p, "MODE", modes[v.mode]);
+    dlist_str(&p, "STATE", ack_state_name(v.state));
+    dlist_str(&p, "POLICY", v.degrade ? "degrade" : "refuse");
+    dlist_u64(&p, "REPLICAS", v.replicas);
+    dlist_u64(&p, "STREAMING", v.have);
+    dlist_u64(&p, "TIMEOUT_MS", v.timeout_ms);
+    dlist_u64(&p, "SINCE", v.since_us);
+    dlist_u64(&p, "ACKED", v.acked);
+    dlist_u64(&p, "HELD", v.held);
+    dlist_u64(&p, "REFUSED", v.refused);
+    dlist_u64(&p, "ALONE", v.alone);
+    dlist_close(&p);
+    buf_add_str(out, "\r\n");
+}
+
 static enum errcode
 verb_status(struct node *node, const struct dlist *args, struct buf *out,
             struct error *err)
@@ -172,6 +205,7 @@ verb_status(struct node *node, const struct dlist *args, struct buf *out,
     buf_add_str(out, "\r\n");
     print_damage(node, out);
     print_storage(node, out);
+    print_acks(node, out);
     enum errcode rc = slot_list(node->env, dir, &names, err);
     for (size_t at = 0; rc == ERR_OK && at < names.n;) {
         const char *name = (const char *)names.p + at;

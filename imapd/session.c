@@ -56,9 +56,10 @@ error_reply(enum errcode code)
 {
     switch (code) {
     case ERR_AGAIN:
-    case ERR_TIMEOUT:
     case ERR_BUSY:
         return "NO [INUSE] Try again later";
+    case ERR_TIMEOUT: /* sync_ack */
+        return "NO [UNAVAILABLE] The replica does not answer, try again later";
     case ERR_LIMIT:
         return "NO [LIMIT] A limit of this server was reached";
     case ERR_READONLY:

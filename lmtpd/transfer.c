@@ -127,6 +127,8 @@ result_reply(const struct lmtp_session *s, enum errcode code)
         return "451 4.3.2 This server takes no mail now";
     case ERR_CLOSED:
         return "451 4.3.2 The server is stopping";
+    case ERR_TIMEOUT: /* sync_ack */
+        return "452 4.3.0 The replica does not answer, try again later";
     case ERR_BADNAME:
         return "550 5.1.1 Unknown user";
     case ERR_NOTFOUND: /* it was there at RCPT */
@@ -137,7 +139,6 @@ result_reply(const struct lmtp_session *s, enum errcode code)
     case ERR_GAP:
     case ERR_CORRUPT:
     case ERR_IO:
-    case ERR_TIMEOUT:
     case ERR_AUTH:
     case ERR_DENIED:
     case ERR_HISTORY:

@@ -16,7 +16,7 @@ store_snapshot(struct store *store)
 
     snap->store = store;
     snap->kv = store->kv;
-    snap->view = kv_snapshot(store->kv);
+    snap->shared = acks_view(store, &snap->view);
     return snap;
 }
 
@@ -27,7 +27,9 @@ store_release(struct store_snap **snapp)
 
     if (snap == NULL)
         return;
-    if (snap->view != NULL)
+    if (snap->shared != NULL)
+        shared_view_release(snap->store, &snap->shared);
+    else if (snap->view != NULL)
         kv_release(snap->kv, &snap->view);
     buf_free(&snap->value);
     arena_free(&snap->arena);

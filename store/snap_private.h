@@ -10,6 +10,7 @@ struct store_snap {
     struct store *store;
     struct kv *kv;
     struct kv_snap *view;
+    struct shared_view *shared; /* not NULL: VIEW is its, not ours */
     struct buf value;
     struct arena arena;
     const struct epoch_entry *epochs; /* of snap_epochs(), when first needed */

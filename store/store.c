@@ -47,12 +47,16 @@ store_set_role(struct store *store, enum role role, epoch_t epoch)
     struct synclog_mark *mark = synclog_mark(store->log);
 
     control_begin(store);
+    struct held *held = role != store->role || epoch != store->epoch
+                            ? acks_reset(store, role)
+                            : NULL;
     store->role = role;
     store->epoch = epoch;
     atomic_store(&mark->role, (uint32_t)role);
     atomic_store(&mark->epoch, epoch);
     mark_wake(mark);
     control_end(store);
+    acks_refuse_held(store, held);
 }
 
 enum role
@@ -75,10 +79,13 @@ store_check_fence(struct store *store)
     const bool up = store->cfg.fence_path != NULL &&
                     env_exists(store->env, store->cfg.fence_path);
     store->fence = up;
-    atomic_store(&mark->fence, up ? 1 : 0);
+    atomic_store(&mark->fence, up && acks_are_none(store) ? 1 : 0);
     mark_wake(mark);
     control_end(store);
-    return up;
+    if (!up || acks_are_none(store))
+        return up;
+    acks_wait(store); /* nothing is added to them behind the fence */
+    return store_check_fence(store);
 }
 
 void
@@ -653,6 +660,11 @@ store_open(struct env *env, const struct store_config *cfg,
         free_store(store);
         return rc;
     }
+    rc = acks_start(store, err);
+    if (rc != ERR_OK) {
+        free_store(store);
+        return rc;
+    }
     store->is_open = true;
     found.is_new = found.is_new && found.log.last.lsn == LSN_NONE;
     set_mark(store);
@@ -688,6 +700,7 @@ store_close(struct store **storep)
         pthread_join(store->checkpointer, NULL);
         pthread_join(store->compact_thread, NULL);
     }
+    acks_stop(store);
     writer_refuse_all(store, ERR_CLOSED, "the store is being closed");
     /* What cannot be flushed is replayed when it is opened again. */
     struct error err;

@@ -27,6 +27,20 @@ struct store_compaction {
     uint64_t archive_maxsize; /* larger ones are archived at once; 0: never */
 };
 
+/* What a commit of a master waits for, beside its own disk (store/acks.h). */
+enum ack_mode {
+    ACK_NONE,
+    ACK_RECEIVED, /* replicas have it in memory */
+    ACK_DURABLE,  /* on their disks */
+};
+
+struct store_acks {
+    enum ack_mode mode;
+    unsigned replicas;   /* so many; 0: 1 */
+    uint64_t timeout_ms; /* 0: 10 s */
+    bool degrade;        /* then go on without, instead of refusing */
+};
+
 /* partition-NAME and archivepartition-NAME. */
 struct store_partition {
     const char *name;
@@ -45,6 +59,7 @@ struct store_config {
     const char *pack_dir;
     uint64_t pack_bytes; /* 0: PACK_BYTES_MAX */
     struct store_compaction compaction;
+    struct store_acks acks; /* not with no_threads */
     const char *fence_path; /* the shutdown file; NULL: none */
     uint64_t segment_bytes;
     uint64_t cache_bytes;
@@ -121,7 +136,8 @@ MUST_CHECK enum errcode
 store_join_cluster(struct store *store, const struct instid *cluster,
                    struct error *err);
 /* Look at the fence now, not at the next group; returns when the writer obeys:
- * true if it is up and no group is under way. */
+ * true if it is up and no group is under way.  Those that wait for a replica
+ * are waited for, as long as sync_ack allows. */
 bool
 store_check_fence(struct store *store);
 /*

@@ -3,9 +3,9 @@
  * folder.
  *
  * Locks, in the order in which they are taken: `checkpoint_lock`, `lock`
- * (queue, role, what the writer is doing), `watch_lock`, `pos_lock`.  The
- * writer holds none of them while it works on a group; `busy` says that it
- * does.
+ * (queue, role, what the writer is doing), that of acks.c, `watch_lock`,
+ * `pos_lock`.  The writer holds none of them while it works on a group; `busy`
+ * says that it does.
  */
 #ifndef POLLUX_STORE_STORE_PRIVATE_H
 #define POLLUX_STORE_STORE_PRIVATE_H
@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "store/acks.h"
 #include "store/full.h"
 #include "store/resolve.h"
 #include "store/state.h"
@@ -77,9 +78,7 @@ frames_check_bodies(struct part_hashes *hashes, struct span frames,
 void
 part_hashes_free(struct part_hashes *hashes);
 
-/* ---- writer.c --------------------------------------------------------- */
-
-#define DIGEST_RING 4096U
+/* ---- jobs.c ----------------------------------------------------------- */
 
 struct job_list {
     struct job *first, **last;
@@ -91,6 +90,75 @@ void
 jobs_add(struct job_list *list, struct job *job);
 struct job *
 jobs_take(struct job_list *list);
+/* All of LIST in front of what waits; with `lock`. */
+void
+jobs_put_back(struct store *store, struct job_list *list);
+/* What becomes of it when it is answered. */
+void
+job_set_code(struct job *job, const struct error *err);
+/* Call DONE, and forget it. */
+void
+job_answer(struct store *store, struct job *job);
+void
+job_refuse(struct store *store, struct job *job, const struct error *err);
+void
+jobs_answer(struct store *store, struct job_list *list);
+void
+jobs_refuse(struct store *store, struct job_list *list,
+            const struct error *err);
+
+/* ---- acks.c: all for the writer, but for view and reset ----------------- */
+
+struct acks;
+
+/* A view of the state that several readers share. */
+struct shared_view;
+
+/* Has what was committed last been shown and answered? */
+bool
+acks_are_none(struct store *store);
+/* The group under way is about to be written into the state. */
+void
+acks_begin(struct store *store);
+/* It is there.  False: show and answer it yourself. */
+bool
+acks_hold(struct store *store);
+/* Nothing was to be written for store->acks; false: answer them yourself. */
+bool
+acks_hold_answers(struct store *store);
+/* While replicas are missed: refuse all of LIST that would wait for them. */
+void
+acks_refuse(struct store *store, struct job_list *list);
+/* The role or the epoch changes (the writer rests): what waits is shown, and
+ * comes back to be refused when no lock is held. */
+struct held;
+struct held *
+acks_reset(struct store *store, enum role role);
+void
+acks_refuse_held(struct store *store, struct held *held);
+/* With no lock: until nothing waits any more, as long as that may take. */
+void
+acks_wait(struct store *store);
+/* What a reader may see: NULL, the newest; else released by
+ * shared_view_release(). */
+struct shared_view *
+acks_view(struct store *store, struct kv_snap **ret);
+void
+shared_view_release(struct store *store, struct shared_view **view);
+MUST_CHECK enum errcode
+acks_start(struct store *store, struct error *err);
+/* The writer has ended.  What waits is refused. */
+void
+acks_stop(struct store *store);
+
+/* ---- writer.c --------------------------------------------------------- */
+
+#define DIGEST_RING 4096U
+
+struct frame_digest {
+    lsn_t lsn;
+    uint64_t digest;
+};
 
 struct store {
     struct env *env;
@@ -107,6 +175,7 @@ struct store {
     struct watches watches;
     struct part_hashes part_hashes;
     struct full full;
+    struct acks *sync_acks; /* NULL: nothing waits for replicas */
 
     pthread_mutex_t checkpoint_lock; /* a checkpoint, the log's exchange, bodies
                                         that move */
@@ -141,25 +210,24 @@ struct store {
     uint64_t unfinished_retry_ns;
     uint64_t last_group_ns;
     uint64_t last_poll_ns;
-    bool beat; /* a heartbeat has proved the last group */
-    struct {
-        lsn_t lsn;
-        uint64_t digest;
-    } fresh[64]; /* frames of the group under way */
+    bool beat;                     /* a heartbeat has proved the last group */
+    bool begins_epoch;             /* the group under way does */
+    struct frame_digest fresh[64]; /* frames of the group under way */
     size_t nfresh;
 
     pthread_mutex_t pos_lock;
     struct store_pos pos;
-    struct {
-        lsn_t lsn;
-        uint64_t digest;
-    } ring[DIGEST_RING];
+    struct frame_digest ring[DIGEST_RING];
     size_t ring_next;
     uint64_t log_bytes; /* written since the store was opened */
     uint64_t flushed_bytes;
     lsn_t flushed_lsn;
 };
 
+/* POS is what others see from now on; FRESH: its last groups. */
+void
+writer_publish(struct store *store, const struct store_pos *pos,
+               const struct frame_digest *fresh, size_t nfresh);
 /* One turn of the writer; true if it did something. */
 bool
 writer_turn(struct store *store);

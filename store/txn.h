@@ -230,11 +230,12 @@ txn_forget_deliveries(struct store_txn *txn, const uint8_t (*hashes)[16],
                       size_t n);
 
 /*
- * Hand it to the writer.  DONE runs in the writer's thread (with no_threads: in
- * store_step()) once it is durable and visible or refused; it then belongs to
- * DONE, which frees it.  Codes of the whole: ERR_FENCED, ERR_READONLY,
- * ERR_NOSPACE (temporary), ERR_CLOSED, ERR_IO (the instance stops), or the code
- * of the operation that failed.
+ * Hand it to the writer.  DONE runs in a thread of the store (with no_threads:
+ * in store_step()) once it is durable and visible or refused; it then belongs
+ * to DONE, which frees it.  Codes of the whole: ERR_FENCED, ERR_READONLY,
+ * ERR_NOSPACE (temporary), ERR_TIMEOUT (sync_ack: too few replicas answer; it
+ * may be durable here and appear later), ERR_CLOSED, ERR_IO (the instance
+ * stops), or the code of the operation that failed.
  */
 typedef void
 txn_done(void *ctx, struct store_txn *txn);

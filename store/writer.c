@@ -40,106 +40,6 @@
  */
 #define REPLAY_BATCH_BYTES ((size_t)16 << 20)
 
-/* ------------------------------------------------------------------ jobs */
-
-void
-jobs_init(struct job_list *list)
-{
-    list->first = NULL;
-    list->last = &list->first;
-}
-
-void
-jobs_add(struct job_list *list, struct job *job)
-{
-    job->next = NULL;
-    *list->last = job;
-    list->last = &job->next;
-}
-
-struct job *
-jobs_take(struct job_list *list)
-{
-    struct job *job = list->first;
-
-    if (job != NULL) {
-        list->first = job->next;
-        if (list->first == NULL)
-            list->last = &list->first;
-        job->next = NULL;
-    }
-    return job;
-}
-
-/* All of LIST in front of what waits. */
-static void
-put_back(struct store *store, struct job_list *list)
-{
-    if (list->first == NULL)
-        return;
-    *list->last = store->queue.first;
-    if (store->queue.first == NULL)
-        store->queue.last = list->last;
-    store->queue.first = list->first;
-    jobs_init(list);
-}
-
-static void
-answer(struct store *store, struct job *job)
-{
-    atomic_fetch_sub(&store->queue_bytes, job->bytes);
-    if (job->is_frames) {
-        struct frames_job *f = (struct frames_job *)job;
-        f->done(f->done_ctx, f->code, &f->err, store_pos(store));
-        buf_free(&f->frames);
-        free(f);
-    } else {
-        struct store_txn *txn = (struct store_txn *)job;
-        txn->done(txn->done_ctx, txn);
-    }
-}
-
-static void
-set_code(struct job *job, const struct error *err)
-{
-    if (job->is_frames) {
-        ((struct frames_job *)job)->code = err->code;
-        ((struct frames_job *)job)->err = *err;
-        return;
-    }
-    struct store_txn *txn = (struct store_txn *)job;
-    txn_reset(txn);
-    txn->code = err->code;
-    txn->err = *err;
-}
-
-static void
-refuse(struct store *store, struct job *job, const struct error *err)
-{
-    if (err->code == ERR_NOSPACE)
-        full_refused(&store->full, err);
-    set_code(job, err);
-    answer(store, job);
-}
-
-static void
-refuse_list(struct store *store, struct job_list *list, const struct error *err)
-{
-    struct job *job;
-    while ((job = jobs_take(list)) != NULL)
-        refuse(store, job, err);
-}
-
-void
-writer_refuse_all(struct store *store, enum errcode code, const char *why)
-{
-    struct error err;
-
-    (void)error_set(&err, code, "%s", why);
-    refuse_list(store, &store->acks, &err);
-    refuse_list(store, &store->queue, &err);
-}
-
 void
 store_die(struct store *store, const struct error *err)
 {
@@ -164,9 +64,11 @@ look_at_fence(struct store *store)
     struct synclog_mark *mark = synclog_mark(store->log);
 
     store->last_poll_ns = env_mono_ns(store->env);
-    if (up != store->fence) {
-        store->fence = up;
-        atomic_store(&mark->fence, up ? 1 : 0);
+    store->fence = up;
+    /* It is up for others when nothing from before is left to be answered. */
+    const uint32_t shown = up && acks_are_none(store) ? 1 : 0;
+    if (shown != atomic_load(&mark->fence)) {
+        atomic_store(&mark->fence, shown);
         mark_wake(mark);
     }
     return up;
@@ -194,30 +96,34 @@ note_frame(struct store *store, lsn_t lsn, uint64_t digest)
     store->nfresh++;
 }
 
-static void
-publish(struct store *store)
+void
+writer_publish(struct store *store, const struct store_pos *pos,
+               const struct frame_digest *fresh, size_t nfresh)
 {
     struct synclog_mark *mark = synclog_mark(store->log);
 
     pthread_mutex_lock(&store->pos_lock);
-    store->pos = store->reached;
-    for (size_t i = 0; i < store->nfresh; i++) {
-        store->ring[store->ring_next].lsn = store->fresh[i].lsn;
-        store->ring[store->ring_next].digest = store->fresh[i].digest;
+    store->pos = *pos;
+    for (size_t i = 0; i < nfresh; i++) {
+        store->ring[store->ring_next] = fresh[i];
         store->ring_next = (store->ring_next + 1) % DIGEST_RING;
     }
     pthread_mutex_unlock(&store->pos_lock);
-    store->nfresh = 0;
-    atomic_store(&mark->applied_lsn, store->reached.applied.lsn);
+    atomic_store(&mark->applied_lsn, pos->applied.lsn);
     mark_wake(mark);
+}
+
+static void
+publish(struct store *store)
+{
+    writer_publish(store, &store->reached, store->fresh, store->nfresh);
+    store->nfresh = 0;
 }
 
 static void
 answer_all(struct store *store)
 {
-    struct job *job;
-    while ((job = jobs_take(&store->acks)) != NULL)
-        answer(store, job);
+    jobs_answer(store, &store->acks);
 }
 
 static void
@@ -225,12 +131,9 @@ fail_group(struct store *store, const struct error *err)
 {
     struct error discard = {0};
 
-    refuse_list(store, &store->acks, err);
+    jobs_refuse(store, &store->acks, err);
     store->nfresh = 0;
-    pthread_mutex_lock(&store->pos_lock);
-    const uint64_t root = store->pos.digest;
-    pthread_mutex_unlock(&store->pos_lock);
-    if (state_discard(&store->st, root, &discard) != ERR_OK)
+    if (state_discard(&store->st, store->reached.digest, &discard) != ERR_OK)
         store_die(store, &discard);
 }
 
@@ -240,6 +143,7 @@ finish_group(struct store *store)
 {
     struct error err = {0};
 
+    acks_begin(store);
     enum errcode rc = kv_write(store->kv, store->st.batch, &err);
     if (rc == ERR_NOSPACE) {
         store->unfinished = true;
@@ -250,17 +154,19 @@ finish_group(struct store *store)
     store->unfinished = false;
     if (rc != ERR_OK) {
         store_die(store, &err);
-        refuse_list(store, &store->acks, &err);
+        jobs_refuse(store, &store->acks, &err);
         return true;
     }
-    publish(store);
-    answer_all(store);
     full_taken(&store->full);
-    for (struct head *h = store->st.all_heads; h != NULL; h = h->all)
-        if (h->changed)
-            watches_fire(&store->watches, h->mb.id);
-    if (store->st.v.list_changed)
-        watches_fire(&store->watches, 0);
+    if (!acks_hold(store)) {
+        publish(store);
+        answer_all(store);
+        for (struct head *h = store->st.all_heads; h != NULL; h = h->all)
+            if (h->changed)
+                watches_fire(&store->watches, h->mb.id);
+        if (store->st.v.list_changed)
+            watches_fire(&store->watches, 0);
+    }
     state_clear(&store->st);
     store->last_group_ns = env_mono_ns(store->env);
     store->beat = false;
@@ -296,10 +202,9 @@ begin_group(struct store *store, struct error *err)
     g->epoch = store->epoch;
     g->payload.n = 0;
     g->nrecords = 0;
-    pthread_mutex_lock(&store->pos_lock);
-    g->chain = store->pos.chain;
-    g->time_us = MAX(env_wall_us(store->env), store->pos.time_us);
-    pthread_mutex_unlock(&store->pos_lock);
+    g->chain = store->reached.chain;
+    g->time_us = MAX(env_wall_us(store->env), store->reached.time_us);
+    store->begins_epoch = false;
     return synclog_begin(store->log, g->payload_max, &g->place, err);
 }
 
@@ -324,25 +229,28 @@ gather(struct store *store, struct job_list *list, struct job_list *again,
         MIN((size_t)FRAME_GROUP_BYTES, g->payload_max / 4 * 3);
     struct job *job;
 
-    while (g->payload.n < enough && (job = jobs_take(list)) != NULL) {
+    while (g->payload.n < enough && !store->begins_epoch &&
+           (job = jobs_take(list)) != NULL) {
         struct store_txn *txn = (struct store_txn *)job;
         struct error no = {0};
         if (job->is_frames) {
             (void)error_set(&no, ERR_READONLY, "a master takes no frames");
-            set_code(job, &no);
+            job_set_code(job, &no);
             jobs_add(&store->acks, job);
             continue;
         }
         if (!txn->is_begin && !epoch_has_begun(store)) {
             (void)error_set(&no, ERR_READONLY,
                             "epoch %" PRI_EPOCH " has not begun", store->epoch);
-            set_code(job, &no);
+            job_set_code(job, &no);
             jobs_add(&store->acks, job);
             continue;
         }
         switch (resolve_txn(g, txn)) {
         case TXN_DONE:
             jobs_add(&store->acks, job);
+            /* It waits for no replica, so it has a group of its own. */
+            store->begins_epoch = txn->is_begin;
             break;
         case TXN_MORE:
             jobs_add(again, job);
@@ -429,7 +337,7 @@ stop_at_fence(struct store *store, struct job_list *list)
         keep_waiting(store, list);
     fail_group(store, &err);
     if (!held)
-        refuse_list(store, list, &err);
+        jobs_refuse(store, list, &err);
 }
 
 static bool
@@ -470,7 +378,7 @@ master_group(struct store *store, struct job_list *list)
     if (rc != ERR_OK) {
         if (rc != ERR_NOSPACE)
             store_die(store, &err);
-        refuse_list(store, list, &err);
+        jobs_refuse(store, list, &err);
         return;
     }
     rc = gather(store, list, &again, &err);
@@ -489,7 +397,8 @@ master_group(struct store *store, struct job_list *list)
     }
     if (store->group.nrecords == 0) {
         state_clear(&store->st);
-        answer_all(store);
+        if (!acks_hold_answers(store))
+            answer_all(store);
         next_turns(&again, list);
         return;
     }
@@ -497,7 +406,7 @@ master_group(struct store *store, struct job_list *list)
     if (rc != ERR_OK) {
         store_die(store, &err);
         move_all(&again, &store->acks);
-        refuse_list(store, &store->acks, &err);
+        jobs_refuse(store, &store->acks, &err);
         return;
     }
     (void)finish_group(store);
@@ -613,7 +522,7 @@ writer_replay(struct store *store, uint64_t *ret_records, struct error *err)
 static void
 fail_frames(struct store *store, const struct error *err)
 {
-    refuse_list(store, &store->acks, err);
+    jobs_refuse(store, &store->acks, err);
 }
 
 /* Write and apply the frames of store->acks.  False: try them one by one. */
@@ -675,9 +584,9 @@ replica_group(struct store *store, struct job_list *list)
         struct error err;
         if (!job->is_frames) {
             (void)error_set(&err, ERR_READONLY, "this instance is a replica");
-            refuse(store, job, &err);
+            job_refuse(store, job, &err);
         } else if (f->code != ERR_OK) {
-            answer(store, job); /* a body that is not its GUID */
+            job_answer(store, job); /* a body that is not its GUID */
         } else {
             bytes += f->frames.n;
             jobs_add(&store->acks, job);
@@ -690,7 +599,7 @@ replica_group(struct store *store, struct job_list *list)
     while (!store->unfinished && (job = jobs_take(&one_by_one)) != NULL) {
         jobs_add(&store->acks, job);
         if (store->dead)
-            refuse_list(store, &store->acks, &store->dead_err);
+            jobs_refuse(store, &store->acks, &store->dead_err);
         else
             (void)frames_group(store, true);
     }
@@ -715,7 +624,7 @@ fenced_group(struct store *store, struct job_list *list)
                             "this instance is fenced and no replica");
         else
             (void)error_set(&err, ERR_FENCED, "this instance is fenced");
-        refuse(store, job, &err);
+        job_refuse(store, job, &err);
     }
 }
 
@@ -744,7 +653,7 @@ refuse_unfinished(struct store *store)
         if (job->is_frames)
             jobs_add(&kept, job);
         else
-            refuse(store, job, &err);
+            job_refuse(store, job, &err);
     }
     move_all(&kept, &store->acks);
 }
@@ -761,13 +670,13 @@ run(struct store *store, struct job_list *list)
             !finish_group(store)) {
             (void)error_set(&err, ERR_NOSPACE,
                             "the state's disk is full, trying on");
-            refuse_list(store, list, &err);
+            jobs_refuse(store, list, &err);
             return;
         }
     }
     if (store->dead) {
-        refuse_list(store, &store->acks, &store->dead_err);
-        refuse_list(store, list, &store->dead_err);
+        jobs_refuse(store, &store->acks, &store->dead_err);
+        jobs_refuse(store, list, &store->dead_err);
         return;
     }
     if (list->first == NULL)
@@ -780,10 +689,12 @@ run(struct store *store, struct job_list *list)
                 return;
             (void)error_set(&err, ERR_FENCED, "the fence %s is up",
                             store->cfg.fence_path);
-            refuse_list(store, list, &err);
+            jobs_refuse(store, list, &err);
             return;
         }
-        master_group(store, list);
+        acks_refuse(store, list);
+        if (list->first != NULL)
+            master_group(store, list);
         return;
     case ROLE_REPLICA:
         replica_group(store, list);
@@ -832,7 +743,7 @@ writer_turn(struct store *store)
 
     pthread_mutex_lock(&store->lock);
     const bool left = list.first != NULL;
-    put_back(store, &list);
+    jobs_put_back(store, &list);
     store->busy = false;
     pthread_cond_broadcast(&store->idle);
     pthread_mutex_unlock(&store->lock);
