@@ -1,12 +1,18 @@
 /*
- * imapd/append.c - APPEND (RFC 3501, 6.3.11; RFC 4315).
+ * imapd/append.c - APPEND (RFC 3501, 6.3.11; RFC 3502, 4315, 4469, 6855) and
+ * REPLACE (RFC 8508).
  *
  * Everything that can be refused is refused before the client sends the
- * message, or while it is thrown away.  The message goes into a struct body as
- * it comes; hashing, compressing and taking it apart happen on a worker when it
- * is large, so that the writer has nothing left to do but to write.
+ * message, or while it is thrown away.  A message goes into a struct body as it
+ * comes; putting together, hashing, compressing and taking it apart happen on a
+ * worker when it is large, so that the writer has nothing left to do but to
+ * write.  All messages of a command, and the expunge of REPLACE, are one
+ * transaction: all of it happens, or nothing.
+ *
+ * Memory: a body keeps up to 1 MiB of its own before it spills; so the messages
+ * of one command behind the first have a limit together (MORE_BYTES_MAX).
  */
-#include "imapd/session_private.h"
+#include "imapd/append.h"
 
 #include <stdlib.h>
 
@@ -14,15 +20,8 @@
 
 /* Larger ones are finished on a worker. */
 #define INLINE_BYTES 65536U
-
-struct append_job {
-    struct body *body;
-    struct buf cache;
-    struct error err; /* the first thing that went wrong */
-    mbid_t id;
-    uint32_t rights;
-    bool own_seen; /* \Seen is kept apart for this user there */
-};
+/* All messages behind the first one of a command. */
+#define MORE_BYTES_MAX (UINT64_C(64) << 20)
 
 void
 append_drop(struct imap_session *s)
@@ -31,13 +30,19 @@ append_drop(struct imap_session *s)
 
     if (job == NULL)
         return;
-    body_free(&job->body);
-    buf_free(&job->cache);
+    for (size_t i = 0; i < job->n; i++) {
+        body_free(&job->msgs[i].body);
+        body_free(&job->msgs[i].joined);
+        buf_free(&job->msgs[i].cache);
+    }
+    free(job->msgs);
     free(job);
     s->append = NULL;
 }
 
-/* The mailbox that a message is for, and the right to put it there. */
+/* ---- as it comes ------------------------------------------------------- */
+
+/* The mailbox that the messages are for, and the right to put them there. */
 static bool
 append_target(struct imap_session *s, struct span name, struct append_job *ret)
 {
@@ -59,37 +64,86 @@ append_target(struct imap_session *s, struct span name, struct append_job *ret)
         else if ((ret->rights & ACL_INSERT) == 0)
             rc = error_set(&err, ERR_DENIED, "no right to insert");
     }
+    ret->has_target = rc == ERR_OK;
     if (rc != ERR_OK)
         reply_error_try(s, &err);
     return rc == ERR_OK;
 }
 
-bool
-append_begin(struct imap_session *s, const struct imap_command *head)
+/* NAME becomes the target of a command that begins.  False: the reply is set.
+ */
+static bool
+append_open(struct imap_session *s, struct span name)
 {
     struct append_job job = {0};
 
-    if (s->state != STATE_AUTH && s->state != STATE_SELECTED) {
-        reply(s, "BAD Please login first");
-        return false;
-    }
-    if (s->append != NULL) {
-        reply(s, "BAD One message only");
-        return false;
-    }
-    if (head->literal_bytes > s->opt->message_bytes_max) {
-        reply(s, "NO [TOOBIG] Message too large");
-        return false;
-    }
-    if (head->literal_bytes == 0) { /* RFC 3502, 6: cancels */
-        reply(s, "NO Message is empty");
-        return false;
-    }
-    if (refuse_on_replica(s) || !append_target(s, head->name, &job))
+    if (s->append != NULL)
+        return true;
+    if (refuse_on_replica(s) || !append_target(s, name, &job))
         return false;
     s->append = xcalloc(1, sizeof(*s->append));
     *s->append = job;
-    s->append->body = store_body_new(s->store, s->opt->message_bytes_max);
+    return true;
+}
+
+/* The N-th message, from 1, and those before it, which may have no literals. */
+static struct append_msg *
+append_msg(struct append_job *job, size_t n)
+{
+    while (job->n < n) {
+        if (job->n == job->cap) {
+            job->cap = job->cap == 0 ? 1 : job->cap * 2;
+            job->msgs = xrealloc(job->msgs, job->cap * sizeof(job->msgs[0]));
+        }
+        job->msgs[job->n++] = (struct append_msg){0};
+    }
+    return &job->msgs[n - 1];
+}
+
+/* False: the reply is set. */
+static bool
+check_bytes(struct imap_session *s, const struct imap_command *head)
+{
+    const struct append_job *job = s->append;
+    const uint64_t first = job->n > 0 ? job->msgs[0].bytes : 0;
+    uint64_t so_far =
+        job->n < head->nappends ? 0 : job->msgs[head->nappends - 1].bytes;
+
+    if (head->literal_bytes > s->opt->message_bytes_max - so_far) {
+        reply(s, "NO [TOOBIG] Message too large");
+        return false;
+    }
+    if (head->nappends > 1 &&
+        job->bytes - first + head->literal_bytes > MORE_BYTES_MAX) {
+        reply(s, "NO [LIMIT] Too much for one command");
+        return false;
+    }
+    /* RFC 3502, 6: cancels. */
+    if (head->literal_bytes == 0 && !head->last_append->is_catenate) {
+        reply(s, "NO Message is empty");
+        return false;
+    }
+    return true;
+}
+
+bool
+append_begin(struct imap_session *s, const struct imap_command *head)
+{
+    if (s->state != STATE_SELECTED &&
+        (s->state != STATE_AUTH || head->cmd == CMD_REPLACE)) {
+        reply(s, s->state == STATE_AUTH ? "BAD Please select a mailbox first"
+                                        : "BAD Please login first");
+        return false;
+    }
+    if (!append_open(s, head->name) || !check_bytes(s, head)) {
+        append_drop(s);
+        return false;
+    }
+    struct append_msg *msg = append_msg(s->append, head->nappends);
+    if (msg->body == NULL)
+        msg->body = store_body_new(s->store, s->opt->message_bytes_max);
+    msg->bytes += head->literal_bytes;
+    s->append->bytes += head->literal_bytes;
     return true;
 }
 
@@ -101,10 +155,29 @@ append_chunk(struct imap_session *s, struct span bytes)
     /* A full disk is told when the message is through. */
     if (job->err.code != ERR_OK)
         return;
-    if (span_find_byte(bytes, 0, 0) >= 0) /* RFC 3501, 4.3.1 */
+    if (span_find_byte(bytes, 0, 0) >= 0) /* RFC 3501, 4.3.1; RFC 3516, 4.4 */
         error_set(&job->err, ERR_SYNTAX, "NUL in message");
-    else if (body_write(job->body, bytes, &job->err) != ERR_OK)
+    else if (body_write(job->msgs[job->n - 1].body, bytes, &job->err) != ERR_OK)
         return;
+}
+
+/* ---- all of it is here ------------------------------------------------- */
+
+static void
+finish_one(struct imap_session *s, const struct imap_append *how,
+           struct append_msg *msg)
+{
+    struct append_job *job = s->append;
+    struct mime_message *parsed = NULL;
+
+    if (how->is_catenate && !catenate(s, job, how, msg))
+        return;
+    struct body *body = how->is_catenate ? msg->joined : msg->body;
+    if (body_finish(body, &job->err) != ERR_OK)
+        return;
+    mime_parse(body_raw(body), NULL, &parsed);
+    mime_cache_encode(parsed, &msg->cache);
+    mime_message_free(&parsed);
 }
 
 static void
@@ -112,16 +185,14 @@ finish_work(void *arg)
 {
     struct imap_session *s = arg;
     struct append_job *job = s->append;
-    struct mime_message *msg = NULL;
+    size_t i = 0;
 
-    if (body_finish(job->body, &job->err) != ERR_OK)
-        return;
-    mime_parse(body_raw(job->body), NULL, &msg);
-    mime_cache_encode(msg, &job->cache);
-    mime_message_free(&msg);
+    for (const struct imap_append *how = s->cmd->append;
+         how != NULL && job->err.code == ERR_OK; how = how->next)
+        finish_one(s, how, &job->msgs[i++]);
 }
 
-/* The message is there; that \Seen could not be set does not take it back. */
+/* The messages are there; that \Seen could not be set does not take it back. */
 static enum run
 appended_seen(struct imap_session *s)
 {
@@ -129,26 +200,45 @@ appended_seen(struct imap_session *s)
     return RUN_DONE;
 }
 
-/* What the session knows of the mailbox after the message's body is gone. */
+/* What the session knows of the mailbox after the messages' bodies are gone. */
 struct appended_job {
     mbid_t id;
-    bool seen; /* \Seen, which is kept apart for this user, was asked for */
+    size_t first;     /* operation of the first message */
+    size_t n;         /* of them */
+    const bool *seen; /* \Seen, which is kept apart, was asked for */
 };
 
 static enum run
 appended(struct imap_session *s)
 {
     const struct appended_job *job = s->job;
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    AUTO(uidset_free) struct uidset seen = UIDSET_INIT;
+    AUTO(buf_free) struct buf text = BUF_INIT;
+    uint32_t uidvalidity = 0;
 
     if (txn_code(s->txn) != ERR_OK)
         return reply_error_try(s, txn_error(s->txn));
-    const struct txn_result *res = txn_result(s->txn, 0);
-    reply(s, "OK [APPENDUID %" PRIu32 " %" PRIu32 "] Completed",
-          res->uidvalidity, uidset_next(&res->uids, 1));
-    if (!job->seen)
+    for (size_t i = 0; i < job->n; i++) {
+        const struct txn_result *res = txn_result(s->txn, job->first + i);
+        uidset_add_set(&uids, &res->uids);
+        uidvalidity = res->uidvalidity;
+        if (job->seen[i])
+            uidset_add_set(&seen, &res->uids);
+    }
+    buf_addf(&text, "OK [APPENDUID %" PRIu32 " ", uidvalidity);
+    uidset_format(&uids, &text);
+    if (s->cmd->cmd == CMD_REPLACE) { /* RFC 8508, 3.2 */
+        buf_addf(&s->out, "* %s] Replacement is there\r\n", buf_cstr(&text));
+        reply(s, "OK Completed");
+    } else {
+        buf_add_str(&text, "] Completed");
+        s->reply = arena_str(&s->arena, buf_span(&text));
+    }
+    if (seen.n == 0)
         return RUN_DONE;
     struct store_txn *txn = txn_new();
-    txn_seen(txn, job->id, s->user, &res->uids, true);
+    txn_seen(txn, job->id, s->user, &seen, true);
     return submit(s, txn, appended_seen);
 }
 
@@ -165,52 +255,121 @@ allowed_flags(uint32_t flags, uint32_t rights)
     return flags;
 }
 
+/* Into TXN; was a \Seen asked for that has its own place? */
+static bool
+add_append(struct imap_session *s, struct store_txn *txn,
+           const struct imap_append *how, const struct append_msg *from)
+{
+    const struct append_job *job = s->append;
+    uint32_t flags = allowed_flags(how->flags.flags, job->rights);
+    const bool seen = job->own_seen && (flags & FLAG_SEEN) != 0;
+
+    if (job->own_seen)
+        flags &= ~(uint32_t)FLAG_SEEN;
+    const struct txn_append msg = {
+        .id = job->id,
+        .body = how->is_catenate ? from->joined : from->body,
+        .flags = flags,
+        .keywords = how->flags.keywords,
+        .nkeywords = (job->rights & ACL_WRITE) != 0 ? how->flags.nkeywords : 0,
+        .internal_s = how->has_date
+                          ? how->date_s
+                          : (int64_t)(env_wall_us(s->opt->env) / 1000000),
+        .internal_tz_min = (int16_t)how->date_zone_min,
+        .cache = buf_span(&from->cache),
+        .check_quota = true,
+    };
+    txn_append(txn, &msg);
+    return seen;
+}
+
 static enum run
 append_commit(struct imap_session *s)
 {
     struct append_job *job = s->append;
-    const struct imap_command *cmd = s->cmd;
+    struct appended_job *after = arena_alloc(&s->arena, sizeof(*after));
+    bool *seen = arena_array(&s->arena, s->cmd->nappends, sizeof(*seen));
 
+    if (job->err.code != ERR_OK && job->why != NULL)
+        return reply(s, "%s", job->why);
     if (job->err.code != ERR_OK)
         return reply_error(s, &job->err);
-    struct appended_job *after = arena_alloc(&s->arena, sizeof(*after));
-    uint32_t flags = allowed_flags(cmd->flags.flags, job->rights);
-    after->id = job->id;
-    after->seen = job->own_seen && (flags & FLAG_SEEN) != 0;
-    if (job->own_seen)
-        flags &= ~(uint32_t)FLAG_SEEN;
-    s->job = after;
     struct store_txn *txn = txn_new();
-    const struct txn_append msg = {
-        .id = job->id,
-        .body = job->body,
-        .flags = flags,
-        .keywords = cmd->flags.keywords,
-        .nkeywords = (job->rights & ACL_WRITE) != 0 ? cmd->flags.nkeywords : 0,
-        .internal_s = cmd->has_date
-                          ? cmd->date_s
-                          : (int64_t)(env_wall_us(s->opt->env) / 1000000),
-        .internal_tz_min = (int16_t)cmd->date_zone_min,
-        .cache = buf_span(&job->cache),
-        .check_quota = true,
-    };
-    txn_append(txn, &msg);
+    if (job->replaced != 0) {
+        /* In front, so that quota counts what is left (RFC 8508, 3.4). */
+        AUTO(uidset_free) struct uidset old = UIDSET_INIT;
+        uidset_add(&old, job->replaced, job->replaced);
+        txn_expunge(txn, s->sel->id, &old, false);
+        after->first = 1;
+    }
+    const struct imap_append *how = s->cmd->append;
+    for (size_t i = 0; how != NULL; how = how->next, i++)
+        seen[i] = add_append(s, txn, how, &job->msgs[i]);
+    after->id = job->id;
+    after->n = s->cmd->nappends;
+    after->seen = seen;
+    s->job = after;
     append_drop(s);
     return submit(s, txn, appended);
+}
+
+/* RFC 8508, 3.4 and 4.1.  False: the reply is set. */
+static bool
+find_replaced(struct imap_session *s, uint32_t *ret)
+{
+    const uint32_t need = ACL_DELETEMSG | ACL_EXPUNGE;
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    struct message msg;
+    struct error err = {0};
+
+    if (s->sel->readonly) {
+        reply(s, "NO Mailbox is read-only");
+        return false;
+    }
+    if ((s->sel->rights & need) != need) {
+        reply(s, "NO [NOPERM] Permission denied");
+        return false;
+    }
+    if (!resolve_set(s, s->cmd->set, s->cmd->uid, &uids))
+        return false;
+    *ret = uidset_next(&uids, 1);
+    if (*ret == 0) {
+        reply(s, "NO [NONEXISTENT] There is no such message");
+        return false;
+    }
+    if (snap_message(snap, s->sel->id, *ret, &s->arena, &msg, &err) == ERR_OK &&
+        (msg.flags & FLAG_EXPUNGED) == 0)
+        return true;
+    reply(s, "NO [EXPUNGEISSUED] The message is gone");
+    return false;
 }
 
 enum run
 cmd_append(struct imap_session *s)
 {
-    struct append_job *job = s->append;
+    bool dear = false;
 
-    if (job == NULL)
-        return reply(s, "BAD Missing message literal");
+    if (!append_open(s, s->cmd->name)) /* only URLs: nothing came before */
+        return RUN_DONE;
+    struct append_job *job = s->append;
+    append_msg(job, s->cmd->nappends);
+    size_t i = 0;
+    for (const struct imap_append *how = s->cmd->append; how != NULL;
+         how = how->next, i++) {
+        dear |= how->is_catenate;
+        if (!how->is_catenate && job->msgs[i].body == NULL)
+            return reply(s, "BAD Missing message literal");
+    }
+    if (s->cmd->cmd == CMD_REPLACE && !find_replaced(s, &job->replaced))
+        return RUN_DONE;
+    if (job->err.code == ERR_SYNTAX && s->cmd->last_append->is_binary)
+        return reply(s, "NO [UNKNOWN-CTE] Binary parts are not kept here");
     if (job->err.code == ERR_SYNTAX)
         return reply(s, "NO Message contains NUL characters");
     if (job->err.code != ERR_OK)
         return reply_error(s, &job->err);
-    if (s->cmd->literal_bytes > INLINE_BYTES)
+    if (dear || job->bytes > INLINE_BYTES)
         return run_work(s, finish_work, append_commit);
     finish_work(s);
     return append_commit(s);

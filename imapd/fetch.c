@@ -10,59 +10,19 @@
  * other messages come, and the command ends with NO [CORRUPTION].  Where the
  * twin may have it, that is waited for first, for a moment, on a worker.
  */
-#include "imapd/session_private.h"
+#include "imapd/fetch_private.h"
 
 #include "mime/date.h"
 #include "mime/header.h"
-#include "mime/message.h"
 #include "store/damage.h"
 
 #define CHUNK_MESSAGES 500U
-#define PIECE_BYTES 131072U
 #define TURN_BYTES 524288U
 #define TURN_MESSAGES 500U
 /* Of a header from which fields are picked. */
 #define HEADER_BYTES_MAX (8U << 20)
 /* For the repair of a body. */
 #define HEAL_MS 2000
-
-struct fetch_job {
-    struct uidset all;
-    uint32_t done; /* of them, up to this UID in chunks */
-    struct uidset chunk;
-    struct uidset seen; /* made \Seen by this command */
-    bool sets_seen;
-    bool needs_cache;
-    bool has_flags; /* among the items */
-    bool has_uid;
-    bool has_modseq;
-    bool some_gone;
-    bool some_damaged;
-    /* A damaged body may be repaired from the twin within a moment. */
-    bool heal;       /* wait for that, then go on where we are */
-    bool no_heal;    /* it did not help once: this command waits no more */
-    uint32_t healed; /* UID of the message that was waited for */
-
-    /* The message under way. */
-    uint32_t uid; /* the last one taken from the chunk */
-    bool open;
-    size_t item;
-    bool first; /* no item is written yet */
-    struct arena arena;
-    struct message msg;
-    struct buf cache;
-    struct mime_cache mime;
-    bool cache_ok;
-    /* A literal under way. */
-    uint64_t off;
-    uint64_t left;
-
-    /* Of one turn. */
-    struct store_snap *snap;
-    struct msg_iter *it; /* NULL: rows are looked up one by one */
-    size_t turn_bytes;
-    unsigned turn_messages;
-};
 
 static void
 fetch_end(struct imap_session *s)
@@ -136,8 +96,7 @@ write_or_nil(struct buf *out, const char *label, bool ok, struct span text)
         buf_add_str(out, " NIL");
 }
 
-/* Of SIZE bytes, what the item's partial asks for. */
-static void
+void
 apply_partial(const struct imap_fetch_item *item, uint64_t *off, uint64_t *n)
 {
     if (!item->has_partial)
@@ -145,22 +104,6 @@ apply_partial(const struct imap_fetch_item *item, uint64_t *off, uint64_t *n)
     uint64_t skip = MIN((uint64_t)item->partial_off, *n);
     *off += skip;
     *n = MIN((uint64_t)item->partial_bytes, *n - skip);
-}
-
-/*
- * Is it worth a moment's wait?  Once for a message, and not again in a command
- * in which it was in vain.
- */
-static bool
-may_heal(struct fetch_job *job, const struct error *err)
-{
-    if (job->no_heal || job->healed == job->msg.uid ||
-        (err->code != ERR_CORRUPT && err->code != ERR_NOTFOUND &&
-         err->code != ERR_IO))
-        return false;
-    job->healed = job->msg.uid;
-    job->heal = true;
-    return true;
 }
 
 /* On a worker. */
@@ -173,9 +116,20 @@ heal_work(void *session)
                                       &job->msg.guid, HEAL_MS);
 }
 
-/* Bytes that were promised are not there: the client must not wait for them. */
-static enum errcode
-damaged(struct imap_session *s, struct fetch_job *job, struct error *err)
+bool
+may_heal(struct fetch_job *job, const struct error *err)
+{
+    if (job->no_heal || job->healed == job->msg.uid ||
+        (err->code != ERR_CORRUPT && err->code != ERR_NOTFOUND &&
+         err->code != ERR_IO))
+        return false;
+    job->healed = job->msg.uid;
+    job->work = heal_work;
+    return true;
+}
+
+enum errcode
+fetch_damaged(struct imap_session *s, struct fetch_job *job, struct error *err)
 {
     job->some_damaged = true;
     log_error(&s->log, "imap.body_damaged",
@@ -200,7 +154,7 @@ write_fields(struct imap_session *s, struct fetch_job *job,
                         &err) != ERR_OK) {
         if (may_heal(job, &err))
             return;
-        damaged(s, job, &err);
+        fetch_damaged(s, job, &err);
         buf_add_str(&s->out, " NIL");
         return;
     }
@@ -220,6 +174,9 @@ write_piece(struct imap_session *s, struct fetch_job *job, struct error *err)
     uint64_t n = MIN(job->left, (uint64_t)PIECE_BYTES);
     size_t before = s->out.n;
 
+    if (job->binary.telling)
+        return write_binary_piece(s, job, err);
+
     enum errcode rc =
         store_body_read(s->store, &job->msg.guid, job->off, n, &s->out, err);
     if (rc == ERR_OK && s->out.n - before != n)
@@ -235,7 +192,7 @@ write_piece(struct imap_session *s, struct fetch_job *job, struct error *err)
 }
 
 /* A literal is only announced when its first piece is here. */
-static void
+void
 begin_literal(struct imap_session *s, struct fetch_job *job, uint64_t off,
               uint64_t n)
 {
@@ -253,7 +210,7 @@ begin_literal(struct imap_session *s, struct fetch_job *job, uint64_t off,
         job->left = 0;
         if (may_heal(job, &err))
             return;
-        damaged(s, job, &err);
+        fetch_damaged(s, job, &err);
         s->out.n = before;
         buf_add_str(&s->out, " NIL");
     }
@@ -344,8 +301,15 @@ write_item(struct imap_session *s, struct fetch_job *job,
     case FETCH_SECTION:
         write_section(s, job, item);
         break;
+    case FETCH_BINARY:
+    case FETCH_BINARY_SIZE:
+        write_binary(s, job, item);
+        break;
+    case FETCH_PREVIEW:
+        write_preview(s, job, item);
+        break;
     }
-    if (job->heal) { /* as if it had not been looked at */
+    if (job->work != NULL) { /* as if it had not been looked at */
         s->out.n = before;
         job->first = was_first;
     }
@@ -435,7 +399,7 @@ open_message(struct imap_session *s, struct fetch_job *job,
             return true;
         }
         if (!job->cache_ok)
-            damaged(s, job, &err);
+            fetch_damaged(s, job, &err);
     }
     write_fetch_begin(s, job->uid);
     job->open = true;
@@ -480,7 +444,7 @@ fetch_more(struct imap_session *s, struct fetch_job *job,
         if (write_piece(s, job, &err) != ERR_OK) {
             if (may_heal(job, &err))
                 return RUN_YIELD;
-            damaged(s, job, &err);
+            fetch_damaged(s, job, &err);
             say_bye(s, "[CORRUPTION] A message cannot be read");
             return RUN_DONE;
         }
@@ -491,12 +455,12 @@ fetch_more(struct imap_session *s, struct fetch_job *job,
         }
     } else if (job->item < s->cmd->nitems) {
         write_item(s, job, &s->cmd->items[job->item]);
-        if (!job->heal)
+        if (job->work == NULL)
             job->item++;
     } else {
         close_message(s, job);
     }
-    if (job->heal)
+    if (job->work != NULL)
         return RUN_YIELD;
     if (is_full(s))
         return RUN_FULL;
@@ -518,10 +482,11 @@ fetch_tell(struct imap_session *s)
         run = fetch_more(s, job, job->snap);
     while (run == RUN_WAIT);
     end_turn(job);
-    if (!job->heal)
+    if (job->work == NULL)
         return run;
-    job->heal = false;
-    return run_work(s, heal_work, fetch_tell);
+    void (*work)(void *session) = job->work;
+    job->work = NULL;
+    return run_work(s, work, fetch_tell);
 }
 
 /* ---- chunks ------------------------------------------------------------ */
@@ -572,6 +537,8 @@ fetch_next(struct imap_session *s)
     if (!take_chunk(&job->all, &job->done, CHUNK_MESSAGES, &job->chunk)) {
         if (job->some_damaged)
             return reply(s, "NO [CORRUPTION] Some messages cannot be read");
+        if (job->some_undecodable) /* RFC 3516, 4.3 */
+            return reply(s, "NO [UNKNOWN-CTE] Some parts cannot be decoded");
         if (job->some_gone)
             return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
         return reply(s, "OK Completed");
@@ -629,15 +596,17 @@ cmd_fetch(struct imap_session *s)
         return RUN_DONE;
     for (size_t i = 0; i < s->cmd->nitems; i++) {
         const struct imap_fetch_item *item = &s->cmd->items[i];
-        bool section = item->what == FETCH_SECTION;
+        bool section =
+            item->what == FETCH_SECTION || item->what == FETCH_BINARY;
         job->has_uid |= item->what == FETCH_UID;
         job->has_flags |= item->what == FETCH_FLAGS;
         job->has_modseq |= item->what == FETCH_MODSEQ;
         job->sets_seen |= section && !item->peek && may_set;
-        job->needs_cache |= item->what == FETCH_ENVELOPE ||
-                            item->what == FETCH_BODY ||
-                            item->what == FETCH_BODYSTRUCTURE ||
-                            (section && item->section.n > 0);
+        job->needs_cache |=
+            item->what == FETCH_ENVELOPE || item->what == FETCH_BODY ||
+            item->what == FETCH_BODYSTRUCTURE ||
+            item->what == FETCH_BINARY_SIZE || item->what == FETCH_PREVIEW ||
+            (section && item->section.n > 0);
     }
     if (s->cmd->vanished && !s->qresync)
         return reply(s, "BAD QRESYNC is not enabled");

@@ -69,6 +69,14 @@ lex_seqset(struct lex *l);
 void
 lex_flags(struct lex *l, bool bare_ok, struct imap_flags *ret);
 
+/* imapd/parse_append.c: the arguments of APPEND and REPLACE; and whether what
+ * is left ends, as a part of such arguments, behind the announcement of a
+ * message. */
+void
+lex_append(struct lex *l, struct imap_command *cmd);
+bool
+lex_append_head(struct lex *l, struct imap_command *cmd);
+
 /* imapd/parse_fetch.c, imapd/parse_search.c */
 void
 lex_fetch_items(struct lex *l, struct imap_command *cmd);

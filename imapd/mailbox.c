@@ -454,6 +454,11 @@ write_status(struct imap_session *s, struct store_snap *snap,
         buf_addf(out, "%s%s %" PRIu64, before, rows[i].name, rows[i].value);
         before = " ";
     }
+    if ((items & STATUS_APPENDLIMIT) != 0) { /* RFC 7889, 3.1 */
+        buf_addf(out, "%sAPPENDLIMIT %" PRIu64, before,
+                 s->opt->message_bytes_max);
+        before = " ";
+    }
     if ((items & STATUS_MAILBOXID) != 0)
         buf_addf(out, "%sMAILBOXID (%s)", before, mb->uniqueid.s);
     buf_add_str(out, ")\r\n");

@@ -5,8 +5,9 @@
 #include "imapd/parse.h"
 
 #include "imapd/lex.h"
-#include "mime/date.h"
-#include "net/lineread.h"
+
+/* Of an APPEND, which is read anew with each of its messages. */
+#define APPEND_TEXT_MAX 65536U
 
 static void
 args_none(struct lex *l, struct imap_command *cmd)
@@ -159,12 +160,16 @@ lex_status_items(struct lex *l)
     static const struct {
         const char *name;
         unsigned bit;
-    } items[] = {
-        {"MESSAGES", STATUS_MESSAGES},  {"RECENT", STATUS_RECENT},
-        {"UIDNEXT", STATUS_UIDNEXT},    {"UIDVALIDITY", STATUS_UIDVALIDITY},
-        {"UNSEEN", STATUS_UNSEEN},      {"DELETED", STATUS_DELETED},
-        {"SIZE", STATUS_SIZE},          {"HIGHESTMODSEQ", STATUS_HIGHESTMODSEQ},
-        {"MAILBOXID", STATUS_MAILBOXID}};
+    } items[] = {{"MESSAGES", STATUS_MESSAGES},
+                 {"RECENT", STATUS_RECENT},
+                 {"UIDNEXT", STATUS_UIDNEXT},
+                 {"UIDVALIDITY", STATUS_UIDVALIDITY},
+                 {"UNSEEN", STATUS_UNSEEN},
+                 {"DELETED", STATUS_DELETED},
+                 {"SIZE", STATUS_SIZE},
+                 {"HIGHESTMODSEQ", STATUS_HIGHESTMODSEQ},
+                 {"MAILBOXID", STATUS_MAILBOXID},
+                 {"APPENDLIMIT", STATUS_APPENDLIMIT}};
     unsigned bits = 0;
 
     lex_expect(l, '(', "Missing list of status items");
@@ -306,59 +311,6 @@ args_lsub(struct lex *l, struct imap_command *cmd)
     cmd->list.reference = lex_astring(l);
     lex_sp(l);
     lex_pattern(l, &cmd->list);
-}
-
-static void
-args_append_head(struct lex *l, struct imap_command *cmd)
-{
-    struct mime_date date;
-
-    args_name(l, cmd);
-    lex_sp(l);
-    if (lex_peek(l) == '(') {
-        lex_flags(l, false, &cmd->flags);
-        lex_sp(l);
-    }
-    if (lex_peek(l) == '"') {
-        struct span s = lex_string(l);
-        /* The day may be " 7" (date-day-fixed). */
-        if (!lex_bad(l) && !mime_imap_datetime_parse(s, &date)) {
-            lex_fail(l, "Invalid date-time");
-            return;
-        }
-        lex_sp(l);
-        if (!lex_bad(l)) {
-            cmd->has_date = true;
-            cmd->date_s = date.utc_s;
-            cmd->date_zone_min = date.zone_min;
-        }
-    }
-}
-
-/* The announcement of the message stands at the end, CRLF included. */
-static void
-lex_message(struct lex *l, struct imap_command *cmd)
-{
-    struct literal lit;
-    struct span before;
-
-    ptrdiff_t lf = span_find_byte(l->left, '\n', 0);
-    if (lf < 1 ||
-        line_literal(span_sub(l->left, 0, (size_t)lf - 1), UINT64_MAX - 1, &lit,
-                     &before) == LITERAL_NONE ||
-        before.n != 0) {
-        lex_fail(l, "Missing message literal");
-        return;
-    }
-    cmd->literal_bytes = lit.n;
-    l->left = span_skip(l->left, (size_t)lf + 1);
-}
-
-static void
-args_append(struct lex *l, struct imap_command *cmd)
-{
-    args_append_head(l, cmd);
-    lex_message(l, cmd);
 }
 
 static void
@@ -645,7 +597,7 @@ static const struct {
     void (*args)(struct lex *l, struct imap_command *cmd);
     bool uid_ok; /* "UID name" exists */
 } commands[] = {
-    [CMD_APPEND] = {"APPEND", args_append, false},
+    [CMD_APPEND] = {"APPEND", lex_append, false},
     [CMD_AUTHENTICATE] = {"AUTHENTICATE", args_authenticate, false},
     [CMD_CAPABILITY] = {"CAPABILITY", args_none, false},
     [CMD_CHECK] = {"CHECK", args_none, false},
@@ -674,6 +626,7 @@ static const struct {
     [CMD_NAMESPACE] = {"NAMESPACE", args_none, false},
     [CMD_NOOP] = {"NOOP", args_none, false},
     [CMD_RENAME] = {"RENAME", args_rename, false},
+    [CMD_REPLACE] = {"REPLACE", lex_append, true},
     [CMD_SEARCH] = {"SEARCH", args_search, true},
     [CMD_SELECT] = {"SELECT", args_select, false},
     [CMD_SETACL] = {"SETACL", args_setacl, false},
@@ -764,15 +717,11 @@ imap_parse_append_head(struct span text, struct arena *a,
     struct lex l = {.left = text, .a = a};
 
     *ret = (struct imap_command){0};
-    if (!lex_tag(&l, ret))
+    if (text.n > APPEND_TEXT_MAX || !lex_tag(&l, ret))
         return false;
     lex_sp(&l);
-    if (!lex_command(&l, ret) || lex_bad(&l) || ret->cmd != CMD_APPEND)
+    if (!lex_command(&l, ret) || lex_bad(&l) ||
+        (ret->cmd != CMD_APPEND && ret->cmd != CMD_REPLACE))
         return false;
-    args_append_head(&l, ret);
-    if (!lex_bad(&l))
-        lex_message(&l, ret);
-    if (!lex_bad(&l))
-        lex_end(&l);
-    return !lex_bad(&l);
+    return lex_append_head(&l, ret);
 }

@@ -40,6 +40,7 @@ enum imap_cmd {
     CMD_NAMESPACE,
     CMD_NOOP,
     CMD_RENAME,
+    CMD_REPLACE,
     CMD_SEARCH,
     CMD_SELECT,
     CMD_SETACL,
@@ -77,11 +78,15 @@ enum imap_fetch_what {
     FETCH_THREADID,
     FETCH_MODSEQ,  /* RFC 7162 */
     FETCH_SECTION, /* BODY[...], RFC822, RFC822.HEADER, RFC822.TEXT */
+    FETCH_BINARY,  /* RFC 3516 */
+    FETCH_BINARY_SIZE,
+    FETCH_PREVIEW, /* RFC 8970 */
 };
 
 struct imap_fetch_item {
     enum imap_fetch_what what;
-    bool peek;           /* FETCH_SECTION: \Seen stays as it is */
+    bool peek;           /* FETCH_SECTION, _BINARY: \Seen stays as it is */
+    bool lazy;           /* FETCH_PREVIEW */
     struct span label;   /* how the answer names it: "BODY[1.MIME]<0>" */
     struct span section; /* for mime_section_find() */
     bool has_fields;     /* HEADER.FIELDS or HEADER.FIELDS.NOT */
@@ -182,6 +187,7 @@ enum {
     STATUS_SIZE = 1U << 6,          /* RFC 8438 */
     STATUS_HIGHESTMODSEQ = 1U << 7, /* RFC 7162 */
     STATUS_MAILBOXID = 1U << 8,     /* RFC 8474 */
+    STATUS_APPENDLIMIT = 1U << 9,   /* RFC 7889 */
 };
 
 enum { /* LIST-EXTENDED (RFC 5258) */
@@ -207,6 +213,29 @@ struct imap_list {
     struct span *patterns;
     size_t npatterns;
 };
+
+/* A piece of a message that is put together (RFC 4469). */
+struct imap_cat_part {
+    struct imap_cat_part *next;
+    bool is_url;
+    struct span url;
+    uint64_t bytes; /* of a literal, which is not in the text */
+};
+
+/* One message of APPEND (RFC 3502: there may be several) or REPLACE. */
+struct imap_append {
+    struct imap_append *next;
+    struct imap_flags flags;
+    bool has_date;
+    int64_t date_s;
+    int32_t date_zone_min;
+    bool is_binary; /* a literal8: NUL may be in it */
+    bool is_catenate;
+    struct imap_cat_part *parts; /* else: one literal */
+};
+
+#define IMAP_APPENDS_MAX 500U    /* messages of one command */
+#define IMAP_CAT_PARTS_MAX 1000U /* of all of them */
 
 /* What RFC 7162 lets a client add to SELECT. */
 struct imap_qresync {
@@ -242,13 +271,13 @@ struct imap_command {
     bool has_arg2;
     struct span use; /* CREATE: "\\Sent \\Trash" as given; empty: none */
     bool has_use;
-    struct imap_flags flags; /* APPEND, STORE */
+    struct imap_flags flags; /* STORE */
     char store_mode;         /* '=', '+', '-' */
     bool silent;
-    bool has_date; /* APPEND */
-    int64_t date_s;
-    int32_t date_zone_min;
-    uint64_t literal_bytes; /* APPEND: of the message */
+    struct imap_append *append; /* APPEND, REPLACE */
+    struct imap_append *last_append;
+    size_t nappends;
+    uint64_t literal_bytes; /* of the last literal of them */
     struct imap_fetch_item *items;
     size_t nitems;
     struct imap_search *search;

@@ -107,7 +107,9 @@ make_label(struct arena *a, const struct imap_fetch_item *item)
 {
     AUTO(buf_free) struct buf b = BUF_INIT;
 
-    buf_add_str(&b, "BODY[");
+    buf_add_str(&b, item->what == FETCH_BINARY        ? "BINARY["
+                    : item->what == FETCH_BINARY_SIZE ? "BINARY.SIZE["
+                                                      : "BODY[");
     buf_add(&b, item->section);
     for (size_t i = 0; item->has_fields && i < item->nfields; i++) {
         struct span f = item->fields[i];
@@ -137,18 +139,27 @@ lex_partial(struct lex *l, struct imap_fetch_item *item)
         lex_fail(l, "Invalid partial");
 }
 
-/* Behind "BODY[" or "BODY.PEEK[". */
-static void
-lex_section(struct lex *l, struct imap_command *cmd, bool peek)
+/* section-part alone: numbers. */
+static bool
+is_part(struct span s)
 {
-    struct imap_fetch_item *item = item_add(l, cmd, FETCH_SECTION);
+    return s.n == 0 || (s.p[s.n - 1] >= '0' && s.p[s.n - 1] <= '9');
+}
+
+/* Behind "BODY[", "BODY.PEEK[" and their kin. */
+static void
+lex_section(struct lex *l, struct imap_command *cmd, enum imap_fetch_what what,
+            bool peek)
+{
+    struct imap_fetch_item *item = item_add(l, cmd, what);
     size_t n = 0;
 
     while (n < l->left.n && l->left.p[n] != ']' && l->left.p[n] != ' ')
         n++;
     item->peek = peek;
     item->section = upper(l->a, span_sub(l->left, 0, n));
-    if (!section_ok(item->section)) {
+    if (!section_ok(item->section) ||
+        (what != FETCH_SECTION && !is_part(item->section))) {
         lex_fail(l, "Invalid body section");
         return;
     }
@@ -159,10 +170,29 @@ lex_section(struct lex *l, struct imap_command *cmd, bool peek)
     if (item->has_fields)
         lex_field_names(l, item);
     lex_expect(l, ']', "Missing ] after body section");
-    if (lex_accept(l, '<'))
+    if (what != FETCH_BINARY_SIZE && lex_accept(l, '<'))
         lex_partial(l, item);
     if (!lex_bad(l))
         item->label = make_label(l->a, item);
+}
+
+/* "PREVIEW" or "PREVIEW (LAZY)" (RFC 8970, 6) */
+static void
+lex_preview(struct lex *l, struct imap_command *cmd)
+{
+    struct imap_fetch_item *item = item_add(l, cmd, FETCH_PREVIEW);
+
+    if (!span_starts(l->left, SPAN_LIT(" (")) || lex_bad(l) ||
+        span_starts_nocase(l->left, SPAN_LIT(" (CHANGEDSINCE ")))
+        return;
+    l->left = span_skip(l->left, 2);
+    do
+        if (lex_accept_word(l, "LAZY"))
+            item->lazy = true;
+        else
+            lex_fail(l, "Unknown PREVIEW modifier");
+    while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after PREVIEW modifiers");
 }
 
 static void
@@ -184,14 +214,24 @@ lex_item(struct lex *l, struct imap_command *cmd)
         {"THREADID", FETCH_THREADID},
     };
 
-    if (span_starts_nocase(l->left, SPAN_LIT("BODY["))) {
-        l->left = span_skip(l->left, 5);
-        lex_section(l, cmd, false);
-        return;
-    }
-    if (span_starts_nocase(l->left, SPAN_LIT("BODY.PEEK["))) {
-        l->left = span_skip(l->left, 10);
-        lex_section(l, cmd, true);
+    static const struct {
+        const char *name;
+        enum imap_fetch_what what;
+        bool peek;
+    } sections[] = {
+        {"BODY[", FETCH_SECTION, false},
+        {"BODY.PEEK[", FETCH_SECTION, true},
+        {"BINARY[", FETCH_BINARY, false},
+        {"BINARY.PEEK[", FETCH_BINARY, true},
+        {"BINARY.SIZE[", FETCH_BINARY_SIZE, true},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(sections); i++) {
+        struct span name = span_str(sections[i].name);
+        if (!span_starts_nocase(l->left, name))
+            continue;
+        l->left = span_skip(l->left, name.n);
+        lex_section(l, cmd, sections[i].what, sections[i].peek);
         return;
     }
     struct span word = lex_atom(l);
@@ -200,7 +240,9 @@ lex_item(struct lex *l, struct imap_command *cmd)
             item_add(l, cmd, simple[i].what);
             return;
         }
-    if (span_eq_nocase_str(word, "BODY"))
+    if (span_eq_nocase_str(word, "PREVIEW"))
+        lex_preview(l, cmd);
+    else if (span_eq_nocase_str(word, "BODY"))
         item_add(l, cmd, FETCH_BODY);
     else if (span_eq_nocase_str(word, "RFC822"))
         add_section(l, cmd, "RFC822", "", false);

@@ -300,6 +300,7 @@ static const struct {
     [CMD_NAMESPACE] = {cmd_namespace, LOGGED_IN, SYNC_ALL, "NAMESPACE"},
     [CMD_NOOP] = {cmd_noop, ANY, SYNC_ALL, ""},
     [CMD_RENAME] = {cmd_rename, LOGGED_IN, SYNC_ALL, ""},
+    [CMD_REPLACE] = {cmd_append, STATE_SELECTED, SYNC_ALL, "REPLACE"},
     [CMD_SEARCH] = {cmd_search, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
     [CMD_SELECT] = {cmd_select, LOGGED_IN, SYNC_NONE, ""},
     [CMD_SETACL] = {cmd_setacl, LOGGED_IN, SYNC_ALL, "ACL"},
@@ -574,6 +575,7 @@ decide_literal(struct imap_session *s)
             if (!nonsync)
                 buf_add_str(&s->out, "+ go ahead\r\n");
         } else {
+            append_drop(s);
             write_tagged(s, head.tag, s->reply);
             refuse_literal(s);
         }
@@ -581,6 +583,7 @@ decide_literal(struct imap_session *s)
         if (!s->reader.literal.nonsync)
             buf_add_str(&s->out, "+ go ahead\r\n");
     } else {
+        append_drop(s);
         write_bad(s, tag_of(s), "Literal too large");
         refuse_literal(s);
     }

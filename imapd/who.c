@@ -9,7 +9,7 @@
 /* ---- capabilities ------------------------------------------------------ */
 
 /* Known before login. */
-static const char always[] = "IMAP4rev1 LITERAL+ ID ENABLE";
+static const char always[] = "IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE";
 
 /* Known after it, as a list so that each has its line. */
 static const char *const after_login[] = {
@@ -42,6 +42,12 @@ static const char *const after_login[] = {
     "ESORT",
     "METADATA",
     "OBJECTID",
+    "BINARY",
+    "CATENATE",
+    "MULTIAPPEND",
+    "REPLACE",
+    "PREVIEW",
+    "UTF8=ACCEPT",
     "UIDONLY",
     "I18NLEVEL=1",
     "THREAD=ORDEREDSUBJECT",
@@ -79,6 +85,7 @@ capabilities(struct imap_session *s, struct arena *a)
             buf_add_byte(&b, ' ');
             buf_add_str(&b, after_login[i]);
         }
+        buf_addf(&b, " APPENDLIMIT=%" PRIu64, s->opt->message_bytes_max);
         return arena_str(a, buf_span(&b));
     }
     buf_add_str(&b, " SASL-IR");

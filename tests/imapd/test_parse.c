@@ -235,12 +235,23 @@ test_append_head_is_known_at_the_message_only(void **state)
 {
     (void)state;
     struct imap_command c;
-    const char *yes[] = {"a APPEND x {5}\r\n", "a APPEND {1}\r\nx {5+}\r\n",
+    const char *yes[] = {"a APPEND x {5}\r\n",
+                         "a APPEND {1}\r\nx {5+}\r\n",
                          "a APPEND x (\\Seen) \"17-Jul-1996 02:44:25 -0700\" "
                          "{5}\r\n",
+
+                         "a APPEND x {5}\r\n (\\Seen) ~{6+}\r\n",
+                         "a APPEND x UTF8 (~{5}\r\n",
+                         "a APPEND x CATENATE (URL {1}\r\nu TEXT {5}\r\n",
+                         "a UID REPLACE 7 x {5}\r\n",
                          "a APPEND x {99999999999999999999}\r\n"};
-    const char *no[] = {"a APPEND {1}\r\n", "a LOGIN {1}\r\n",
-                        "a APPEND x (\\Foo) {5}\r\n", "a APPEND x y {5}\r\n",
+    const char *no[] = {"a APPEND {1}\r\n",
+                        "a LOGIN {1}\r\n",
+                        "a APPEND x (\\Foo) {5}\r\n",
+                        "a APPEND x y {5}\r\n",
+                        "a APPEND x CATENATE (URL {5}\r\n",
+                        "a REPLACE 7 x {5}\r\n {5}\r\n",
+                        "a REPLACE 1:2 x {5}\r\n",
                         "{5}\r\n"};
     for (size_t i = 0; i < ARRAY_LEN(yes); i++)
         assert_true(imap_parse_append_head(span_str(yes[i]), &arena, &c));
@@ -248,8 +259,8 @@ test_append_head_is_known_at_the_message_only(void **state)
     for (size_t i = 0; i < ARRAY_LEN(no); i++)
         assert_false(imap_parse_append_head(span_str(no[i]), &arena, &c));
     c = good("a APPEND x (\\Seen) \"17-Jul-1996 02:44:25 -0700\" {5}\r\n");
-    assert_true(c.has_date);
-    assert_int_equal(c.date_zone_min, -420);
+    assert_true(c.append->has_date);
+    assert_int_equal(c.append->date_zone_min, -420);
     bad("a APPEND x {5}\r\nhello");
     bad("a APPEND x");
 }

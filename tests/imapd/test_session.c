@@ -385,7 +385,7 @@ test_append_and_select(void **state)
     buf_add(&c->in, SPAN_LIT("e APPEND INBOX {3+}\r\na\0b\r\n"));
     expect(c, "e NO Message contains NUL characters\r\n");
     talk(c, "f APPEND INBOX {3+}\r\nabc x",
-         "f BAD Unexpected extra arguments\r\n");
+         "f BAD Missing message literal\r\n");
     append(c, "INBOX", "(\\Seen $Work) " DATE, MSG_A);
     talk(c, "g SELECT INBOX",
          "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen $Work)\r\n"
