@@ -113,6 +113,11 @@ check_bytes(struct imap_session *s, const struct imap_command *head)
         reply(s, "NO [TOOBIG] Message too large");
         return false;
     }
+    if (s->opt->message_limit > 0 && head->nappends > s->opt->message_limit) {
+        reply(s, "NO [MESSAGELIMIT %" PRIu32 "] Too many messages",
+              s->opt->message_limit);
+        return false;
+    }
     if (head->nappends > 1 &&
         job->bytes - first + head->literal_bytes > MORE_BYTES_MAX) {
         reply(s, "NO [LIMIT] Too much for one command");

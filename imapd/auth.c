@@ -350,6 +350,49 @@ cmd_authenticate(struct imap_session *s)
     return step_on(s);
 }
 
+/* ---- UNAUTHENTICATE ---------------------------------------------------- */
+
+/* RFC 8437: all is as after the greeting.  Compression cannot be ended, so with
+ * it the connection is (3: BYE in place of NO). */
+enum run
+cmd_unauthenticate(struct imap_session *s)
+{
+    if (s->compressed) {
+        say_bye(s, "[CANNOT] Not with COMPRESS");
+        return RUN_DONE;
+    }
+    unselect(s);
+    free(s->user);
+    s->user = NULL;
+    s->is_admin = false;
+    s->condstore = s->qresync = false;
+    s->rev2 = s->utf8_accept = s->uidonly = false;
+    s->bad_commands = 0;
+    saslsrv_free(&s->sasl);
+    s->state = STATE_NOT_AUTH;
+    s->io->set_timeout(s->io_ctx, s->opt->login_timeout_ms);
+    return reply(s, "OK Completed");
+}
+
+/* ---- COMPRESS ---------------------------------------------------------- */
+
+enum run
+cmd_compress(struct imap_session *s)
+{
+    if (!span_eq_nocase_str(s->cmd->arg, "DEFLATE"))
+        return reply(s, "NO [CANNOT] Only DEFLATE");
+    if (s->compressed) /* RFC 4978, 3 */
+        return reply(s, "NO [COMPRESSIONACTIVE] DEFLATE is on already");
+    if (s->io->start_deflate == NULL)
+        return reply(s, "NO [CANNOT] Not possible here");
+    buf_add(&s->out, s->cmd->tag);
+    buf_add_str(&s->out, " OK DEFLATE active\r\n");
+    flush(s);
+    s->io->start_deflate(s->io_ctx);
+    s->compressed = true;
+    return RUN_DONE;
+}
+
 /* ---- STARTTLS ---------------------------------------------------------- */
 
 enum run

@@ -594,6 +594,7 @@ cmd_fetch(struct imap_session *s)
     s->job_end = fetch_end;
     if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
+    limit_messages(s, &job->all);
     for (size_t i = 0; i < s->cmd->nitems; i++) {
         const struct imap_fetch_item *item = &s->cmd->items[i];
         bool section =

@@ -96,7 +96,8 @@ tell(struct imap_session *s, struct fetch_job *job,
         return;
     }
     apply_partial(item, &skip, &n);
-    buf_addf(&s->out, " %s{%" PRIu64 "}\r\n", b->has_nul && n > 0 ? "~" : "", n);
+    buf_addf(&s->out, " %s{%" PRIu64 "}\r\n", b->has_nul && n > 0 ? "~" : "",
+             n);
     job->left = n;
     b->telling = n > 0;
     b->skip = skip;

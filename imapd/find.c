@@ -314,7 +314,13 @@ find_open(struct imap_session *s, struct finder *f)
         enable_condstore(s);
     f->now_s = (int64_t)(env_wall_us(s->opt->env) / 1000000);
     f->snap = store_snapshot(s->store);
-    f->it = snap_messages(f->snap, s->sel->id, 1, false);
+    struct uidset all = UIDSET_INIT;
+    for (uint32_t i = 0; i < s->sel->map.n; i++)
+        uidset_add(&all, s->sel->map.r[i].first, s->sel->map.r[i].last);
+    limit_messages(s, &all);
+    s->progress_goal = uidset_count(&all);
+    uidset_free(&all);
+    f->it = snap_messages(f->snap, s->sel->id, MAX(s->limited_uid, 1U), false);
     return true;
 }
 
@@ -341,6 +347,7 @@ find_next(struct imap_session *s, struct finder *f)
         f->seq = seqmap_seq(&s->sel->map, f->msg.uid);
         if (f->seq == 0) /* not told yet */
             continue;
+        s->progress_done++;
         f->has_cache = f->has_header = f->has_body = false;
         if (match(s, f, s->cmd->search)) {
             f->cost++;

@@ -36,6 +36,8 @@ struct imapd_options {
     uint64_t login_timeout_ms; /* until logged in */
     uint64_t idle_timeout_ms;
     uint64_t idle_cmd_timeout_ms; /* in IDLE */
+    uint64_t progress_ms;         /* between two INPROGRESS */
+    uint32_t message_limit; /* messages of one command (RFC 9738); 0: any */
     uint64_t message_bytes_max;
     size_t command_bytes_max; /* with literals */
     size_t line_bytes_max;

@@ -87,6 +87,25 @@ may_create(struct imap_session *s, struct store_snap *snap, const char *name,
     return false;
 }
 
+/* NULL: answered. */
+static const char *
+partition_named(struct imap_session *s, struct span name)
+{
+    const char *named = s->opt->partitions != NULL
+                            ? partition_find(s->opt->partitions, name)
+                            : NULL;
+
+    if (named == NULL && span_eq_str(name, s->opt->partition))
+        named = s->opt->partition;
+    if (named == NULL) {
+        reply(s, "NO [CANNOT] There is no such partition");
+    } else if (!s->is_admin && strcmp(named, s->opt->partition) != 0) {
+        reply(s, "NO [NOPERM] Only an admin may choose a partition");
+        named = NULL;
+    }
+    return named;
+}
+
 /* What the client asks for (admins may), else the parent's, else a choice.
  * NULL: answered. */
 static const char *
@@ -96,20 +115,8 @@ partition_of_new(struct imap_session *s, struct store_snap *snap,
     const struct imap_command *cmd = s->cmd;
     struct mailbox mb;
 
-    if (cmd->cmd == CMD_CREATE && cmd->has_arg) {
-        const char *named = s->opt->partitions != NULL
-                                ? partition_find(s->opt->partitions, cmd->arg)
-                                : NULL;
-        if (named == NULL && span_eq_str(cmd->arg, s->opt->partition))
-            named = s->opt->partition;
-        if (named == NULL)
-            reply(s, "NO [CANNOT] There is no such partition");
-        else if (!s->is_admin && strcmp(named, s->opt->partition) != 0) {
-            reply(s, "NO [NOPERM] Only an admin may choose a partition");
-            named = NULL;
-        }
-        return named;
-    }
+    if (cmd->cmd == CMD_CREATE && cmd->has_arg)
+        return partition_named(s, cmd->arg);
     if (above != NULL &&
         snap_mailbox_by_name(snap, above, &s->arena, &mb, NULL) == ERR_OK)
         return mb.partition;
@@ -333,8 +340,12 @@ cmd_rename(struct imap_session *s)
 
     if (refuse_on_replica(s))
         return RUN_DONE;
-    if (cmd->has_arg2 && !span_eq_str(cmd->arg2, s->opt->partition))
-        return reply(s, "NO [CANNOT] A mailbox stays in its partition");
+    const char *partition = NULL;
+    if (cmd->has_arg2) {
+        partition = partition_named(s, cmd->arg2);
+        if (partition == NULL)
+            return RUN_DONE;
+    }
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
     if (!find_mailbox(s, snap, without_separator(s, cmd->name), ACL_DELETEMBOX,
                       &from))
@@ -343,6 +354,11 @@ cmd_rename(struct imap_session *s)
     if (to == NULL)
         return RUN_DONE;
     bool inbox = name_is_inbox(from.name);
+    if (partition != NULL && s->is_admin && strcmp(to, from.name) == 0) {
+        struct store_txn *move = txn_new(); /* only to another partition */
+        txn_set_partition(move, from.id, partition, true);
+        return submit(s, move, committed);
+    }
     if (name_is_inbox(to) && !(s->is_admin && inbox))
         return reply(s, "NO [CANNOT] Cannot rename to an INBOX");
     if (strcmp(to, from.name) == 0 || (!inbox && is_below(to, from.name)))
@@ -355,6 +371,8 @@ cmd_rename(struct imap_session *s)
     if (inbox && name_is_inbox(to)) { /* the user, with all that is theirs */
         txn_rename_user(txn, name_owner(from.name, &s->arena),
                         name_owner(to, &s->arena));
+        if (partition != NULL)
+            txn_set_partition(txn, from.id, partition, true);
         return submit(s, txn, committed);
     }
     const char *up = name_parent(to, &s->arena);
@@ -366,6 +384,8 @@ cmd_rename(struct imap_session *s)
         add_creates(s, txn, up, above, &between);
     }
     txn_rename(txn, from.id, to, true);
+    if (partition != NULL && s->is_admin)
+        txn_set_partition(txn, from.id, partition, true);
     return submit(s, txn, committed);
 }
 

@@ -287,7 +287,10 @@ store_next(struct imap_session *s)
     struct store_job *job = s->job;
     const struct imap_command *cmd = s->cmd;
 
-    if (!take_chunk(&job->all, &job->done, STORE_CHUNK, &job->chunk)) {
+    const bool more =
+        take_chunk(&job->all, &job->done, STORE_CHUNK, &job->chunk);
+    s->progress_done += uidset_count(&job->chunk);
+    if (!more) {
         if (job->modified.n > 0)
             return store_modified(s);
         if (job->some_gone) /* RFC 5530 */
@@ -353,6 +356,8 @@ cmd_store(struct imap_session *s)
         return reply(s, "NO [NOPERM] Permission denied");
     if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
+    limit_messages(s, &job->all);
+    s->progress_goal = uidset_count(&job->all);
     if (s->cmd->has_since) {
         struct error err = {0};
         AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
@@ -474,6 +479,17 @@ copy_target(struct imap_session *s, struct mailbox *ret)
     return rc == ERR_OK;
 }
 
+/* RFC 9738: what is all or nothing is nothing then.  True: the reply is set. */
+static bool
+exceeds_limit(struct imap_session *s, uint64_t n)
+{
+    const uint32_t max = s->opt->message_limit;
+
+    if (max > 0 && n > max)
+        reply(s, "NO [MESSAGELIMIT %" PRIu32 "] Too many messages", max);
+    return max > 0 && n > max;
+}
+
 enum run
 cmd_copy(struct imap_session *s)
 {
@@ -493,6 +509,8 @@ cmd_copy(struct imap_session *s)
         return RUN_DONE;
     if (uids.n == 0)
         return reply(s, "OK Completed");
+    if (exceeds_limit(s, uidset_count(&uids)))
+        return RUN_DONE;
     struct copy_job *job = arena_alloc(&s->arena, sizeof(*job));
     job->to = to.id;
     job->own_seen = mailbox_has_own_seen(&to, s->user);
@@ -530,6 +548,7 @@ cmd_expunge(struct imap_session *s)
     if (s->cmd->uid) {
         if (!resolve_set(s, s->cmd->set, true, &uids))
             return RUN_DONE;
+        limit_messages(s, &uids);
     } else if (seqmap_count(&s->sel->map) > 0) {
         uidset_add(&uids, 1, seqmap_last_uid(&s->sel->map));
     }

@@ -15,6 +15,8 @@ enum { DELETE_IMMEDIATE, DELETE_DELAYED };
 #define LINE_BYTES 131072U
 /* RFC 7888, 4: how much of an unwanted {n+} is read before we hang up. */
 #define SWALLOW_BYTES (64U << 20)
+/* RFC 9585, 3 */
+#define PROGRESS_MS 10000U
 #define MESSAGE_BYTES_MAX ((uint64_t)BODY_PARTS_MAX * BODY_PART_BYTES - 1)
 
 static const char *
@@ -107,6 +109,8 @@ imapd_options_from_config(const struct config *cfg, struct env *env,
         .idle_cmd_timeout_ms = config_duration_s(cfg, "imapidletimeout") * 1000,
     };
 
+    o.progress_ms = PROGRESS_MS;
+    o.message_limit = (uint32_t)config_int(cfg, "imap_message_limit");
     o.partitions = partitions_from_config(env, cfg, a);
     autocreate_options_from_config(cfg, &o.autocreate);
     o.autocreate.partitions = o.partitions;

@@ -17,6 +17,13 @@ args_none(struct lex *l, struct imap_command *cmd)
 }
 
 static void
+args_compress(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    cmd->arg = lex_atom(l);
+}
+
+static void
 args_name(struct lex *l, struct imap_command *cmd)
 {
     lex_sp(l);
@@ -602,6 +609,7 @@ static const struct {
     [CMD_CAPABILITY] = {"CAPABILITY", args_none, false},
     [CMD_CHECK] = {"CHECK", args_none, false},
     [CMD_CLOSE] = {"CLOSE", args_none, false},
+    [CMD_COMPRESS] = {"COMPRESS", args_compress, false},
     [CMD_COPY] = {"COPY", args_copy, true},
     [CMD_CREATE] = {"CREATE", args_create, false},
     [CMD_DELETE] = {"DELETE", args_delete, false},
@@ -638,6 +646,7 @@ static const struct {
     [CMD_STORE] = {"STORE", args_store, true},
     [CMD_SUBSCRIBE] = {"SUBSCRIBE", args_name, false},
     [CMD_THREAD] = {"THREAD", args_thread, true},
+    [CMD_UNAUTHENTICATE] = {"UNAUTHENTICATE", args_none, false},
     [CMD_UNSELECT] = {"UNSELECT", args_none, false},
     [CMD_UNSUBSCRIBE] = {"UNSUBSCRIBE", args_name, false},
     [CMD_XLIST] = {"XLIST", args_lsub, false},

@@ -686,6 +686,24 @@ resolve_set(struct imap_session *s, struct span set, bool uid,
     return false;
 }
 
+void
+limit_messages(struct imap_session *s, struct uidset *uids)
+{
+    const uint64_t max = s->opt->message_limit;
+    uint64_t n = uidset_count(uids);
+
+    if (max == 0 || n <= max)
+        return;
+    n = 0; /* from range I on */
+    for (size_t i = uids->n; i-- > 0 && n < max;) {
+        n += (uint64_t)uids->r[i].last - uids->r[i].first + 1;
+        if (n >= max)
+            s->limited_uid = uids->r[i].first + (uint32_t)(n - max);
+    }
+    if (s->limited_uid > 1)
+        uidset_remove(uids, 1, s->limited_uid - 1);
+}
+
 /* ---- CLOSE, UNSELECT --------------------------------------------------- */
 
 static enum run

@@ -276,6 +276,7 @@ static const struct {
     [CMD_CAPABILITY] = {cmd_capability, ANY, SYNC_ALL, ""},
     [CMD_CHECK] = {cmd_noop, STATE_SELECTED, SYNC_ALL, ""},
     [CMD_CLOSE] = {cmd_close, STATE_SELECTED, SYNC_NONE, ""},
+    [CMD_COMPRESS] = {cmd_compress, LOGGED_IN, SYNC_NONE, "COMPRESS"},
     [CMD_COPY] = {cmd_copy, STATE_SELECTED, SYNC_ALL, ""},
     [CMD_CREATE] = {cmd_create, LOGGED_IN, SYNC_ALL, ""},
     [CMD_DELETE] = {cmd_delete, LOGGED_IN, SYNC_ALL, ""},
@@ -312,6 +313,8 @@ static const struct {
     [CMD_STORE] = {cmd_store, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
     [CMD_SUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
     [CMD_THREAD] = {cmd_thread, STATE_SELECTED, SYNC_NO_EXPUNGE, "THREAD"},
+    [CMD_UNAUTHENTICATE] = {cmd_unauthenticate, LOGGED_IN, SYNC_NONE,
+                            "UNAUTHENTICATE"},
     [CMD_UNSELECT] = {cmd_close, STATE_SELECTED, SYNC_NONE, "UNSELECT"},
     [CMD_UNSUBSCRIBE] = {cmd_subscribe, LOGGED_IN, SYNC_ALL, ""},
     [CMD_XLIST] = {cmd_list, LOGGED_IN, SYNC_ALL, "XLIST"},
@@ -336,6 +339,8 @@ command_clear(struct imap_session *s)
     s->reply = NULL;
     s->mode = INPUT_COMMAND;
     s->full = false;
+    s->progress_done = s->progress_goal = 0;
+    s->limited_uid = 0;
     imap_reader_reset(&s->reader);
     arena_free(&s->arena);
     buf_free(&s->out);
@@ -353,6 +358,10 @@ command_over(struct imap_session *s)
     if (s->sel != NULL)
         sync_selected(s, cmd->uid && sync != SYNC_NONE ? SYNC_ALL : sync,
                       cmd->uid);
+    if (s->limited_uid != 0 && s->reply != NULL &&
+        strcmp(s->reply, "OK Completed") == 0) /* RFC 9738, 3.1 */
+        reply(s, "OK [MESSAGELIMIT %" PRIu32 " %" PRIu32 "] Completed",
+              s->opt->message_limit, s->limited_uid);
     if (s->reply != NULL && !s->closing)
         write_tagged(s, cmd->tag, s->reply);
     flush(s);
@@ -376,6 +385,31 @@ continue_posted(void *arg)
         session_run(s);
 }
 
+/*
+ * RFC 9585, 3: that a long command is still under way.  Only where nothing is
+ * told before its end, or in whole lines; clients are not to be told often.
+ */
+static void
+tell_progress(struct imap_session *s)
+{
+    const uint64_t now = env_mono_ns(s->opt->env);
+    const enum imap_cmd cmd = s->cmd->cmd;
+
+    if ((cmd != CMD_SEARCH && cmd != CMD_SORT && cmd != CMD_THREAD &&
+         cmd != CMD_STORE) ||
+        now - s->progress_ns < s->opt->progress_ms * 1000000)
+        return;
+    s->progress_ns = now;
+    buf_add_str(&s->out, "* OK [INPROGRESS (");
+    write_string(&s->out, s->cmd->tag);
+    if (s->progress_goal == 0)
+        buf_add_str(&s->out, " NIL NIL)] Still working\r\n");
+    else
+        buf_addf(&s->out, " %" PRIu64 " %" PRIu64 ")] Still working\r\n",
+                 s->progress_done, s->progress_goal);
+    flush(s);
+}
+
 void
 session_run(struct imap_session *s)
 {
@@ -392,6 +426,7 @@ session_run(struct imap_session *s)
         command_over(s);
         return;
     case RUN_YIELD:
+        tell_progress(s);
         async_begin(s);
         s->io->post(s->io_ctx, continue_posted, s);
         break;
@@ -535,6 +570,7 @@ dispatch(struct imap_session *s)
         return;
     }
     s->cmd = cmd;
+    s->progress_ns = env_mono_ns(s->opt->env);
     s->run = table[cmd->cmd].start;
     s->mode = INPUT_COMMAND;
     session_run(s);

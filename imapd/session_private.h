@@ -93,8 +93,11 @@ struct imap_session {
     char *reply;           /* tagged, without the tag; NULL: none to be sent */
     struct store_txn *txn; /* after a commit: what came of it */
     bool running;          /* inside session_run() */
-    bool waiting;          /* a commit or a worker will call */
-    bool full;             /* waits for the client to read */
+    uint64_t progress_ns;  /* when something was told of it last */
+    uint64_t progress_done, progress_goal; /* 0: not known */
+    uint32_t limited_uid; /* only messages from here on; 0: all */
+    bool waiting;         /* a commit or a worker will call */
+    bool full;            /* waits for the client to read */
 
     /* Who. */
     char *user; /* NULL: nobody yet */
@@ -104,6 +107,7 @@ struct imap_session {
     bool rev2;                /* ENABLE IMAP4rev2 (RFC 9051) */
     bool utf8_accept;         /* ENABLE UTF8=ACCEPT (RFC 6855) */
     bool uidonly;             /* ENABLE UIDONLY (RFC 9586) */
+    bool compressed;          /* COMPRESS (RFC 4978) */
     struct session_peer peer; /* strings are ours */
     struct saslsrv *sasl;
     unsigned bad_commands;
@@ -230,6 +234,12 @@ note_own(struct selected *sel, const struct uidset *uids, modseq_t modseq);
 MUST_CHECK bool
 resolve_set(struct imap_session *s, struct span set, bool uid,
             struct uidset *ret);
+/*
+ * RFC 9738: leave in UIDS no more than the command may be about, the highest
+ * ones; the reply will say so.
+ */
+void
+limit_messages(struct imap_session *s, struct uidset *uids);
 void
 idle_line(struct imap_session *s, struct span line);
 
@@ -297,6 +307,10 @@ enum run
 cmd_authenticate(struct imap_session *s);
 enum run
 cmd_starttls(struct imap_session *s);
+enum run
+cmd_compress(struct imap_session *s);
+enum run
+cmd_unauthenticate(struct imap_session *s);
 
 /* ---- mailbox.c, acl.c, list.c ------------------------------------------ */
 

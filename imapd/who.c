@@ -50,6 +50,7 @@ static const char *const after_login[] = {
     "UTF8=ACCEPT",
     "UIDONLY",
     "I18NLEVEL=1",
+    "INPROGRESS",
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "THREAD=REFS",
@@ -86,6 +87,10 @@ capabilities(struct imap_session *s, struct arena *a)
             buf_add_str(&b, after_login[i]);
         }
         buf_addf(&b, " APPENDLIMIT=%" PRIu64, s->opt->message_bytes_max);
+        if (s->opt->message_limit > 0)
+            buf_addf(&b, " MESSAGELIMIT=%" PRIu32, s->opt->message_limit);
+        if (!s->compressed)
+            buf_add_str(&b, " COMPRESS=DEFLATE UNAUTHENTICATE");
         return arena_str(a, buf_span(&b));
     }
     buf_add_str(&b, " SASL-IR");

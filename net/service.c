@@ -120,6 +120,14 @@ io_start_tls(void *ctx)
 }
 
 static void
+io_start_deflate(void *ctx)
+{
+    struct client *c = ctx;
+    if (c->conn != NULL)
+        conn_start_deflate(c->conn);
+}
+
+static void
 io_set_timeout(void *ctx, uint64_t ms)
 {
     struct client *c = ctx;
@@ -174,6 +182,7 @@ static const struct session_io conn_io = {
     .pause = io_pause,
     .close = io_close,
     .start_tls = io_start_tls,
+    .start_deflate = io_start_deflate,
     .set_timeout = io_set_timeout,
     .post = io_post,
     .hold = io_hold,

@@ -28,6 +28,9 @@ struct session_io {
     void (*close)(void *ctx); /* when all that was written is out */
     /* Input that is there and not used is thrown away; "tls" follows. */
     void (*start_tls)(void *ctx);
+    /* What is written from now on, and all input behind what is being taken, is
+     * compressed (RFC 4978).  May be NULL: never asked for. */
+    void (*start_deflate)(void *ctx);
     /* "Timeout" comes after MS without traffic; a time limit that was set for
      * the login is over.  0: never. */
     void (*set_timeout)(void *ctx, uint64_t ms);

@@ -10,6 +10,10 @@
 #include <zlib.h>
 
 #define RAW_DEFLATE (-15)
+/* Our own window and tables: 64 KiB a connection in place of 256 KiB, for a few
+ * percent of the ratio. */
+#define OUR_WINDOW (-13)
+#define OUR_MEMORY 6
 #define OUT_PIECE_BYTES 8192
 
 struct zpipe {
@@ -27,8 +31,8 @@ zpipe_new(void)
     struct zpipe *z = xcalloc(1, sizeof(*z));
 
     ENSURE(inflateInit2(&z->in, RAW_DEFLATE) == Z_OK);
-    ENSURE(deflateInit2(&z->out, Z_DEFAULT_COMPRESSION, Z_DEFLATED, RAW_DEFLATE,
-                        8, Z_DEFAULT_STRATEGY) == Z_OK);
+    ENSURE(deflateInit2(&z->out, Z_DEFAULT_COMPRESSION, Z_DEFLATED, OUR_WINDOW,
+                        OUR_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK);
     return z;
 }
 

@@ -27,6 +27,7 @@ struct fake_client {
     bool paused;
     bool closed; /* the session asked for it */
     bool tls_asked;
+    bool deflate_asked;
     uint64_t timeout_ms;
     size_t full_at; /* output from here on is "full"; 0: never */
 };
@@ -89,6 +90,12 @@ fake_start_tls(void *ctx)
 }
 
 static void
+fake_start_deflate(void *ctx)
+{
+    ((struct fake_client *)ctx)->deflate_asked = true;
+}
+
+static void
 fake_set_timeout(void *ctx, uint64_t ms)
 {
     ((struct fake_client *)ctx)->timeout_ms = ms;
@@ -139,6 +146,7 @@ static const struct session_io fake_io = {
     .pause = fake_pause,
     .close = fake_close,
     .start_tls = fake_start_tls,
+    .start_deflate = fake_start_deflate,
     .set_timeout = fake_set_timeout,
     .post = fake_post,
     .hold = fake_hold,
@@ -267,6 +275,7 @@ fake_open(struct fake_world *w)
         .login_timeout_ms = 1000,
         .idle_timeout_ms = 2000,
         .idle_cmd_timeout_ms = 3000,
+        .progress_ms = 10000,
         .message_bytes_max = 100000,
         .command_bytes_max = 20000,
         .line_bytes_max = 8000,

@@ -170,6 +170,30 @@ test_each_way_to_log_in(void **state)
     buf_free(&b);
 }
 
+/* RFC 4978: both ways, with commands pipelined behind it. */
+static void
+test_compress_both_ways(void **state)
+{
+    (void)state;
+    struct running r;
+    struct error err = {0};
+    struct buf b = BUF_INIT;
+
+    if (!have_db)
+        skip();
+    start(&r, false);
+    struct bclient *c = enter(&r);
+    command(c, "a COMPRESS DEFLATE", "a OK DEFLATE active");
+    ASSERT_OK(bclient_start_deflate(c, &err));
+    say(c, "b SELECT INBOX\r\nc NOOP\r\n");
+    hear_tagged(c, "c OK", &b);
+    command(c, "d COMPRESS DEFLATE", "d NO [COMPRESSIONACTIVE]");
+    command(c, "e LOGOUT", "e OK");
+    bclient_close(&c);
+    stop(&r);
+    buf_free(&b);
+}
+
 #define CLIENTS 8
 #define MESSAGES 25
 
@@ -326,6 +350,7 @@ main(void)
     open_store();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_way_to_log_in),
+        cmocka_unit_test(test_compress_both_ways),
         cmocka_unit_test(test_many_clients_at_once_and_one_watching),
         cmocka_unit_test(test_stopping_under_load_frees_everything),
     };
