@@ -203,7 +203,7 @@ parse_text(struct parser *p, struct span *ret, bool *ret_is_atom)
 
 /* %{partition SP guid SP size}[CR]LF, then the bytes. */
 static enum parse
-parse_file(struct parser *p, struct dlist *d)
+parse_file_head(struct parser *p, struct dlist *d)
 {
     struct span guid;
     bool is_atom = false;
@@ -228,9 +228,18 @@ parse_file(struct parser *p, struct dlist *d)
     if (peek(p) == '\r')
         p->at++;
     rc = expect(p, "\n");
+    if (rc == PARSE_DONE)
+        d->type = DLIST_FILE;
+    return rc;
+}
+
+static enum parse
+parse_file(struct parser *p, struct dlist *d)
+{
+    enum parse rc = parse_file_head(p, d);
+
     if (rc != PARSE_DONE)
         return rc;
-    d->type = DLIST_FILE;
     p->file_bytes += d->size;
     return take_bytes(p, d->size, &d->text);
 }
@@ -354,6 +363,64 @@ dlist_parse(struct span in, const struct dlist_limits *limits, struct arena *a,
     }
     }
     return rc;
+}
+
+size_t
+dlist_take_blanks(struct span in)
+{
+    size_t n = 0;
+
+    while (n < in.n && is_blank(in.p[n]))
+        n++;
+    return n;
+}
+
+/* What is cut may be as long as the limit says, and no longer. */
+static enum parse
+bounded(struct parser *p, enum parse rc, size_t *ret_used)
+{
+    if (rc == PARSE_MORE && p->in.n > p->limits->total_bytes + p->file_bytes)
+        rc = bad(p, "a value is too long");
+    if (rc == PARSE_DONE)
+        *ret_used = p->at;
+    return rc;
+}
+
+enum parse
+dlist_take_name(struct span in, const struct dlist_limits *limits,
+                struct arena *a, struct span *ret, size_t *ret_used,
+                struct error *err)
+{
+    struct parser p = {.in = in, .limits = limits, .arena = a, .err = err};
+    bool is_atom = false;
+
+    return bounded(&p, parse_text(&p, ret, &is_atom), ret_used);
+}
+
+enum parse
+dlist_take_value(struct span in, const struct dlist_limits *limits,
+                 struct arena *a, struct dlist *ret, size_t *ret_used,
+                 struct error *err)
+{
+    struct parser p = {.in = in, .limits = limits, .arena = a, .err = err};
+
+    *ret = (struct dlist){0};
+    return bounded(&p, parse_value(&p, ret, 0), ret_used);
+}
+
+enum parse
+dlist_take_file(struct span in, const struct dlist_limits *limits,
+                struct arena *a, struct dlist *ret, size_t *ret_used,
+                struct error *err)
+{
+    struct parser p = {.in = in, .limits = limits, .arena = a, .err = err};
+
+    *ret = (struct dlist){0};
+    if (in.n < 2)
+        return PARSE_MORE;
+    if (in.p[0] != '%' || in.p[1] != '{')
+        return bad(&p, "not a file");
+    return bounded(&p, parse_file_head(&p, ret), ret_used);
 }
 
 const struct dlist *

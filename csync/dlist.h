@@ -51,6 +51,28 @@ enum parse
 dlist_parse(struct span in, const struct dlist_limits *limits, struct arena *a,
             struct dlist **ret, size_t *ret_used, struct error *err);
 
+/*
+ * The same by pieces, for lines that are too long to be held whole: blanks and
+ * line ends off the front (how many bytes), a name, a value, the head of a file
+ * literal up to its first byte.  A name or value counts as whole only when a
+ * byte follows it.  PARSE_BAD leaves no way to go on.
+ */
+size_t
+dlist_take_blanks(struct span in);
+enum parse
+dlist_take_name(struct span in, const struct dlist_limits *limits,
+                struct arena *a, struct span *ret, size_t *ret_used,
+                struct error *err);
+enum parse
+dlist_take_value(struct span in, const struct dlist_limits *limits,
+                 struct arena *a, struct dlist *ret, size_t *ret_used,
+                 struct error *err);
+/* RET: partition, guid and size are set; the bytes follow. */
+enum parse
+dlist_take_file(struct span in, const struct dlist_limits *limits,
+                struct arena *a, struct dlist *ret, size_t *ret_used,
+                struct error *err);
+
 /* Child of a kvlist by name (case-sensitive, the first wins), or NULL. */
 const struct dlist *
 dlist_get(const struct dlist *d, const char *name);

@@ -18,14 +18,13 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define REQUESTS_MAX 8U
 #define BUFFER_BYTES (256U << 10)
 
 struct request {
     struct csync_session *s;
     struct request_list *list;
     struct request *prev, *next; /* by the list's lock */
-    struct csync_admin admin;
+    struct request_job job;
     pthread_t thread;
     enum errcode code;
     struct error err;
@@ -41,9 +40,9 @@ struct request {
 /* ---- the list ---------------------------------------------------------- */
 
 void
-request_list_init(struct request_list *l)
+request_list_init(struct request_list *l, unsigned max)
 {
-    *l = (struct request_list){0};
+    *l = (struct request_list){.max = max};
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->gone, NULL);
 }
@@ -64,10 +63,10 @@ list_add(struct request_list *l, struct request *rq, struct error *err)
     pthread_mutex_lock(&l->lock);
     if (l->closed)
         rc = error_set(err, ERR_AGAIN, "the store is being exchanged");
-    else if (l->n == REQUESTS_MAX)
-        rc = error_set(err, ERR_BUSY,
-                       "%u requests of tools are under way already",
-                       REQUESTS_MAX);
+    else if (l->n == l->max)
+        rc =
+            error_set(err, ERR_BUSY,
+                      "%u requests of this kind are under way already", l->max);
     if (rc == ERR_OK) {
         rq->next = l->head;
         if (l->head != NULL)
@@ -185,10 +184,7 @@ on_finished(void *ctx)
     s->request = NULL;
     if (!session_job_end(s)) {
         conn_write(s->conn, buf_span(&rq->out));
-        if (rq->code == ERR_OK)
-            conn_write_str(s->conn, "OK success\r\n");
-        else
-            session_refuse(s, rq->code, &rq->err);
+        rq->job.done(s, rq->code, &rq->err);
         /* What was pipelined is to be shown again. */
         conn_pause_input(s->conn);
         conn_resume_input(s->conn);
@@ -199,24 +195,35 @@ on_finished(void *ctx)
 /* ---- on the request's thread ------------------------------------------- */
 
 static bool
-answer_line(void *ctx, struct span line)
+answer(struct request *rq, struct span bytes, bool is_line)
 {
-    struct request *rq = ctx;
-
     pthread_mutex_lock(&rq->lock);
     while (!rq->cancelled && rq->out.n >= BUFFER_BYTES)
         pthread_cond_wait(&rq->changed, &rq->lock);
     bool waiting = !rq->cancelled;
     bool must_post = waiting && !rq->posted;
     if (waiting) {
-        buf_add(&rq->out, line);
-        buf_add_str(&rq->out, "\r\n");
+        buf_add(&rq->out, bytes);
+        if (is_line)
+            buf_add_str(&rq->out, "\r\n");
         rq->posted = true;
     }
     pthread_mutex_unlock(&rq->lock);
     if (must_post)
         reactor_post(rq->s->reactor, on_posted, rq);
     return waiting;
+}
+
+static bool
+answer_line(void *ctx, struct span line)
+{
+    return answer(ctx, line, true);
+}
+
+static bool
+answer_bytes(void *ctx, struct span bytes)
+{
+    return answer(ctx, bytes, false);
 }
 
 static bool
@@ -247,14 +254,14 @@ request_main(void *arg)
 {
     struct request *rq = arg;
     struct csync_session *s = rq->s;
-    struct csync_answer answer = {
+    struct csync_answer to = {
         .ctx = rq,
         .line = answer_line,
+        .bytes = answer_bytes,
         .pause = answer_pause,
     };
 
-    rq->code =
-        rq->admin.run(rq->admin.ctx, s->verb, s->args, &answer, &rq->err);
+    rq->code = rq->job.run(rq->job.ctx, s->verb, s->args, &to, &rq->err);
     pthread_mutex_lock(&rq->lock);
     if (rq->code != ERR_OK && rq->cancelled)
         rq->code = error_set(&rq->err, ERR_CLOSED, "%s", rq->why);
@@ -277,21 +284,16 @@ start(struct request *rq, struct error *err)
 }
 
 void
-request_begin(struct csync_session *s)
+request_run(struct csync_session *s, const struct request_job *job)
 {
     struct error err = {0};
     enum errcode rc;
     pthread_condattr_t attr;
-
-    if (session_options(s)->admin.run == NULL) {
-        rc = error_set(&err, ERR_UNSUPPORTED, "this server has no tools");
-        session_refuse(s, rc, &err);
-        return;
-    }
     struct request *rq = xcalloc(1, sizeof(*rq));
+
     rq->s = s;
-    rq->list = session_requests(s);
-    rq->admin = session_options(s)->admin;
+    rq->list = job->list;
+    rq->job = *job;
     pthread_mutex_init(&rq->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -308,6 +310,33 @@ request_begin(struct csync_session *s)
         list_remove(rq->list, rq);
         (void)session_job_end(s);
     }
-    session_refuse(s, rc, &err);
+    job->done(s, rc, &err);
     request_free(rq);
+}
+
+static void
+answer_tool(struct csync_session *s, enum errcode code, const struct error *err)
+{
+    if (code == ERR_OK)
+        conn_write_str(s->conn, "OK success\r\n");
+    else
+        session_refuse(s, code, err);
+}
+
+void
+request_begin(struct csync_session *s)
+{
+    const struct csync_admin *admin = &session_options(s)->admin;
+    struct error err = {0};
+
+    if (admin->run == NULL) {
+        enum errcode rc =
+            error_set(&err, ERR_UNSUPPORTED, "this server has no tools");
+        session_refuse(s, rc, &err);
+        return;
+    }
+    request_run(s, &(struct request_job){.run = admin->run,
+                                         .ctx = admin->ctx,
+                                         .done = answer_tool,
+                                         .list = session_requests(s)});
 }

@@ -14,15 +14,31 @@
 #include <unistd.h>
 
 #include "csync/session.h"
+#include "csync/state.h"
 #include "net/lineread.h"
 #include "store/record.h"
 
 /* Before login a line is a command word and a SASL response. */
 #define LOGIN_LINE_MAX (SASL_STEP_BYTES * 4 / 3 + 128)
 
+/* Requests of tools, and commands by state, that run at once. */
+#define REQUESTS_MAX 8U
+#define STATE_REQUESTS_MAX 64U
+
+/* A RESERVE names all folders of a user. */
+static const struct dlist_limits command_limits = {
+    .total_bytes = 4U << 20,
+    .literal_bytes = 131072,
+    .file_bytes = 0, /* only MESSAGE has files, and is read as it comes */
+    .depth = 32,
+    .nodes = 200000,
+};
+
 struct csync_server {
     struct csync_server_options options;
     struct request_list requests;
+    struct request_list state_requests; /* GET and APPLY */
+    struct crc_cache *crcs;
 };
 
 const struct csync_server_options *
@@ -43,6 +59,18 @@ session_requests(const struct csync_session *s)
     return &s->server->requests;
 }
 
+struct request_list *
+session_state_requests(const struct csync_session *s)
+{
+    return &s->server->state_requests;
+}
+
+struct crc_cache *
+session_crc_cache(const struct csync_session *s)
+{
+    return s->server->crcs;
+}
+
 /* ---- jobs -------------------------------------------------------------- */
 
 static void
@@ -50,6 +78,7 @@ session_free(struct csync_session *s)
 {
     take_end(s);
     give_end(s);
+    bystate_free(s);
     saslsrv_free(&s->sasl);
     saslsrv_step_clear(&s->step);
     buf_free(&s->work_out);
@@ -498,10 +527,10 @@ cmd_admin(struct csync_session *s)
     request_begin(s);
 }
 
-/* The Cyrus verbs by state are answered in the words that Cyrus uses for a
- * command that it does not have. */
+/* What Cyrus uses for its backups only is answered in the words that Cyrus uses
+ * for a command that it does not have. */
 static void
-cmd_state(struct csync_session *s)
+cmd_restore(struct csync_session *s)
 {
     conn_write_str(s->conn, "NO IMAP_PROTOCOL_ERROR Protocol error\r\n");
 }
@@ -559,7 +588,7 @@ simple_command(struct csync_session *s, struct span word, struct span rest)
     else if (span_eq_nocase_str(word, "COMPRESS"))
         cmd_compress(s, rest);
     else if (span_eq_nocase_str(word, "RESTART"))
-        conn_write_str(s->conn, "OK Restarting\r\n");
+        bystate_restart(s);
     else if (span_eq_nocase_str(rest, "CAPABILITY"))
         /* A Cyrus that tries IMAP first gives up at once on this. */
         conn_writef(s->conn, "%.*s BAD this is csync, not IMAP\r\n",
@@ -574,9 +603,12 @@ static const struct {
     void (*run)(struct csync_session *s);
     bool control_only;
 } families[] = {
-    {"LOG", cmd_log, false},     {"NODE", cmd_node, true},
-    {"ADMIN", cmd_admin, true},  {"GET", cmd_state, false},
-    {"APPLY", cmd_state, false}, {"RESTORE", cmd_state, false},
+    {"LOG", cmd_log, false},
+    {"NODE", cmd_node, true},
+    {"ADMIN", cmd_admin, true},
+    {"GET", bystate_begin_get, false},
+    {"APPLY", bystate_begin_apply, false},
+    {"RESTORE", cmd_restore, false},
 };
 
 /* A fatal mistake of the peer: say it and hang up. */
@@ -607,8 +639,8 @@ family_command(struct csync_session *s, size_t family, struct span in,
         families[family].run(s);
         return line_used;
     }
-    switch (dlist_parse(span_skip(in, skip), &dlist_default_limits, &s->arena,
-                        &d, &used, &err)) {
+    switch (dlist_parse(span_skip(in, skip), &command_limits, &s->arena, &d,
+                        &used, &err)) {
     case PARSE_MORE:
         return 0;
     case PARSE_BAD:
@@ -625,8 +657,8 @@ family_command(struct csync_session *s, size_t family, struct span in,
     }
     struct span copy = arena_copy(&s->arena, span_sub(in, skip, used));
     size_t again = 0;
-    ENSURE(dlist_parse(copy, &dlist_default_limits, &s->arena, &d, &again,
-                       &err) == PARSE_DONE);
+    ENSURE(dlist_parse(copy, &command_limits, &s->arena, &d, &again, &err) ==
+           PARSE_DONE);
     s->verb = d->name;
     s->args = d;
     families[family].run(s);
@@ -638,9 +670,19 @@ command_input(struct csync_session *s, struct span in)
 {
     struct span line = SPAN_EMPTY;
     size_t used = 0;
-    size_t max = s->authenticated ? dlist_default_limits.total_bytes
-                                  : (size_t)LOGIN_LINE_MAX;
+    size_t max =
+        s->authenticated ? command_limits.total_bytes : (size_t)LOGIN_LINE_MAX;
 
+    if (s->permitted && s->phase == PHASE_COMMAND) {
+        switch (bystate_begin_line_input(s, in, &used)) {
+        case PARSE_DONE:
+            return used;
+        case PARSE_MORE:
+            return 0;
+        case PARSE_BAD:
+            break;
+        }
+    }
     switch (line_take(in, max, &line, &used)) {
     case PARSE_MORE:
         return 0;
@@ -722,6 +764,8 @@ on_input(struct conn *c, struct span in, void *ctx)
     case PHASE_GIVE_SEED:
     case PHASE_LEND:
         return message_input(s, in);
+    case PHASE_STATE:
+        return bystate_input(s, in);
     }
     return 0;
 }
@@ -820,7 +864,9 @@ csync_server_new(const struct csync_server_options *options)
     struct csync_server *server = xcalloc(1, sizeof(*server));
 
     server->options = *options;
-    request_list_init(&server->requests);
+    request_list_init(&server->requests, REQUESTS_MAX);
+    request_list_init(&server->state_requests, STATE_REQUESTS_MAX);
+    server->crcs = crc_cache_new();
     return server;
 }
 
@@ -828,12 +874,14 @@ void
 csync_server_end_requests(struct csync_server *s)
 {
     request_list_close(&s->requests);
+    request_list_close(&s->state_requests);
 }
 
 void
 csync_server_take_requests(struct csync_server *s)
 {
     request_list_open(&s->requests);
+    request_list_open(&s->state_requests);
 }
 
 void
@@ -842,6 +890,8 @@ csync_server_free(struct csync_server **s)
     if (*s == NULL)
         return;
     request_list_free(&(*s)->requests);
+    request_list_free(&(*s)->state_requests);
+    crc_cache_free(&(*s)->crcs);
     free(*s);
     *s = NULL;
 }

@@ -50,6 +50,8 @@ struct csync_answer {
     /* LINE is "* NAME value" without its end; copied.  Waits while who asked
      * does not read.  False: nobody waits for the answer any more. */
     bool (*line)(void *ctx, struct span line);
+    /* The same for bytes that are lines, or parts of them, already. */
+    bool (*bytes)(void *ctx, struct span bytes);
     /* Wait for MS, or only look (0).  False as above, and then at once. */
     bool (*pause)(void *ctx, unsigned ms);
 };

@@ -25,6 +25,7 @@ enum session_phase {
     PHASE_TAKE_SEED,
     PHASE_GIVE_SEED,
     PHASE_LEND,
+    PHASE_STATE, /* a MAILBOX or MESSAGE is coming in */
 };
 
 struct giver;
@@ -35,7 +36,7 @@ struct request_list {
     pthread_mutex_t lock;
     pthread_cond_t gone; /* one has ended */
     struct request *head;
-    unsigned n;
+    unsigned n, max;
     bool closed; /* none is taken */
 };
 
@@ -83,7 +84,13 @@ struct csync_session {
 
     /* PHASE_LEND */
     struct lend_request lend;
+
+    /* GET, APPLY; PHASE_STATE */
+    struct state_session *state;
 };
+
+struct crc_cache *
+session_crc_cache(const struct csync_session *s);
 
 const struct csync_server_options *
 session_options(const struct csync_session *s);
@@ -110,7 +117,22 @@ void
 session_refuse(struct csync_session *s, enum errcode code,
                const struct error *err);
 
-/* csync/request.c: run ADMIN s->verb s->args; the peer took something; nobody
+/* csync/request.c: run RUN(CTX, s->verb, s->args, ...) on a thread of its own;
+ * then DONE here, with what it said, unless the connection went meanwhile. */
+struct request_job {
+    enum errcode (*run)(void *ctx, struct span verb, const struct dlist *args,
+                        const struct csync_answer *answer, struct error *err);
+    void *ctx;
+    void (*done)(struct csync_session *s, enum errcode code,
+                 const struct error *err);
+    struct request_list *list;
+};
+void
+request_run(struct csync_session *s, const struct request_job *job);
+struct request_list *
+session_state_requests(const struct csync_session *s);
+
+/* The same for ADMIN s->verb s->args; the peer took something; nobody
  * waits any more. */
 void
 request_begin(struct csync_session *s);
@@ -121,7 +143,7 @@ request_cancel(struct csync_session *s);
 struct request_list *
 session_requests(const struct csync_session *s);
 void
-request_list_init(struct request_list *l);
+request_list_init(struct request_list *l, unsigned max);
 void
 request_list_free(struct request_list *l);
 /* Cancel all, take no more, and wait until none is left. */

@@ -251,6 +251,8 @@ do_op(struct group *g, struct op *op, struct error *err)
         return op_user(g, op, err);
     case OP_QUOTA:
         return op_quota(g, op, err);
+    case OP_STAGE:
+        return op_stage(g, op, err);
     case OP_EXPECT:
         return op_expect(g, op, err);
     case OP_ROWS:

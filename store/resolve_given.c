@@ -8,6 +8,8 @@
  */
 #include "store/resolve_private.h"
 
+#include "store/local.h"
+
 /* A record of rows stays well below RECORD_BYTES_MAX. */
 #define ROWS_RECORD_BYTES (256U << 10)
 
@@ -23,6 +25,65 @@ op_expect(struct group *g, struct op *op, struct error *err)
         rc = error_set(err, ERR_CONFLICT, "mailbox %s has changed meanwhile",
                        h->mb.name);
     return rc;
+}
+
+/* Is the body of GUID in the log, ahead of its message, for long enough? */
+static enum errcode
+is_staged(struct group *g, const struct guid *guid, uint64_t size, bool *ret,
+          struct error *err)
+{
+    const uint32_t parts = body_parts_of(size);
+    struct span value;
+    struct key k;
+
+    *ret = false;
+    enum errcode rc = state_get(g->st, key_local_parts(&k, guid),
+                                &g->st->scratch, &value, err);
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    if (rc != ERR_OK)
+        return rc;
+    struct rd r = rd_init(value);
+    const uint64_t at = rd_varint(&r);
+    if (r.bad || g->time_us >= at + STAGED_S * UINT64_C(1000000))
+        return ERR_OK;
+    for (uint32_t i = 0; i < parts && rc == ERR_OK; i++)
+        rc = state_get(g->st, key_body(&k, guid, i), &g->st->scratch, &value,
+                       err);
+    *ret = rc == ERR_OK;
+    return rc == ERR_NOTFOUND ? ERR_OK : rc;
+}
+
+/* A part a turn, where there are several. */
+enum errcode
+op_stage(struct group *g, struct op *op, struct error *err)
+{
+    const struct body *body = op->u.append.msg.body;
+    const uint32_t parts = body_part_count(body);
+    bool has = false;
+
+    enum errcode rc = ERR_OK;
+    if (parts > BODY_PARTS_MAX || (parts > 1 && g->slice == 0))
+        return error_set(err, ERR_LIMIT, "body of %" PRIu64 " bytes",
+                         body_size(body));
+    if (op->at == 0) {
+        rc = state_has_ref(g->st, body_guid(body), &has, err);
+        if (rc == ERR_OK && !has)
+            rc = is_staged(g, body_guid(body), body_size(body), &has, err);
+    }
+    if (rc != ERR_OK || has)
+        return rc;
+    struct rec_body rec = {
+        .guid = *body_guid(body),
+        .part = op->at,
+        .parts = parts,
+        .size = body_size(body),
+    };
+    rec.body = body_part(body, rec.part, &rec.encoding, &rec.raw_bytes,
+                         &rec.body_hash);
+    if (op->at + 1 < parts)
+        op->next = op->at + 1;
+    return EMIT(body, REC_BODY, &rec, err);
 }
 
 enum errcode
@@ -44,6 +105,8 @@ op_append_given(struct group *g, struct op *op, struct error *err)
                        m->uid, h->mb.name, h->mb.uidnext);
     if (rc == ERR_OK && !has_ref)
         rc = state_has_ref(g->st, &m->guid, &has_ref, err);
+    if (rc == ERR_OK && !has_ref)
+        rc = is_staged(g, &m->guid, m->size, &has_ref, err);
     if (rc == ERR_OK && !has_ref &&
         (msg->body == NULL || body_part_count(msg->body) > 1))
         rc = error_set(err, ERR_AGAIN, "the body was purged meanwhile");

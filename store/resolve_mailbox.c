@@ -147,7 +147,15 @@ op_create(struct group *g, struct op *op, struct error *err)
     op->res.id = resolve_next_lsn(g);
     op->res.uidvalidity = rec.head.uidvalidity;
     op->res.modseq = modseq_of(g->epoch, op->res.id);
-    return EMIT(mailbox, REC_MAILBOX, &rec, err);
+    rc = EMIT(mailbox, REC_MAILBOX, &rec, err);
+    if (rc != ERR_OK || mb->uniqueid == NULL)
+        return rc;
+    /* Of the peer's changes none is here yet. */
+    const struct rec_head blank = {.id = op->res.id,
+                                   .uidvalidity = rec.head.uidvalidity,
+                                   .uidnext = 1,
+                                   .options = mb->options | MBOX_PARTIAL};
+    return EMIT(head, REC_HEAD, &blank, err);
 }
 
 /* Is NAME free, or given up by one of the N mailboxes that move? */

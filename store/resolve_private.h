@@ -193,6 +193,8 @@ op_user(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_expect(struct group *g, struct op *op, struct error *err);
 enum errcode
+op_stage(struct group *g, struct op *op, struct error *err);
+enum errcode
 op_rows(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_head(struct group *g, struct op *op, struct error *err);

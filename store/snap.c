@@ -9,6 +9,9 @@
 #include "store/names.h"
 #include "store/snap_private.h"
 
+#include "store/local.h"
+#include "store/txn.h"
+
 struct store_snap *
 store_snapshot(struct store *store)
 {
@@ -138,9 +141,19 @@ snap_mailbox_row(struct store_snap *snap, mbid_t id, struct arena *a,
     return ERR_OK;
 }
 
+/* VALUE: of a row of parts that wait for their message. */
+static bool
+parts_are_fresh(struct span value, uint64_t now_us)
+{
+    struct rd r = rd_init(value);
+    const uint64_t at = rd_varint(&r);
+
+    return !r.bad && now_us < at + STAGED_S * UINT64_C(1000000) / 2;
+}
+
 enum errcode
-snap_has_body(struct store_snap *snap, const struct guid *guid, bool *ret,
-              struct error *err)
+snap_has_body(struct store_snap *snap, const struct guid *guid, uint64_t now_us,
+              bool *ret, struct error *err)
 {
     struct key k;
     struct span key, value;
@@ -156,7 +169,13 @@ snap_has_body(struct store_snap *snap, const struct guid *guid, bool *ret,
     struct kv_iter *it =
         kv_iter_open(snap->kv, snap->view, KV_STATE, key_span(&k), SPAN_EMPTY);
     *ret = kv_iter_next(it, &key, &value);
-    return kv_iter_close(&it, err);
+    rc = kv_iter_close(&it, err);
+    if (rc != ERR_OK || *ret)
+        return rc;
+    rc = row(snap, key_local_parts(&k, guid), &value, err);
+    if (rc == ERR_OK)
+        *ret = parts_are_fresh(value, now_us);
+    return rc == ERR_NOTFOUND ? ERR_OK : rc;
 }
 
 static enum errcode

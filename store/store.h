@@ -253,10 +253,11 @@ bool
 msg_iter_next(struct msg_iter *it, struct message *ret);
 enum errcode
 msg_iter_close(struct msg_iter **it, struct error *err);
-/* Does any message, tombstones too, have this body, and is it here? */
+/* Does any message, tombstones too, have this body, and is it here?  Or was it
+ * staged not long ago (txn_stage())?  NOW_US: wall clock. */
 MUST_CHECK enum errcode
-snap_has_body(struct store_snap *snap, const struct guid *guid, bool *ret,
-              struct error *err);
+snap_has_body(struct store_snap *snap, const struct guid *guid, uint64_t now_us,
+              bool *ret, struct error *err);
 /* One row, also a tombstone. */
 MUST_CHECK enum errcode
 snap_message(struct store_snap *snap, mbid_t id, uint32_t uid, struct arena *a,

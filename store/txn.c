@@ -34,6 +34,7 @@ free_op(struct op *op)
     free_results(&op->kept);
     switch (op->kind) {
     case OP_APPEND:
+    case OP_STAGE:
         body_free(&op->u.append.msg.body);
         break;
     case OP_FLAGS:
@@ -325,6 +326,13 @@ txn_expect(struct store_txn *txn, const struct mailbox *mb)
 }
 
 size_t
+txn_stage(struct store_txn *txn, struct body *body)
+{
+    txn_add_op(txn, OP_STAGE, 0)->u.append.msg.body = body_ref(body);
+    return txn->nops - 1;
+}
+
+size_t
 txn_rows(struct store_txn *txn, mbid_t id, const struct message *rows, size_t n)
 {
     struct rec_rows *rec = &txn_add_op(txn, OP_ROWS, id)->u.rows;
@@ -540,6 +548,9 @@ txn_prepare(struct store_txn *txn)
         /* A part may have been in a group that was given up. */
         op->u.append.parts_done = 0;
     }
+    for (size_t i = 0; i < txn->nops; i++)
+        if (txn->ops[i].kind == OP_STAGE)
+            bytes += body_size(txn->ops[i].u.append.msg.body);
     txn->job.bytes = sizeof(*txn) + txn->nops * sizeof(*txn->ops) +
                      txn->arena.used + (size_t)bytes;
 }

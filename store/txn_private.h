@@ -31,6 +31,7 @@ enum op_kind {
     OP_UNEXPUNGE,
     OP_FORGET,
     OP_EXPECT,
+    OP_STAGE,
     OP_ROWS,
     OP_HEAD,
     OP_SEEN_AS_GIVEN,
