@@ -5,6 +5,7 @@
 #ifndef POLLUX_IMAPD_IMAPD_H
 #define POLLUX_IMAPD_IMAPD_H
 
+#include "base/tally.h"
 #include "net/conn.h"
 #include "store/autocreate.h"
 #include "store/store.h"
@@ -43,6 +44,8 @@ struct imapd_options {
     size_t line_bytes_max;
     uint64_t swallow_bytes_max; /* of an unwanted literal that comes anyhow */
     unsigned bad_commands_max;  /* before login, then goodbye */
+    /* imapd_commands() of them; NULL: nobody wants to know. */
+    struct command_tally *commands;
     /* Tests: decides about LOGIN in place of libsasl.  NULL in the product. */
     bool (*check_password)(void *ctx, struct span user, struct span password);
     void *check_ctx;
@@ -58,6 +61,12 @@ imapd_options_from_config(const struct config *cfg, struct env *env,
                           struct store *const *store, struct tls_context *tls,
                           bool implicit, struct arena *a,
                           struct imapd_options *ret, struct error *err);
+
+/* How many commands there are, and what the I-th is called ("FETCH"). */
+size_t
+imapd_commands(void);
+const char *
+imapd_command_name(size_t i);
 
 struct imapd_service; /* all sessions of one kind of listener */
 

@@ -4,8 +4,21 @@
  */
 #include <stdlib.h>
 
+#include "imapd/parse.h"
 #include "imapd/session.h"
 #include "net/service.h"
+
+size_t
+imapd_commands(void)
+{
+    return CMD_COUNT;
+}
+
+const char *
+imapd_command_name(size_t i)
+{
+    return imap_cmd_name((enum imap_cmd)i);
+}
 
 struct imapd_service {
     const struct imapd_options *opt;

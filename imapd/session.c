@@ -346,6 +346,17 @@ command_clear(struct imap_session *s)
     buf_free(&s->out);
 }
 
+/* IDLE takes as long as the client likes, which says nothing. */
+static void
+count_command(struct imap_session *s)
+{
+    if (s->opt->commands == NULL || s->cmd->cmd == CMD_IDLE)
+        return;
+    command_tally_add(&s->opt->commands[s->cmd->cmd],
+                      env_mono_ns(s->opt->env) - s->cmd_began_ns,
+                      s->reply != NULL && s->reply[0] != 'O');
+}
+
 static void
 command_over(struct imap_session *s)
 {
@@ -365,6 +376,7 @@ command_over(struct imap_session *s)
     if (s->reply != NULL && !s->closing)
         write_tagged(s, cmd->tag, s->reply);
     flush(s);
+    count_command(s);
     command_clear(s);
     if (s->state == STATE_LOGOUT && !s->closing) {
         s->closing = true;
@@ -570,7 +582,7 @@ dispatch(struct imap_session *s)
         return;
     }
     s->cmd = cmd;
-    s->progress_ns = env_mono_ns(s->opt->env);
+    s->progress_ns = s->cmd_began_ns = env_mono_ns(s->opt->env);
     s->run = table[cmd->cmd].start;
     s->mode = INPUT_COMMAND;
     session_run(s);

@@ -87,6 +87,7 @@ struct imap_session {
     /* The command under way. */
     struct arena arena;
     struct imap_command *cmd; /* NULL: none */
+    uint64_t cmd_began_ns;
     enum run (*run)(struct imap_session *s);
     void *job;                               /* in the arena */
     void (*job_end)(struct imap_session *s); /* gives back what it holds */

@@ -7,6 +7,7 @@
 #ifndef POLLUX_LMTPD_LMTPD_H
 #define POLLUX_LMTPD_LMTPD_H
 
+#include "base/tally.h"
 #include "net/conn.h"
 #include "store/names.h"
 #include "store/store.h"
@@ -41,6 +42,8 @@ struct lmtpd_options {
     uint64_t message_bytes_max;
     size_t recipients_max; /* of one message; 452 4.5.3 beyond */
     unsigned bad_commands_max;
+    /* lmtpd_commands() of them; NULL: nobody wants to know. */
+    struct command_tally *commands;
     /* Tests: decides about AUTH PLAIN in place of libsasl.  NULL in the
      * product. */
     bool (*check_password)(void *ctx, struct span user, struct span password);
@@ -65,6 +68,13 @@ lmtpd_options_from_config(const struct config *cfg, struct env *env,
                           const struct lmtpd_listener *listener,
                           struct arena *a, struct lmtpd_options *ret,
                           struct error *err);
+
+/* How many commands there are, and what the I-th is called.  DATA is timed from
+ * the dot to the answers. */
+size_t
+lmtpd_commands(void);
+const char *
+lmtpd_command_name(size_t i);
 
 struct lmtpd_service; /* all sessions of one kind of listener */
 

@@ -523,18 +523,44 @@ static const struct {
     void (*run)(struct lmtp_session *s, struct span arg);
     unsigned needs;
 } commands[] = {
-    {"LHLO", cmd_lhlo, 0},
-    {"MAIL", cmd_mail, NEEDS_LHLO | NEEDS_LOGIN},
-    {"RCPT", cmd_rcpt, NEEDS_LHLO | NEEDS_LOGIN},
-    {"DATA", cmd_data, NEEDS_LHLO | NEEDS_LOGIN},
-    {"RSET", cmd_rset, 0},
-    {"NOOP", cmd_noop, 0},
-    {"VRFY", cmd_vrfy, NEEDS_LOGIN},
-    {"HELP", cmd_help, 0},
-    {"QUIT", cmd_quit, 0},
-    {"AUTH", cmd_auth, NEEDS_LHLO},
-    {"STARTTLS", cmd_starttls, 0},
+    [LMTP_LHLO] = {"LHLO", cmd_lhlo, 0},
+    [LMTP_MAIL] = {"MAIL", cmd_mail, NEEDS_LHLO | NEEDS_LOGIN},
+    [LMTP_RCPT] = {"RCPT", cmd_rcpt, NEEDS_LHLO | NEEDS_LOGIN},
+    [LMTP_DATA] = {"DATA", cmd_data, NEEDS_LHLO | NEEDS_LOGIN},
+    [LMTP_RSET] = {"RSET", cmd_rset, 0},
+    [LMTP_NOOP] = {"NOOP", cmd_noop, 0},
+    [LMTP_VRFY] = {"VRFY", cmd_vrfy, NEEDS_LOGIN},
+    [LMTP_HELP] = {"HELP", cmd_help, 0},
+    [LMTP_QUIT] = {"QUIT", cmd_quit, 0},
+    [LMTP_AUTH] = {"AUTH", cmd_auth, NEEDS_LHLO},
+    [LMTP_STARTTLS] = {"STARTTLS", cmd_starttls, 0},
 };
+
+size_t
+lmtpd_commands(void)
+{
+    return LMTP_COUNT;
+}
+
+const char *
+lmtpd_command_name(size_t i)
+{
+    return commands[i].name;
+}
+
+/* A delivery is counted by transfer.c, when it is through. */
+static void
+run_command(struct lmtp_session *s, size_t i, struct span arg)
+{
+    const uint64_t began_ns = env_mono_ns(s->opt->env);
+    const unsigned bad = s->bad_commands;
+
+    commands[i].run(s, arg);
+    if (s->opt->commands != NULL && i != LMTP_DATA)
+        command_tally_add(&s->opt->commands[i],
+                          env_mono_ns(s->opt->env) - began_ns,
+                          s->bad_commands > bad);
+}
 
 static void
 dispatch(struct lmtp_session *s, struct span line)
@@ -553,7 +579,7 @@ dispatch(struct lmtp_session *s, struct span line)
                           ? "430 4.7.0 Authentication required"
                           : "530 5.7.0 Authentication required");
         else
-            commands[i].run(s, arg);
+            run_command(s, i, arg);
         return;
     }
     refuse(s, "500 5.5.1 Unknown command");

@@ -25,6 +25,22 @@ enum lmtp_mode {
     MODE_AUTH, /* a line of AUTH */
 };
 
+/* In the order of the table of session.c. */
+enum lmtp_cmd {
+    LMTP_LHLO,
+    LMTP_MAIL,
+    LMTP_RCPT,
+    LMTP_DATA,
+    LMTP_RSET,
+    LMTP_NOOP,
+    LMTP_VRFY,
+    LMTP_HELP,
+    LMTP_QUIT,
+    LMTP_AUTH,
+    LMTP_STARTTLS,
+    LMTP_COUNT
+};
+
 /* From MAIL to RSET or the answers after DATA. */
 struct envelope {
     bool is_open;
@@ -44,6 +60,7 @@ struct transfer {
     struct buf cache;
     struct error err; /* the first thing that went wrong */
     struct lmtp_delivery delivery;
+    uint64_t dot_ns; /* when the message was here */
 };
 
 struct lmtp_session {

@@ -187,18 +187,23 @@ log_result(struct lmtp_session *s, const struct lmtp_rcpt *r)
 static void
 answer(struct lmtp_session *s)
 {
-    bool taken = false;
+    bool taken = false, known = false;
 
     for (size_t i = 0; i < s->env.nrcpts; i++) {
         const struct lmtp_rcpt *r = &s->env.rcpts[i];
         log_result(s, r);
         lmtp_reply(s, "%s", result_reply(s, r->result.code));
         taken = taken || r->result.code == ERR_OK;
+        known = known || r->result.code == ERR_EXISTS;
     }
     if (taken) {
         atomic_fetch_add(&s->w.counters->messages, 1);
         s->bad_commands = 0;
     }
+    if (s->opt->commands != NULL)
+        command_tally_add(&s->opt->commands[LMTP_DATA],
+                          env_mono_ns(s->opt->env) - s->transfer->dot_ns,
+                          !taken && !known);
     transfer_drop(s);
     envelope_reset(s);
     s->mode = MODE_COMMAND;
@@ -283,6 +288,7 @@ message_over(struct lmtp_session *s)
 {
     struct transfer *t = s->transfer;
 
+    t->dot_ns = env_mono_ns(s->opt->env);
     if (t->err.code == ERR_OK && t->data.has_nul)
         error_set(&t->err, ERR_SYNTAX, "NUL in the message");
     if (t->err.code == ERR_OK && body_size(t->body) <= INLINE_BYTES)

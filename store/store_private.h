@@ -17,6 +17,7 @@
 #include "store/full.h"
 #include "store/resolve.h"
 #include "store/state.h"
+#include "store/stats.h"
 
 /* ---- what body.c and seed.c use --------------------------------------- */
 
@@ -176,6 +177,7 @@ struct store {
     struct part_hashes part_hashes;
     struct full full;
     struct acks *sync_acks; /* NULL: nothing waits for replicas */
+    struct store_tallies tallies; /* the writer adds */
 
     pthread_mutex_t checkpoint_lock; /* a checkpoint, the log's exchange, bodies
                                         that move */

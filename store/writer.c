@@ -192,6 +192,25 @@ count_log_bytes(struct store *store, size_t n)
     pthread_mutex_unlock(&store->pos_lock);
 }
 
+/* synclog_sync(), counted. */
+static enum errcode
+sync_log(struct store *store, struct error *err)
+{
+    const lsn_t before = synclog_durable(store->log, NULL).lsn;
+    const uint64_t began_ns = env_mono_ns(store->env);
+
+    atomic_store(&store->tallies.sync_began_ns, began_ns);
+    enum errcode rc = synclog_sync(store->log, err);
+    atomic_store(&store->tallies.sync_began_ns, 0);
+    if (rc == ERR_OK) {
+        tally_add(&store->tallies.sync_us,
+                  (env_mono_ns(store->env) - began_ns) / 1000);
+        tally_add(&store->tallies.group_records,
+                  synclog_durable(store->log, NULL).lsn - before);
+    }
+    return rc;
+}
+
 /* ---------------------------------------------------------------- master */
 
 static enum errcode
@@ -289,7 +308,7 @@ commit(struct store *store, struct error *err)
     if (rc == ERR_OK && (store->cfg.mutants & MUTANT_ACK_BEFORE_SYNC) != 0)
         answer_all(store);
     if (rc == ERR_OK)
-        rc = synclog_sync(store->log, err);
+        rc = sync_log(store, err);
     if (rc != ERR_OK)
         return rc;
     store->reached.applied = synclog_durable(store->log, &store->reached.chain);
@@ -558,7 +577,7 @@ frames_group(struct store *store, bool alone)
         return true;
     }
     if ((store->cfg.mutants & MUTANT_REPLICA_NO_SYNC) == 0)
-        rc = synclog_sync(store->log, &err);
+        rc = sync_log(store, &err);
     if (rc == ERR_OK)
         rc = apply_frames(store, &place, &err);
     if (rc != ERR_OK) {
