@@ -693,6 +693,10 @@ static const struct config_option options[] = {
     ROW("metapartition_files", BITFIELD, NO_SENSE, "",
         "index files that go to the metapartition",
         .words = metapartition_words),
+    ROW("metrics_listen", STRING, WORKS, NULL,
+        "metrics, health and a status page: PORT (of 127.0.0.1), HOST:PORT, "
+        "*:PORT or a path",
+        .ours = true),
     ROW("munge8bit", SWITCH, NOT_YET, "yes",
         "replace 8-bit characters in headers"),
     ROW("mupdate_authname", STRING, NOT_YET, NULL,

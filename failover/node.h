@@ -74,6 +74,16 @@ struct store *
 node_store(const struct node *node);
 enum role
 node_role(const struct node *node);
+/*
+ * For metrics: CALL hears what this instance says of itself, with the store as
+ * it is now, which stays open until CALL returns.  Nothing may be asked of NODE
+ * in it.  ERR_AGAIN: a change of role was under way for TIMEOUT_MS.
+ */
+MUST_CHECK enum errcode
+node_look(struct node *node, unsigned timeout_ms,
+          void (*call)(void *ctx, const struct logstatus *s,
+                       struct store *store),
+          void *ctx, struct error *err);
 /* For csync/server.h: what a peer or the control socket may ask. */
 void
 node_csync_instance(struct node *node, struct csync_instance *ret);

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "failover/node_private.h"
@@ -68,6 +69,37 @@ node_fill_status(struct node *node, struct arena *a, struct logstatus *ret)
     s.applied = store_pos(node->store);
     fill_epochs(node, a, &s);
     *ret = s;
+}
+
+enum errcode
+node_look(struct node *node, unsigned timeout_ms,
+          void (*call)(void *ctx, const struct logstatus *s,
+                       struct store *store),
+          void *ctx, struct error *err)
+{
+    struct timespec until;
+    struct arena a = ARENA_INIT;
+    struct logstatus s;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    if (pthread_mutex_timedlock(&node->lock, &until) != 0)
+        return error_set(err, ERR_AGAIN, "a change of role is under way");
+    enum errcode rc = ERR_OK;
+    if (node->store == NULL) {
+        rc = error_set(err, ERR_AGAIN, "the store is closed");
+    } else {
+        node_fill_status(node, &a, &s);
+        call(ctx, &s, node->store);
+    }
+    pthread_mutex_unlock(&node->lock);
+    arena_free(&a);
+    return rc;
 }
 
 static void

@@ -36,7 +36,9 @@
 #include "csync/repair.h"
 #include "failover/node.h"
 #include "master/child.h"
-#include "master/service.h"
+#include "master/look.h"
+#include "master/notify.h"
+#include "master/services.h"
 #include "master/user.h"
 #include "store/scrub.h"
 
@@ -44,6 +46,7 @@
 #define CONTROL_WORKERS 4U /* blocking verbs at a time */
 #define TWIN_MS 3000       /* to hear of the twin before serving */
 #define DRAIN_POLL_MS 50
+#define ROUND_MS 5000U /* of the main thread, at least */
 
 struct instance {
     struct env *env;
@@ -66,10 +69,8 @@ struct instance {
     enum role shown_role; /* that clients were told of */
 
     struct service_host host;
-    struct service **services; /* in the order of the file */
-    size_t nservices;
-    struct service **retired; /* not in the file any more */
-    size_t nretired;
+    struct services *services;
+    struct look *look;
     struct reactor_pool *pool;
 
     struct reactor_pool *control_pool;
@@ -375,45 +376,6 @@ hook_fatal(void *ctx, const struct error *err)
 
 /* ---- services ---------------------------------------------------------- */
 
-static void
-add_service(struct instance *in, struct service *s)
-{
-    in->services =
-        xrealloc(in->services, (in->nservices + 1) * sizeof(*in->services));
-    in->services[in->nservices++] = s;
-}
-
-static enum errcode
-bind_services(struct instance *in, struct error *err)
-{
-    for (size_t i = 0; i < in->plan->nservices; i++) {
-        struct service *s = service_new(&in->plan->services[i], &in->host);
-        add_service(in, s);
-        enum errcode rc = service_bind(s, err);
-        if (rc != ERR_OK)
-            return rc;
-    }
-    return ERR_OK;
-}
-
-/* Bind where it is not bound, and accept.  One that cannot is said, and left
- * until the next SIGHUP. */
-static void
-start_service(struct instance *in, struct service *s)
-{
-    struct error err = {0};
-    enum errcode rc = ERR_OK;
-
-    if (service_address(s)[0] == '\0')
-        rc = service_bind(s, &err);
-    if (rc == ERR_OK)
-        rc = service_start(s, in->pool, &err);
-    if (rc != ERR_OK)
-        log_error(NULL, "service.not_started",
-                  "why=\"%s\" then=\"the others go on; SIGHUP tries again\"",
-                  err.text);
-}
-
 static enum errcode
 start_pool(struct instance *in, struct error *err)
 {
@@ -439,96 +401,27 @@ serve(struct instance *in)
         log_error(NULL, "master.failed", "why=\"%s\"", err.text);
         _exit(INSTANCE_EXIT_FATAL);
     }
-    for (size_t i = 0; i < in->nservices; i++)
-        start_service(in, in->services[i]);
+    services_start(in->services, in->pool);
     in->serving = true;
-    log_notice(NULL, "master.serving", "services=%zu", in->nservices);
+    look_serving(in->look, true);
+    log_notice(NULL, "master.serving", "services=%zu",
+               services_count(in->services));
 }
 
 /* Nobody is left inside when this returns. */
 static void
 end_sessions(struct instance *in)
 {
-    for (size_t i = 0; i < in->nservices; i++)
-        service_quiet(in->services[i]);
-    reactor_pool_stop(&in->pool, GRACE_MS);
-    for (size_t i = 0; i < in->nservices; i++)
-        service_rest(in->services[i]);
-    for (size_t i = 0; i < in->nretired; i++)
-        service_free(&in->retired[i]);
-    in->nretired = 0;
     in->serving = false;
-}
-
-static void
-say_goodbye(struct instance *in)
-{
-    static const char text[] =
-        "This server is no longer the master, please connect again";
-
-    for (size_t i = 0; i < in->nservices; i++)
-        service_goodbye(in->services[i], text);
-    for (size_t i = 0; i < in->nretired; i++)
-        service_goodbye(in->retired[i], text);
+    if (in->services == NULL)
+        return;
+    look_serving(in->look, false);
+    services_quiet(in->services);
+    reactor_pool_stop(&in->pool, GRACE_MS);
+    services_rest(in->services);
 }
 
 /* ---- SIGHUP ------------------------------------------------------------ */
-
-static bool
-is_planned(const struct service *s, const struct plan *plan)
-{
-    for (size_t i = 0; i < plan->nservices; i++)
-        if (service_is(s, &plan->services[i]))
-            return true;
-    return false;
-}
-
-static struct service *
-find_service(const struct instance *in, const struct plan_service *p)
-{
-    for (size_t i = 0; i < in->nservices; i++)
-        if (service_is(in->services[i], p))
-            return in->services[i];
-    return NULL;
-}
-
-static void
-retire_service(struct instance *in, size_t i)
-{
-    struct service *s = in->services[i];
-
-    log_notice(NULL, "service.closed",
-               "service=%s why=\"no longer in cyrus.conf\" conns=%u",
-               service_name(s), service_conns(s));
-    service_quiet(s);
-    in->retired =
-        xrealloc(in->retired, (in->nretired + 1) * sizeof(*in->retired));
-    in->retired[in->nretired++] = s;
-    memmove(&in->services[i], &in->services[i + 1],
-            (in->nservices - i - 1) * sizeof(*in->services));
-    in->nservices--;
-}
-
-/* Old ones go before new ones come, since they may want the same address. */
-static void
-change_services(struct instance *in, const struct plan *plan)
-{
-    for (size_t i = in->nservices; i-- > 0;)
-        if (!is_planned(in->services[i], plan))
-            retire_service(in, i);
-    for (size_t i = 0; i < in->nservices; i++) {
-        struct error err = {0};
-        if (service_reload(in->services[i], &err) != ERR_OK)
-            log_error(NULL, "service.not_reloaded",
-                      "why=\"%s\" then=\"goes on as before\"", err.text);
-    }
-    for (size_t i = 0; i < plan->nservices; i++)
-        if (find_service(in, &plan->services[i]) == NULL)
-            add_service(in, service_new(&plan->services[i], &in->host));
-    for (size_t i = 0; in->serving && i < in->nservices; i++)
-        if (service_address(in->services[i])[0] == '\0')
-            start_service(in, in->services[i]);
-}
 
 /* imapd.conf is read once; say what of it has changed since. */
 static void
@@ -579,13 +472,15 @@ reload(struct instance *in)
         return;
     }
     compare_config(in);
-    change_services(in, plan);
+    services_change(in->services, plan);
+    if (in->serving)
+        services_start(in->services, in->pool);
     children_plan(in->children, plan);
     plan_free(&in->plan);
     in->plan = plan;
     plan = NULL;
     log_notice(NULL, "master.reloaded", "services=%zu children=%zu",
-               in->nservices, in->plan->nchildren);
+               services_count(in->services), in->plan->nchildren);
 }
 
 /* ---- coming up --------------------------------------------------------- */
@@ -624,7 +519,7 @@ prepare_as_root(struct instance *in, struct error *err)
                                    config_string(in->cfg, "configdirectory"));
     rc = pidfile_take(in->pid_path, &in->pid_fd, err);
     if (rc == ERR_OK)
-        rc = bind_services(in, err);
+        rc = services_bind(in->services, in->plan, err);
     if (rc == ERR_OK)
         rc = user_become(&in->user, err);
     return rc;
@@ -727,6 +622,9 @@ come_up(struct instance *in, struct error *err)
             (unsigned)config_int(in->cfg, "max_connections"),
             (unsigned)config_int(in->cfg, "max_connections_per_address")),
     };
+    in->look = look_new(in->env);
+    look_count(in->look, &in->host);
+    in->services = services_new(&in->host);
     rc = prepare_as_root(in, err);
     if (rc == ERR_OK) {
         rc = sasl_library_start(in->cfg, "pollux", err);
@@ -740,6 +638,8 @@ come_up(struct instance *in, struct error *err)
         rc = open_control(in, err);
     if (rc == ERR_OK)
         rc = children_new(in->env, in->o->imapd_conf, &in->children, err);
+    if (rc == ERR_OK)
+        rc = look_start(in->look, in->cfg, in->node, in->services, err);
     if (rc == ERR_OK)
         start_keepers(in);
     return rc;
@@ -756,7 +656,9 @@ take_signals(struct instance *in)
         if (si.ssi_signo == SIGCHLD) {
             children_reap(in->children);
         } else if (si.ssi_signo == SIGHUP) {
+            notify_reloading();
             reload(in);
+            notify_ready();
         } else {
             log_notice(NULL, "master.stopping", "signal=%u from_pid=%u",
                        si.ssi_signo, si.ssi_pid);
@@ -771,7 +673,11 @@ take_role(struct instance *in)
     enum role role = (enum role)atomic_load(&in->role);
 
     if (in->shown_role == ROLE_MASTER && role != ROLE_MASTER)
-        say_goodbye(in);
+        services_goodbye(in->services,
+                         "This server is no longer the master, please connect "
+                         "again");
+    if (in->shown_role != role)
+        notify_status(role_name(role));
     in->shown_role = role;
 }
 
@@ -830,7 +736,9 @@ live(struct instance *in)
     children_plan(in->children, in->plan);
     while (!in->stopping) {
         /* Clients before daemons, START before clients. */
-        unsigned wait_ms = children_tick(in->children);
+        look_beat(in->look);
+        unsigned wait_ms =
+            notify_alive(MIN(children_tick(in->children), ROUND_MS));
         if (may_serve(in)) {
             serve(in);
             continue;
@@ -870,6 +778,7 @@ end_children(struct instance *in)
 static void
 go_down(struct instance *in)
 {
+    notify_stopping();
     end_sessions(in);
     pthread_mutex_lock(&in->lock);
     in->ask.closed = true;
@@ -881,12 +790,11 @@ go_down(struct instance *in)
     reactor_pool_stop(&in->control_pool, GRACE_MS);
     csync_server_free(&in->control_server);
     stop_keepers(in);
+    look_stop(in->look);
     node_close(&in->node);
     children_free(&in->children);
-    for (size_t i = 0; i < in->nservices; i++)
-        service_free(&in->services[i]);
-    free(in->services);
-    free(in->retired);
+    services_free(&in->services);
+    look_free(&in->look);
     conn_limits_free(&in->host.limits);
     if (in->sasl_started)
         sasl_library_stop();
@@ -937,6 +845,8 @@ instance_run(struct env *env, const struct instance_options *o)
         return 1;
     }
     tell_ready(&in);
+    notify_status(role_name(in.shown_role));
+    notify_ready();
     live(&in);
     go_down(&in);
     log_notice(NULL, "master.stopped", "pid=%ld", (long)getpid());

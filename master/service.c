@@ -13,6 +13,7 @@
 #include "master/service.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,10 +38,11 @@ struct service {
     char *name, *cmd, *listen, *proto;
     struct plan_service plan; /* its strings are the above */
     const struct protocol *protocol;
-    struct listener *listener;
-    /* Over `now` and the handing over of a connection to it. */
+    /* Over the rest, and the handing over of a connection to `now`. */
     pthread_mutex_t lock;
+    struct listener *listener;
     struct generation *now;
+    struct metrics_service past; /* of generations that are gone */
 };
 
 /* One protocol. */
@@ -52,6 +54,9 @@ struct protocol {
     void (*free)(struct generation *g);
     struct conn_options (*conn)(const struct generation *g);
     void (*goodbye)(struct generation *g, const char *text);
+    /* Add what G has done; NULL: it does not count. */
+    void (*count)(const struct generation *g, struct metrics_service *to);
+    const char *name;
 };
 
 /* ---- imap -------------------------------------------------------------- */
@@ -67,6 +72,7 @@ imap_make(struct service *s, struct generation *g, struct error *err)
     if (rc != ERR_OK)
         return rc;
     g->options.imap.allow_plain |= s->plan.outer_layer;
+    g->options.imap.commands = h->imap_commands;
     g->server = imapd_service_new(&g->options.imap);
     return ERR_OK;
 }
@@ -91,6 +97,16 @@ imap_goodbye(struct generation *g, const char *text)
     imapd_service_goodbye(g->server, text);
 }
 
+static void
+imap_count(const struct generation *g, struct metrics_service *to)
+{
+    struct imapd_stats stats = imapd_service_stats(g->server);
+
+    to->sessions += stats.sessions_total;
+    to->logins += stats.logins;
+    to->login_failures += stats.login_failures;
+}
+
 /* ---- lmtp -------------------------------------------------------------- */
 
 static enum errcode
@@ -107,6 +123,7 @@ lmtp_make(struct service *s, struct generation *g, struct error *err)
 
     if (rc != ERR_OK)
         return rc;
+    g->options.lmtp.commands = h->lmtp_commands;
     g->server = lmtpd_service_new(&g->options.lmtp);
     return ERR_OK;
 }
@@ -129,6 +146,19 @@ static void
 lmtp_goodbye(struct generation *g, const char *text)
 {
     lmtpd_service_goodbye(g->server, text);
+}
+
+static void
+lmtp_count(const struct generation *g, struct metrics_service *to)
+{
+    struct lmtpd_stats stats = lmtpd_service_stats(g->server);
+
+    to->sessions += stats.sessions_total;
+    to->login_failures += stats.login_failures;
+    to->messages += stats.messages;
+    to->delivered += stats.delivered;
+    to->duplicates += stats.duplicates;
+    to->refused += stats.refused;
 }
 
 /* ---- csync ------------------------------------------------------------- */
@@ -180,28 +210,48 @@ static const struct protocol protocols[] = {
                       .accept = imapd_accept,
                       .free = imap_free,
                       .conn = imap_conn,
-                      .goodbye = imap_goodbye},
+                      .goodbye = imap_goodbye,
+                      .count = imap_count,
+                      .name = "imap"},
     [SERVICE_LMTP] = {.refuse = LMTPD_REFUSE,
                       .make = lmtp_make,
                       .accept = lmtpd_accept,
                       .free = lmtp_free,
                       .conn = lmtp_conn,
-                      .goodbye = lmtp_goodbye},
+                      .goodbye = lmtp_goodbye,
+                      .count = lmtp_count,
+                      .name = "lmtp"},
     [SERVICE_SYNC] = {.refuse = "* BYE Too many connections\r\n",
                       .make = sync_make,
                       .accept = csync_server_accept,
                       .free = sync_free,
-                      .conn = sync_conn},
+                      .conn = sync_conn,
+                      .name = "csync"},
 };
 
 /* ---- generations ------------------------------------------------------- */
 
+static struct generation *
+take_generations(struct service *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct generation *first = s->now;
+    if (s->protocol->count != NULL)
+        for (struct generation *g = first; g != NULL; g = g->older)
+            s->protocol->count(g, &s->past);
+    s->now = NULL;
+    pthread_mutex_unlock(&s->lock);
+    return first;
+}
+
 static void
 generations_free(struct service *s)
 {
-    while (s->now != NULL) {
-        struct generation *g = s->now;
-        s->now = g->older;
+    struct generation *first = take_generations(s);
+
+    while (first != NULL) {
+        struct generation *g = first;
+        first = g->older;
         if (g->server != NULL)
             s->protocol->free(g);
         tls_context_free(&g->tls);
@@ -311,7 +361,7 @@ service_free(struct service **service)
 
     if (s == NULL)
         return;
-    listener_close(&s->listener);
+    service_quiet(s);
     generations_free(s);
     pthread_mutex_destroy(&s->lock);
     free(s->name);
@@ -326,12 +376,16 @@ enum errcode
 service_bind(struct service *s, struct error *err)
 {
     struct listen_spec spec;
+    struct listener *listener = NULL;
     enum errcode rc = listen_spec_parse(s->listen, s->proto, &spec, err);
 
     if (rc == ERR_OK)
-        rc = listener_bind(&spec, s->host->backlog, &s->listener, err);
+        rc = listener_bind(&spec, s->host->backlog, &listener, err);
     if (rc != ERR_OK)
         return error_prefix(err, "service %s", s->name);
+    pthread_mutex_lock(&s->lock);
+    s->listener = listener;
+    pthread_mutex_unlock(&s->lock);
     return ERR_OK;
 }
 
@@ -342,7 +396,7 @@ service_start(struct service *s, struct reactor_pool *pool, struct error *err)
     enum errcode rc = generation_new(s, &g, err);
 
     if (rc != ERR_OK) {
-        listener_close(&s->listener);
+        service_quiet(s);
         return rc;
     }
     struct listener_service options = {
@@ -353,7 +407,9 @@ service_start(struct service *s, struct reactor_pool *pool, struct error *err)
         .on_conn = on_conn,
         .ctx = s,
     };
+    pthread_mutex_lock(&s->lock);
     s->now = g;
+    pthread_mutex_unlock(&s->lock);
     listener_start(s->listener, pool, &options, s->host->limits);
     log_info(NULL, "service.listening", "service=%s at=%s", s->name,
              listener_name(s->listener));
@@ -380,7 +436,11 @@ service_reload(struct service *s, struct error *err)
 void
 service_quiet(struct service *s)
 {
-    listener_close(&s->listener);
+    pthread_mutex_lock(&s->lock);
+    struct listener *listener = s->listener;
+    s->listener = NULL;
+    pthread_mutex_unlock(&s->lock);
+    listener_close(&listener);
 }
 
 void
@@ -395,7 +455,7 @@ service_goodbye(struct service *s, const char *text)
 void
 service_rest(struct service *s)
 {
-    listener_close(&s->listener);
+    service_quiet(s);
     generations_free(s);
 }
 
@@ -419,8 +479,35 @@ service_address(const struct service *s)
     return s->listener == NULL ? "" : listener_name(s->listener);
 }
 
-unsigned
-service_conns(const struct service *s)
+bool
+service_is_serving(const struct service *s)
 {
-    return s->listener == NULL ? 0 : listener_conns(s->listener);
+    return s->now != NULL;
+}
+
+unsigned
+service_conns(struct service *s)
+{
+    pthread_mutex_lock(&s->lock);
+    unsigned n = s->listener == NULL ? 0 : listener_conns(s->listener);
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+void
+service_look(struct service *s, struct metrics_service *ret)
+{
+    pthread_mutex_lock(&s->lock);
+    *ret = s->past;
+    snprintf(ret->name, sizeof(ret->name), "%s", s->name);
+    snprintf(ret->protocol, sizeof(ret->protocol), "%s", s->protocol->name);
+    if (s->listener != NULL) {
+        snprintf(ret->address, sizeof(ret->address), "%s",
+                 listener_name(s->listener));
+        ret->conns = listener_conns(s->listener);
+    }
+    if (s->protocol->count != NULL)
+        for (const struct generation *g = s->now; g != NULL; g = g->older)
+            s->protocol->count(g, ret);
+    pthread_mutex_unlock(&s->lock);
 }

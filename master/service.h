@@ -6,13 +6,14 @@
  *     ^           |           |
  *     +-----------+-----------+  service_rest(), when the pool was stopped
  *
- * All calls on the main thread.
+ * All calls but service_look() on the main thread.
  */
 #ifndef POLLUX_MASTER_SERVICE_H
 #define POLLUX_MASTER_SERVICE_H
 
 #include "csync/server.h"
 #include "master/plan.h"
+#include "metrics/metrics.h"
 
 /* What the services of an instance share.  Lives longer than they. */
 struct service_host {
@@ -23,6 +24,9 @@ struct service_host {
     struct csync_instance instance;
     struct conn_limits *limits;
     int backlog; /* 0: the default */
+    /* imapd_commands(), lmtpd_commands() of them; NULL: nobody counts. */
+    struct command_tally *imap_commands;
+    struct command_tally *lmtp_commands;
 };
 
 struct service;
@@ -71,8 +75,15 @@ service_is(const struct service *s, const struct plan_service *plan);
 /* Where it listens; "" if it does not. */
 const char *
 service_address(const struct service *s);
+/* service_start() was called, and none of those that end it. */
+bool
+service_is_serving(const struct service *s);
 /* Who is connected now. */
 unsigned
-service_conns(const struct service *s);
+service_conns(struct service *s);
+/* What it has done since it was made.  Any thread, as long as it is not freed.
+ */
+void
+service_look(struct service *s, struct metrics_service *ret);
 
 #endif
