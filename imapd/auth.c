@@ -71,7 +71,7 @@ logged_in(struct imap_session *s)
     saslsrv_free(&s->sasl);
     s->io->set_timeout(s->io_ctx, s->opt->idle_timeout_ms);
     return reply(s, "OK [CAPABILITY %s] User logged in",
-                 capabilities(s, &s->arena));
+                 capabilities(s, true, &s->arena));
 }
 
 /* That the INBOX could not be made is the admin's to know; who wants to read

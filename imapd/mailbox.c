@@ -235,8 +235,11 @@ deleted(struct imap_session *s)
     if (s->sel != NULL) {
         AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
         enum errcode rc = snap_mailbox(snap, s->sel->id, &s->arena, &mb, &err);
-        if (rc == ERR_NOTFOUND || (rc == ERR_OK && mb.is_deleted))
+        if (rc == ERR_NOTFOUND || (rc == ERR_OK && mb.is_deleted)) {
             unselect(s);
+            buf_add_str(&s->out,
+                        "* OK [CLOSED] Selected mailbox was deleted\r\n");
+        }
     }
     return reply(s, "OK Completed");
 }
@@ -490,8 +493,9 @@ cmd_status(struct imap_session *s)
 {
     struct mailbox mb;
     struct error err = {0};
+    if ((s->cmd->status & STATUS_HIGHESTMODSEQ) != 0) /* RFC 7162, 3.1 */
+        enable_condstore(s);
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
-
     if (!find_mailbox(s, snap, s->cmd->name, ACL_READ, &mb))
         return RUN_DONE;
     if (write_status(s, snap, &mb, external_name(s, mb.name, &s->arena),

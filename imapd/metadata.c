@@ -30,6 +30,13 @@ is_scope(struct span name)
            span_eq_nocase_str(name, "/private");
 }
 
+/* "/shared/ *" without the blank: all below, as cyradm asks for it. */
+static bool
+is_all_below(struct span name)
+{
+    return name.n > 2 && name.p[name.n - 1] == '*' && name.p[name.n - 2] == '/';
+}
+
 /* "/shared" or "/private" and what follows, in lower case; false: BAD. */
 static bool
 split_entry(struct imap_session *s, struct span name, const char **ret_entry,
@@ -98,6 +105,9 @@ is_wanted(const struct imap_session *s, const char *scope, const char *entry)
 
     for (size_t i = 0; i < cmd->nwords; i++) {
         struct span w = cmd->words[i];
+        const bool all = is_all_below(w);
+        if (all)
+            w.n -= 2;
         if (w.n < strlen(scope) || w.n > n ||
             !span_eq_nocase_str(span_sub(w, 0, strlen(scope)), scope))
             continue;
@@ -106,9 +116,10 @@ is_wanted(const struct imap_session *s, const char *scope, const char *entry)
         if (!span_eq_nocase(rest, span_of(entry, rest.n)))
             continue;
         if (*below == '\0' ||
-            (*below == '/' && (cmd->metadata_depth == METADATA_ALL_BELOW ||
-                               (cmd->metadata_depth == METADATA_ONE_BELOW &&
-                                strchr(below + 1, '/') == NULL))))
+            (*below == '/' &&
+             (all || cmd->metadata_depth == METADATA_ALL_BELOW ||
+              (cmd->metadata_depth == METADATA_ONE_BELOW &&
+               strchr(below + 1, '/') == NULL))))
             return true;
     }
     return false;
@@ -229,7 +240,7 @@ cmd_getmetadata(struct imap_session *s)
     struct get_job job = {.s = s, .out = &found, .first = true};
 
     for (size_t i = 0; i < cmd->nwords; i++)
-        if (!is_scope(cmd->words[i]) &&
+        if (!is_scope(cmd->words[i]) && !is_all_below(cmd->words[i]) &&
             !split_entry(s, cmd->words[i], &entry, &is_private))
             return reply(s, "BAD Invalid entry name");
     if (!find_target(s, snap, &target))

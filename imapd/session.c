@@ -235,7 +235,8 @@ update_input(struct imap_session *s)
 static enum run
 cmd_capability(struct imap_session *s)
 {
-    buf_addf(&s->out, "* CAPABILITY %s\r\n", capabilities(s, &s->arena));
+    /* cyradm asks before it logs in, and not again. */
+    buf_addf(&s->out, "* CAPABILITY %s\r\n", capabilities(s, true, &s->arena));
     return reply(s, "OK Completed");
 }
 
@@ -765,7 +766,7 @@ void
 imap_session_start(struct imap_session *s)
 {
     buf_addf(&s->out, "* OK [CAPABILITY %s] %s Pollux IMAP server ready\r\n",
-             capabilities(s, &s->arena), s->opt->servername);
+             capabilities(s, false, &s->arena), s->opt->servername);
     flush(s);
     buf_free(&s->out);
     arena_free(&s->arena);

@@ -158,8 +158,9 @@ say_bye(struct imap_session *s, const char *text);
 /* The store takes no mutations here: the reply is set. */
 bool
 refuse_on_replica(struct imap_session *s);
+/* WHOLE: also what is only possible after login. */
 const char *
-capabilities(struct imap_session *s, struct arena *a);
+capabilities(struct imap_session *s, bool whole, struct arena *a);
 /* The command under way goes on (or ends). */
 void
 session_run(struct imap_session *s);

@@ -76,23 +76,24 @@ add_mechs(struct imap_session *s, struct buf *b)
 }
 
 const char *
-capabilities(struct imap_session *s, struct arena *a)
+capabilities(struct imap_session *s, bool whole, struct arena *a)
 {
     AUTO(buf_free) struct buf b = BUF_INIT;
 
     buf_add_str(&b, always);
-    if (s->state != STATE_NOT_AUTH) {
-        for (size_t i = 0; i < ARRAY_LEN(after_login); i++) {
-            buf_add_byte(&b, ' ');
-            buf_add_str(&b, after_login[i]);
-        }
+    for (size_t i = 0; i < ARRAY_LEN(after_login) && whole; i++) {
+        buf_add_byte(&b, ' ');
+        buf_add_str(&b, after_login[i]);
+    }
+    if (whole) {
         buf_addf(&b, " APPENDLIMIT=%" PRIu64, s->opt->message_bytes_max);
         if (s->opt->message_limit > 0)
             buf_addf(&b, " MESSAGELIMIT=%" PRIu32, s->opt->message_limit);
         if (!s->compressed)
             buf_add_str(&b, " COMPRESS=DEFLATE UNAUTHENTICATE");
-        return arena_str(a, buf_span(&b));
     }
+    if (s->state != STATE_NOT_AUTH)
+        return arena_str(a, buf_span(&b));
     buf_add_str(&b, " SASL-IR");
     if (s->opt->starttls && s->opt->tls != NULL && s->peer.tls_bits == 0)
         buf_add_str(&b, " STARTTLS");

@@ -539,7 +539,10 @@ def cyradm_session(w):
         ("unsubscribe user/carol", ""),
         ("rename user/carol user/caroline", ""),
         ("lm user/carol*", "user/caroline"),
-        ("info", "does not support METADATA"),
+        ("setinfo comment hello", ""),
+        ("info", "hello"),
+        ("mboxcfg user/caroline comment here", ""),
+        ("info user/caroline", "here"),
         ("dm user/caroline", ""),
         ("lm user/carol*", ""),
     ]

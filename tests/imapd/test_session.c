@@ -683,7 +683,9 @@ test_selected_mailbox_deleted_or_renamed(void **state)
     talk(b, "a NOOP", "a OK Completed\r\n");
     talk(b, "b FETCH 1 UID", "* 1 FETCH (UID 1)\r\nb OK Completed\r\n");
     quiet(a, "s SELECT INBOX/y");
-    talk(a, "c DELETE INBOX/y", "c OK Completed\r\n");
+    talk(a, "c DELETE INBOX/y",
+         "* OK [CLOSED] Selected mailbox was deleted\r\n"
+         "c OK Completed\r\n");
     talk(a, "d CHECK", "d BAD Please select a mailbox first\r\n");
     talk(b, "c NOOP", "* BYE Selected mailbox was deleted\r\n");
     assert_true(b->closed);
