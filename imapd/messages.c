@@ -69,7 +69,7 @@ write_stored(struct imap_session *s, const struct message *msg)
         write_flags(&s->out, flags_seen(s, msg), msg->keywords, msg->nkeywords,
                     shows_recent(s, msg->uid));
     }
-    if (s->cmd->uid || s->qresync || s->rev2)
+    if (s->cmd->uid || s->condstore || s->rev2)
         write_fetch_uid(s, msg->uid, s->out.n == start);
     write_modseq(s, s->out.n == start, msg->modseq);
     buf_add_str(&s->out, ")\r\n");

@@ -132,7 +132,7 @@ write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
     buf_add_str(&s->out, "FLAGS ");
     write_flags(&s->out, flags_seen(s, msg), msg->keywords, msg->nkeywords,
                 shows_recent(s, msg->uid));
-    if (uid || s->qresync || s->rev2) /* RFC 7162, 3.2.4; RFC 9051, 7.5.2 */
+    if (uid || s->condstore || s->rev2) /* RFC 7162, 3.2.4; 9051, 7.5.2 */
         write_fetch_uid(s, msg->uid, false);
     write_modseq(s, false, msg->modseq);
     buf_add_str(&s->out, ")\r\n");
@@ -189,6 +189,17 @@ add_message(struct selected *sel, uint32_t uid, uint32_t recent_uid)
         uidset_add(&sel->recent, uid, uid);
 }
 
+/* It went at MODSEQ; 0: some time since the client was told last. */
+static void
+note_gone(struct selected *sel, uint32_t uid, modseq_t modseq)
+{
+    if (modseq == 0)
+        modseq = sel->modseq + 1;
+    if (sel->gone.n == 0 || modseq < sel->gone_modseq)
+        sel->gone_modseq = modseq;
+    uidset_add(&sel->gone, uid, uid);
+}
+
 /* All UIDs again; those that are in the map and not there are gone. */
 static enum errcode
 rescan(struct imap_session *s, struct store_snap *snap,
@@ -201,8 +212,8 @@ rescan(struct imap_session *s, struct store_snap *snap,
     enum errcode rc = snap_uids(snap, mb, &there, &unseen, err);
     for (uint32_t uid = seqmap_next(&sel->map, 1); rc == ERR_OK && uid != 0;
          uid = uid == UINT32_MAX ? 0 : seqmap_next(&sel->map, uid + 1))
-        if (!uidset_has(&there, uid))
-            uidset_add(&sel->gone, uid, uid);
+        if (!uidset_has(&there, uid) && !uidset_has(&sel->gone, uid))
+            note_gone(sel, uid, 0);
     uidset_free(&there);
     return rc;
 }
@@ -256,7 +267,7 @@ take_change(struct imap_session *s, struct store_snap *snap, uint32_t uid,
     enum errcode rc = snap_message(snap, sel->id, uid, a, ret, err);
     if (rc == ERR_NOTFOUND || (rc == ERR_OK && (ret->flags & FLAG_EXPUNGED))) {
         if (seqmap_seq(&sel->map, uid) != 0)
-            uidset_add(&sel->gone, uid, uid);
+            note_gone(sel, uid, rc == ERR_OK ? ret->modseq : 0);
         return ERR_OK;
     }
     if (rc != ERR_OK)
@@ -362,6 +373,21 @@ sync_view(struct imap_session *s, struct store_snap *snap,
 }
 
 /*
+ * What is gone is not told yet, and higher mod-sequences may have been: who
+ * loses the connection now must not believe to know more than that (RFC 7162,
+ * 3.2).
+ */
+static void
+tell_lower_modseq(struct imap_session *s)
+{
+    struct selected *sel = s->sel;
+
+    if (s->qresync && sel->gone.n > 0)
+        buf_addf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Ok\r\n",
+                 MAX(sel->gone_modseq - 1, (modseq_t)1));
+}
+
+/*
  * The replica has become the master: a mailbox that was selected before can be
  * written to from now on (READ-WRITE of RFC 3501, 7.1).
  */
@@ -399,6 +425,8 @@ sync_selected(struct imap_session *s, enum sync how, bool uids)
         rc = sync_view(s, snap, &mb, how, uids, &err);
     else if (rc == ERR_OK && how == SYNC_ALL && sel->gone.n > 0)
         write_expunges(s);
+    if (rc == ERR_OK && how == SYNC_NO_EXPUNGE)
+        tell_lower_modseq(s);
     store_release(&snap);
     forget_own(sel);
     if (rc != ERR_OK) {
@@ -716,11 +744,7 @@ closed(struct imap_session *s)
     unselect(s);
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, &err);
-    const struct txn_result *res = txn_result(s->txn, 0);
-    if (s->qresync && res->uids.n > 0) /* RFC 7162, 3.2.8 */
-        return reply(s, "OK [HIGHESTMODSEQ %" PRIu64 "] Completed",
-                     res->modseq);
-    return reply(s, "OK Completed");
+    return reply(s, "OK Completed"); /* no HIGHESTMODSEQ: RFC 7162, 3.2.8 */
 }
 
 enum run

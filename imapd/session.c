@@ -358,6 +358,16 @@ count_command(struct imap_session *s)
                       s->reply != NULL && s->reply[0] != 'O');
 }
 
+static bool
+has_numbers(const struct imap_search *node)
+{
+    for (; node != NULL; node = node->next)
+        if ((node->kind == SEARCH_SEQS && !span_eq_str(node->text, "$")) ||
+            has_numbers(node->kids))
+            return true;
+    return false;
+}
+
 static void
 command_over(struct imap_session *s)
 {
@@ -367,9 +377,11 @@ command_over(struct imap_session *s)
     if (s->job_end != NULL)
         s->job_end(s);
     s->job_end = NULL;
+    /* RFC 7162, 3.2.10.2; RFC 9051, 7.5.1: UID SEARCH may have numbers. */
+    if (cmd->uid && sync != SYNC_NONE && !has_numbers(cmd->search))
+        sync = SYNC_ALL;
     if (s->sel != NULL)
-        sync_selected(s, cmd->uid && sync != SYNC_NONE ? SYNC_ALL : sync,
-                      cmd->uid);
+        sync_selected(s, sync, cmd->uid);
     if (s->limited_uid != 0 && s->reply != NULL &&
         strcmp(s->reply, "OK Completed") == 0) /* RFC 9738, 3.1 */
         reply(s, "OK [MESSAGELIMIT %" PRIu32 " %" PRIu32 "] Completed",

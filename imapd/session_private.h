@@ -56,6 +56,7 @@ struct selected {
     uint32_t uidvalidity;
     struct seqmap map;
     struct uidset gone;   /* expunged, and the client does not know yet */
+    modseq_t gone_modseq; /* the lowest of them */
     struct uidset recent; /* \Recent in this session */
     modseq_t modseq;      /* up to here the client knows, but for `gone` */
     uint32_t uidnext;     /* of the view that the map is of */

@@ -228,7 +228,8 @@ class Client:
         if found and not uid:
             # The numbers are those before this command's EXPUNGEs: it has none.
             kept = {s.box.uids[k - 1] for k in kept}
-        if not silent or reply.startswith("NO [") and "EXPUNGE" not in reply:
+        if not silent or not (reply.startswith("OK") or
+                              "[EXPUNGEISSUED]" in reply or found):
             return
         given = frozenset(f.lower().encode() for f in flags)
         for u in uids:
@@ -289,13 +290,15 @@ class Client:
     def search(self):
         s = self.s
         uid = self.uidonly or self.rng.random() < 0.6
-        key = self.rng.choice(["ALL", "ALL", "SEEN", "UNFLAGGED", "SUBJECT message", "BODY xx", "LARGER 500",
+        key = self.rng.choice(["1:*" if not self.uidonly else "ALL", "ALL", "ALL", "SEEN", "UNFLAGGED", "SUBJECT message", "BODY xx", "LARGER 500",
             "OR SEEN DELETED"])
         ret = self.rng.choice(["", "RETURN () ", "RETURN (MIN MAX COUNT) ",
                                "RETURN (SAVE ALL) "])
         before = list(s.box.uids)
+        if not before and key == "1:*":
+            return
         s.do("%sSEARCH %s%s" % ("UID " if uid else "", ret, key))
-        if key != "ALL" or "MIN" in ret or s.box is None:
+        if key not in ("ALL", "1:*") or "MIN" in ret or s.box is None:
             return
         found = []
         for words in s.data:

@@ -51,7 +51,7 @@ test_modseq_in_fetch_store_and_search(void **state)
          "* 2 FETCH (UID 2 MODSEQ (M2))\r\n* 3 FETCH (UID 3 MODSEQ (M1))\r\n"
          "c OK Completed\r\n");
     talk(c, "d STORE 1 +FLAGS.SILENT (\\Flagged)",
-         "* 1 FETCH (MODSEQ (M3))\r\nd OK Completed\r\n");
+         "* 1 FETCH (UID 1 MODSEQ (M3))\r\nd OK Completed\r\n");
     assert_true(modseqs[2] > modseqs[0]);
     talk(c, "e FETCH 1:* (UID) (CHANGEDSINCE M1)",
          "* 1 FETCH (UID 1 MODSEQ (M3))\r\ne OK Completed\r\n");
@@ -86,9 +86,9 @@ test_unchangedsince_leaves_what_changed(void **state)
     quiet(d, "b SELECT INBOX");
     quiet(d, "c STORE 2 +FLAGS (\\Answered)");
     talk(c, "d STORE 1:3 (UNCHANGEDSINCE M1) +FLAGS (\\Flagged)",
-         "* 1 FETCH (FLAGS (\\Flagged \\Seen) MODSEQ (M2))\r\n"
-         "* 3 FETCH (FLAGS (\\Flagged \\Seen) MODSEQ (M2))\r\n"
-         "* 2 FETCH (FLAGS (\\Answered \\Seen) MODSEQ (M3))\r\n"
+         "* 1 FETCH (FLAGS (\\Flagged \\Seen) UID 1 MODSEQ (M2))\r\n"
+         "* 3 FETCH (FLAGS (\\Flagged \\Seen) UID 3 MODSEQ (M2))\r\n"
+         "* 2 FETCH (FLAGS (\\Answered \\Seen) UID 2 MODSEQ (M3))\r\n"
          "d OK [MODIFIED 2] Conditional STORE failed\r\n");
     assert_true(modseqs[1] > modseqs[2] && modseqs[2] > modseqs[0]);
     talk(c, "e UID STORE 2,3 (UNCHANGEDSINCE M3) FLAGS.SILENT (\\Draft)",
@@ -160,7 +160,72 @@ test_vanished_in_place_of_expunge(void **state)
          "* VANISHED 2\r\nj OK [HIGHESTMODSEQ M2] Completed\r\n");
     assert_true(modseqs[1] > modseqs[0]);
     append(c, "INBOX", "(\\Deleted) ", MSG_A);
-    talk(c, "k CLOSE", "k OK [HIGHESTMODSEQ M3] Completed\r\n");
+    /* RFC 7162, 3.2.8: no HIGHESTMODSEQ here. */
+    talk(c, "k CLOSE", "k OK Completed\r\n");
+}
+
+/* RFC 7162, 3.2: a client that is cut off between the two must not believe to
+ * know of the expunge. */
+static void
+test_delayed_vanished_lowers_highestmodseq(void **state)
+{
+    (void)state;
+    struct fake_client *c = three();
+    struct fake_client *d = login(1, "fred");
+
+    quiet(c, "a ENABLE QRESYNC");
+    quiet(c, "b SELECT INBOX");
+    quiet(d, "c SELECT INBOX");
+    quiet(d, "d STORE 3 +FLAGS.SILENT (\\Deleted)");
+    quiet(c, "e NOOP");
+    quiet(d, "f EXPUNGE");
+    add_line(c, "g STORE 1 +FLAGS (\\Flagged)");
+    fake_turn(&world);
+    struct span out = buf_span(&c->out);
+    uint64_t told = 0, low = 0;
+    ptrdiff_t at = span_find(out, SPAN_LIT(" UID 1 MODSEQ ("));
+    assert_true(at > 0);
+    struct span number = span_skip(out, (size_t)at + 15);
+    assert_true(parse_u64(span_sub(number, 0, digits(number)), &told));
+    at = span_find(out, SPAN_LIT("* OK [HIGHESTMODSEQ "));
+    assert_true(at > 0);
+    number = span_skip(out, (size_t)at + 20);
+    assert_true(parse_u64(span_sub(number, 0, digits(number)), &low));
+    assert_true(low < told);
+    assert_true(span_find(out, SPAN_LIT("VANISHED")) < 0);
+    buf_clear(&c->out);
+    talk(c, "h NOOP", "* VANISHED 3\r\nh OK Completed\r\n");
+    /* What it is worth: from there the expunge is told again. */
+    char line[100];
+    nmodseqs = 0;
+    quiet(c, "i UNSELECT");
+    snprintf(line, sizeof(line),
+             "j UID FETCH 1:9 (UID) (CHANGEDSINCE %" PRIu64 " VANISHED)", low);
+    quiet(c, "k SELECT INBOX");
+    add_line(c, line);
+    fake_turn(&world);
+    assert_true(
+        span_starts(buf_span(&c->out), SPAN_LIT("* VANISHED (EARLIER) 3\r\n")));
+    buf_clear(&c->out);
+}
+
+/* RFC 7162, 3.2.10.2; RFC 9051, 7.5.1 */
+static void
+test_uid_search_with_numbers_tells_no_expunge(void **state)
+{
+    (void)state;
+    struct fake_client *c = three();
+    struct fake_client *d = login(1, "fred");
+
+    quiet(c, "a SELECT INBOX");
+    quiet(d, "b SELECT INBOX");
+    quiet(d, "c STORE 1 +FLAGS.SILENT (\\Deleted)");
+    quiet(c, "d NOOP");
+    quiet(d, "e EXPUNGE");
+    talk(c, "f UID SEARCH NOT (OR SEEN 2:3)", "* SEARCH\r\nf OK Completed\r\n");
+    talk(c, "g UID SEARCH 1:3", "* SEARCH 2 3\r\ng OK Completed\r\n");
+    talk(c, "h UID SEARCH ALL",
+         "* SEARCH 2 3\r\n* 1 EXPUNGE\r\nh OK Completed\r\n");
 }
 
 static void
@@ -302,6 +367,8 @@ main(void)
         T(test_unchangedsince_leaves_what_changed),
         T(test_modseq_of_a_lost_history_is_older_than_all),
         T(test_vanished_in_place_of_expunge),
+        T(test_delayed_vanished_lowers_highestmodseq),
+        T(test_uid_search_with_numbers_tells_no_expunge),
         T(test_qresync_select_brings_a_cache_level),
         T(test_vanished_after_a_purge),
         T(test_status_in_list),

@@ -198,8 +198,8 @@ test_conditional_store_of_seen(void **state)
     quiet(fred, "d SELECT INBOX");
     quiet(fred, "e STORE 1 +FLAGS (\\Flagged)");
     talk(ann, "f STORE 1:2 (UNCHANGEDSINCE M1) +FLAGS.SILENT (\\Seen)",
-         "* 2 FETCH (MODSEQ (M2))\r\n"
-         "* 1 FETCH (FLAGS (\\Recent \\Flagged) MODSEQ (M3))\r\n"
+         "* 2 FETCH (UID 2 MODSEQ (M2))\r\n"
+         "* 1 FETCH (FLAGS (\\Recent \\Flagged) UID 1 MODSEQ (M3))\r\n"
          "f OK [MODIFIED 1] Conditional STORE failed\r\n");
     assert_true(modseqs[1] > modseqs[2] && modseqs[2] > modseqs[0]);
     talk(ann, "g SEARCH SEEN", "* SEARCH 2\r\ng OK Completed\r\n");
