@@ -1044,7 +1044,7 @@ static const struct config_option options[] = {
     ROW("sync_log_cap", BYTES, WORKS, "0",
         "a channel that lags further must be reseeded; 0: no cap", .unit = 'B',
         .ours = true, .per_channel = true),
-    ROW("sync_log_chain", SWITCH, NOT_YET, "no",
+    ROW("sync_log_chain", SWITCH, WORKS, "no",
         "a replica feeds replicas of its own"),
     ROW("sync_log_channels", LIST, WORKS, NULL,
         "channels; \"\" is the default one"),

@@ -408,3 +408,21 @@ logstatus_fork(const struct logstatus *own, const struct logstatus *peer,
     *ret_chain = fork->fork_chain;
     return true;
 }
+
+bool
+logstatus_is_prefix(const struct logstatus *own, const struct logstatus *peer)
+{
+    epoch_t common = 0;
+
+    /* Every epoch of the peer that is not older than what we tell of. */
+    for (size_t i = 0; i < peer->nepochs; i++) {
+        const struct epoch_entry *e = &peer->epochs[i];
+        if (own->nepochs > 0 && e->epoch < own->epochs[0].epoch)
+            continue;
+        if (!has_epoch(own, e))
+            return false;
+        common = e->epoch;
+    }
+    const struct epoch_entry *next = epoch_after(own, common);
+    return common != 0 && (next == NULL || peer->durable.lsn <= next->fork_lsn);
+}

@@ -17,6 +17,7 @@
  *                                    S: * LOGSTATUS %(...)  OK, or NO
  *   C: LOG STREAM %(LSN n CHAIN h)   S: OK, then messages
  *   C: LOG SEED %(CHANNEL c CLUSTER i EPOCH e)  S: OK, then messages
+ *   C: LOG RESEED %(as LOG OPEN, LSN n)   S: OK: it gives up its state, soon
  *   C: LOG EXPORT                    S: OK, then messages (control socket only)
  *   C: LOG PREPARE %(EPOCH e)        S: * LOGPREPARED %(TOKEN h)  OK
  *   C: LOG HANDOVER %(TOKEN h EPOCH e LSN n CHAIN h DIGEST h)
@@ -162,6 +163,11 @@ logstatus_read(const struct dlist *d, struct arena *a, struct logstatus *ret,
 MUST_CHECK bool
 logstatus_fork(const struct logstatus *own, const struct logstatus *peer,
                lsn_t *ret_lsn, uint64_t *ret_chain);
+
+/* Is all that PEER has a part of OWN's history, by the epochs that both tell of?
+ * False also where too little is told. */
+MUST_CHECK bool
+logstatus_is_prefix(const struct logstatus *own, const struct logstatus *peer);
 
 const char *
 role_name(enum role role);

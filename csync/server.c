@@ -370,6 +370,28 @@ begin_stream(struct csync_session *s)
 }
 
 static void
+work_reseed(struct csync_session *s)
+{
+    const struct csync_instance *i = session_instance(s);
+    uint64_t lsn = 0;
+
+    s->work_code = ask_follow(s);
+    if (s->work_code != ERR_OK)
+        return;
+    /* Who asks must know where we are, and that it is behind its own log. */
+    struct store_pos pos = store_pos(i->store(i->ctx));
+    if (!dlist_get_u64(s->args, "LSN", &lsn))
+        s->work_code = missing(s, "LSN");
+    else if (lsn != pos.applied.lsn)
+        s->work_code =
+            error_set(&s->work_err, ERR_GAP,
+                      "this replica is at %" PRI_LSN ", not at %" PRIu64,
+                      pos.applied.lsn, lsn);
+    else
+        s->work_code = i->reseed(i->ctx, &s->work_err);
+}
+
+static void
 work_seed(struct csync_session *s)
 {
     const struct csync_instance *i = session_instance(s);
@@ -491,6 +513,7 @@ static const struct {
     {"OPEN", work_open, answer_status, false},
     {"STREAM", work_stream, begin_stream, false},
     {"SEED", work_seed, begin_seed, false},
+    {"RESEED", work_reseed, answer_plain, false},
     {"PREPARE", work_prepare, answer_plain, false},
     {"HANDOVER", work_handover, answer_status, false},
     {"CANCEL", work_cancel, answer_plain, false},

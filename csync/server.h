@@ -30,6 +30,10 @@ struct csync_instance {
     enum errcode (*follow)(void *ctx, const struct instid *cluster,
                            const struct instid *instance, epoch_t epoch,
                            struct error *err);
+    /* That master, which we follow, cannot bring us level by its log: give up
+     * the state, and be seeded.  Answers before it is done.  ERR_READONLY,
+     * ERR_AGAIN. */
+    enum errcode (*reseed)(void *ctx, struct error *err);
     enum errcode (*prepare)(void *ctx, epoch_t epoch, uint64_t *ret_token,
                             struct error *err);
     enum errcode (*handover)(void *ctx, uint64_t token, epoch_t epoch,

@@ -7,7 +7,7 @@
  * Frames go out as they lie in the log, as many as the window allows, and
  * acknowledgements come back whenever they come.
  *
- * Why something cannot go on is decided in one place (peer_verdict()): wait,
+ * Why something cannot go on is decided in csync/ship_peer.c: wait,
  * connect again, or park.
  */
 #include "csync/ship.h"
@@ -36,16 +36,16 @@
 #define SAY_AGAIN_MS 60000U
 /* How often an instance that is not the master is looked at. */
 #define WAITING_MS 200U
-/* A fenced instance asks its twin for the fork so often. */
-#define ASK_MS 2000U
 /* What somebody is likely to mend soon, and the rest. */
 #define PARKED_SHORT_MS 10000U
 #define PARKED_MS 60000U
+/* -A asks a replica that gives up its state so often whether it has. */
+#define ALL_TRIES 300U
 
 /* ---- small things ------------------------------------------------------ */
 
-static uint64_t
-now_ms(const struct ship *s)
+uint64_t
+ship_now_ms(const struct ship *s)
 {
     return env_mono_ns(s->o->env) / 1000000;
 }
@@ -59,6 +59,9 @@ stopped(const struct ship *s)
 static void
 set_state(struct ship *s, enum slot_state state, const char *text)
 {
+    /* The log is not kept for it: that is what an admin has to see. */
+    if (state == SLOT_CONNECTING && atomic_load(&s->slot->expelled) != 0)
+        state = SLOT_RESEED;
     slot_set_state(s->slot, state, text, env_wall_us(s->o->env));
 }
 
@@ -66,11 +69,11 @@ set_state(struct ship *s, enum slot_state state, const char *text)
 static void
 rest(struct ship *s, uint64_t ms)
 {
-    uint64_t until = now_ms(s) + ms;
+    uint64_t until = ship_now_ms(s) + ms;
     uint32_t seq = s->mark == NULL ? 0 : atomic_load(&s->mark->seq);
     uint32_t role = s->mark == NULL ? 0 : atomic_load(&s->mark->role);
 
-    for (uint64_t now; !stopped(s) && (now = now_ms(s)) < until;) {
+    for (uint64_t now; !stopped(s) && (now = ship_now_ms(s)) < until;) {
         int slice = (int)MIN(until - now, (uint64_t)200);
         if (s->mark == NULL) {
             poll(NULL, 0, slice);
@@ -82,11 +85,18 @@ rest(struct ship *s, uint64_t ms)
     }
 }
 
+/* May what is durable here be shipped: by the master, and, if it feeds others
+ * (sync_log_chain), by a replica that is whole. */
 static bool
-is_master(const struct ship *s)
+may_ship(const struct ship *s)
 {
-    return s->mark != NULL && atomic_load(&s->mark->writer_pid) != 0 &&
-           atomic_load(&s->mark->role) == ROLE_MASTER;
+    if (s->mark == NULL || atomic_load(&s->mark->writer_pid) == 0)
+        return false;
+    if (atomic_load(&s->mark->role) == ROLE_MASTER)
+        return true;
+    return atomic_load(&s->mark->role) == ROLE_REPLICA &&
+           atomic_load(&s->mark->seeding) == 0 &&
+           config_switch(s->o->cfg, "sync_log_chain");
 }
 
 static bool
@@ -120,15 +130,6 @@ ship_command(const struct ship *s, const char *verb,
     dlist_close(&p);
 }
 
-static struct instid
-own_cluster(const struct ship *s)
-{
-    struct instid cluster;
-
-    memcpy(cluster.b, s->mark->cluster, INSTANCE_ID_BYTES);
-    return cluster;
-}
-
 /* ---- one stream -------------------------------------------------------- */
 
 /* A batch on its way, to know its lag when it is acknowledged. */
@@ -155,6 +156,7 @@ struct stream {
     bool acked; /* at least once */
     uint64_t heard_ms, pinged_ms;
     bool fence_at_start;
+    epoch_t epoch; /* that it was opened in */
     lsn_t goal; /* once or -A: end when this is applied; 0: never */
     bool drained;
 };
@@ -205,6 +207,10 @@ next_frames(struct stream *st, bool *ret_some, struct error *err)
         reader_next(st->reader, SEND_BYTES, &frames, &b.last, &b.time_us, err);
     if (rc != ERR_OK || frames.n == 0)
         return rc;
+    /* A replica has to hear of an epoch before its first record; it does when
+     * the stream is opened. */
+    if (atomic_load(&st->s->mark->epoch) != st->epoch)
+        return error_set(err, ERR_AGAIN, "a new epoch has begun here");
     b.bytes = frames.n;
     st->batches[(st->first + st->count) % BATCHES_MAX] = b;
     st->count++;
@@ -249,7 +255,7 @@ take_answers(struct stream *st, struct error *err)
         if (rc != ERR_OK && rc != ERR_AGAIN)
             return rc;
         if (rc == ERR_OK)
-            st->heard_ms = now_ms(st->s);
+            st->heard_ms = ship_now_ms(st->s);
         struct logmsg m;
         size_t used = 0;
         enum parse parsed = logmsg_parse(in, &m, &used);
@@ -302,7 +308,7 @@ send_some(struct stream *st, struct error *err)
 static void
 ping_if_due(struct stream *st)
 {
-    uint64_t now = now_ms(st->s);
+    uint64_t now = ship_now_ms(st->s);
 
     if (st->out_at != st->out.n || now - st->pinged_ms < PING_MS)
         return;
@@ -371,7 +377,7 @@ stream_wait(struct stream *st, struct error *err)
     if ((fds[0].revents & POLLIN) != 0 &&
         read(st->wake_fd, &count, sizeof(count)) < 0)
         return ERR_OK; /* somebody else's wake-up: look again */
-    if (now_ms(st->s) - st->heard_ms > SILENCE_MS)
+    if (ship_now_ms(st->s) - st->heard_ms > SILENCE_MS)
         return error_set(err, ERR_TIMEOUT, "silent for %u ms", SILENCE_MS);
     return ERR_OK;
 }
@@ -379,12 +385,12 @@ stream_wait(struct stream *st, struct error *err)
 static enum errcode
 stream_loop(struct stream *st, struct error *err)
 {
-    st->heard_ms = now_ms(st->s);
+    st->heard_ms = ship_now_ms(st->s);
     st->pinged_ms = 0; /* at once: who has all already acknowledges nothing */
     for (;;) {
         if (stopped(st->s))
             return error_set(err, ERR_CLOSED, "stopped");
-        if (!is_master(st->s))
+        if (!may_ship(st->s))
             return error_set(err, ERR_READONLY,
                              "this instance is not the master any more");
         ping_if_due(st);
@@ -442,6 +448,7 @@ stream_open(struct stream *st, struct csync_client *peer,
     /* While it says "streaming" the page is believed. */
     atomic_store(&s->slot->received_lsn, start.lsn);
     atomic_store(&s->slot->durable_lsn, start.lsn);
+    atomic_store(&s->slot->expelled, 0);
     set_state(s, SLOT_STREAMING, "");
     if (s->bell != NULL)
         bell_ring(s->bell);
@@ -466,6 +473,7 @@ stream_run(struct ship *s, struct csync_client *peer,
     st->s = s;
     st->conn = csync_client_conn(peer);
     st->goal = goal;
+    st->epoch = (epoch_t)atomic_load(&s->mark->epoch);
     st->fence_at_start = fence_at_start;
     st->wake_fd = w.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum errcode rc =
@@ -491,126 +499,7 @@ stream_run(struct ship *s, struct csync_client *peer,
     return rc;
 }
 
-/* ---- what to do with a peer -------------------------------------------- */
-
-enum verdict {
-    PEER_STREAM,  /* it follows: ship */
-    PEER_SEED,    /* it is empty, and may be seeded */
-    PEER_DEPOSES, /* it knows a newer epoch: we are not the master */
-    PEER_PARK,    /* retrying will not help: ERR says why */
-};
-
-/* SEED_OK: an empty replica may be seeded although it did not ask. */
-static enum verdict
-peer_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
-             struct error *err)
-{
-    struct instid own = own_cluster(s);
-    bool is_empty = peer->applied.applied.lsn == 0;
-    bool same = instid_eq(&peer->cluster, &own);
-
-    if (same && peer->epoch > atomic_load(&s->mark->epoch))
-        return PEER_DEPOSES;
-    if (!same && !instid_none(&peer->cluster)) {
-        error_set(err, ERR_HISTORY,
-                  "%s belongs to another cluster: nothing is shipped there; "
-                  "empty it with 'ctl_failover rejoin' over there if it is to "
-                  "become our replica",
-                  peer->servername);
-        return PEER_PARK;
-    }
-    if (peer->version != LOGPROTO_VERSION) {
-        error_set(err, ERR_VERSION,
-                  "%s speaks version %u of POLLUX-LOG, we speak %u: upgrade "
-                  "the older one",
-                  peer->servername, peer->version, LOGPROTO_VERSION);
-        return PEER_PARK;
-    }
-    if (peer->seeding || (is_empty && (seed_ok || peer->seed_wanted)))
-        return PEER_SEED;
-    if (is_empty && atomic_load(&s->mark->start_lsn) != 0) {
-        error_set(err, ERR_GAP,
-                  "the replica is empty and the log here begins behind "
-                  "%" PRIu64 ": seed it with 'sync_client -A'",
-                  (uint64_t)atomic_load(&s->mark->start_lsn));
-        return PEER_PARK;
-    }
-    return PEER_STREAM;
-}
-
-static enum errcode
-depose(struct csync_client *self, const struct logstatus *peer,
-       struct error *err)
-{
-    AUTO(buf_free) struct buf line = BUF_INIT;
-    struct arena arena = ARENA_INIT;
-    struct logstatus own;
-    struct dlist_printer p;
-
-    enum errcode rc = csync_log_status(self, &arena, &own, err);
-    if (rc == ERR_OK) {
-        lsn_t fork = 0;
-        uint64_t chain = 0;
-        (void)!logstatus_fork(&own, peer, &fork, &chain);
-        buf_add_str(&line, "NODE ");
-        dlist_print_begin(&p, &line, DLIST_CLIENT);
-        dlist_open_kv(&p, "DEPOSED");
-        dlist_u64(&p, "EPOCH", peer->epoch);
-        dlist_u64(&p, "FORK", fork);
-        dlist_hex64(&p, "CHAIN", chain);
-        dlist_close(&p);
-        rc = csync_command(self, buf_span(&line), NULL, NULL, err);
-    }
-    arena_free(&arena);
-    return rc;
-}
-
-/* Tell the instance beside us that PEER is further, and since where. */
-static void
-tell_deposed(struct ship *s, const struct logstatus *peer)
-{
-    struct csync_client *self = NULL;
-    struct error err = {0};
-
-    enum errcode rc = csync_connect_control(s->o->control, 5000, &self, &err);
-    if (rc == ERR_OK)
-        rc = depose(self, peer, &err);
-    csync_client_close(&self);
-    if (rc != ERR_OK) {
-        log_error(&s->log, "sync.deposed", "why=\"%s\"", err.text);
-        return;
-    }
-    s->told_epoch = peer->epoch;
-    log_warn(&s->log, "sync.deposed", "epoch=%" PRI_EPOCH " peer=%s",
-             peer->epoch, peer->servername);
-}
-
-/*
- * This instance was fenced by a twin that came to ship to it, and such a one
- * does not say where the histories part.  Ask it: perhaps nothing was left
- * behind, and this instance can follow.
- */
-static void
-ask_for_fork(struct ship *s)
-{
-    struct csync_client *peer = NULL;
-    struct arena arena = ARENA_INIT;
-    struct instid own = own_cluster(s);
-    struct logstatus status;
-    struct error ignored = {0};
-
-    if (s->told_epoch == atomic_load(&s->mark->epoch) ||
-        now_ms(s) - s->asked_ms < ASK_MS)
-        return;
-    s->asked_ms = now_ms(s);
-    if (csync_connect(&s->target, s->o->cfg, &peer, &ignored) == ERR_OK &&
-        csync_log_status(peer, &arena, &status, &ignored) == ERR_OK &&
-        status.role == ROLE_MASTER && instid_eq(&status.cluster, &own) &&
-        status.epoch >= atomic_load(&s->mark->epoch))
-        tell_deposed(s, &status);
-    csync_client_close(&peer);
-    arena_free(&arena);
-}
+/* ---- conversations ----------------------------------------------------- */
 
 /* One connection from beginning to end. */
 static enum errcode
@@ -628,9 +517,9 @@ converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
     rc = csync_log_status(peer, &arena, &status, err);
     if (rc != ERR_OK)
         goto out;
-    enum verdict verdict = peer_verdict(s, &status, seed_ok, err);
+    enum verdict verdict = ship_verdict(s, &status, seed_ok, err);
     if (verdict == PEER_DEPOSES) {
-        tell_deposed(s, &status);
+        ship_tell_deposed(s, &status);
         rc = error_set(err, ERR_FENCED,
                        "%s is at epoch %" PRI_EPOCH ": we are not the master",
                        status.servername, status.epoch);
@@ -650,6 +539,9 @@ converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
     }
     if (rc == ERR_OK)
         rc = csync_log_status(peer, &arena, &status, err);
+    bool may_reseed = seed_ok || atomic_load(&s->slot->expelled) != 0;
+    if (rc == ERR_OK && may_reseed && ship_is_beyond(s, &status))
+        rc = ship_ask_to_reseed(s, peer, &status, err);
     if (rc == ERR_OK)
         rc = stream_run(s, peer, &status, goal, fence_at_start, err);
 out:
@@ -660,23 +552,29 @@ out:
 
 /* ---- the two ways in --------------------------------------------------- */
 
+/* As options are named: NULL is the one without a prefix. */
+static const char *
+channel_of(const struct ship_options *o)
+{
+    return strcmp(o->channel, "default") == 0 ? NULL : o->channel;
+}
+
 static void
 sign_slot(struct ship *s)
 {
     atomic_store(&s->slot->consumer_pid, (uint32_t)getpid());
+    atomic_store(&s->slot->cap_bytes,
+                 config_channel_bytes(s->o->cfg, s->channel, "sync_log_cap"));
     snprintf(s->slot->peer, sizeof(s->slot->peer), "%s", s->target.host);
 }
 
 static enum errcode
 ship_open(struct ship *s, const struct ship_options *o, struct error *err)
 {
-    const char *channel =
-        strcmp(o->channel, "default") == 0 ? NULL : o->channel;
-
-    *s = (struct ship){.o = o};
+    *s = (struct ship){.o = o, .channel = channel_of(o)};
     snprintf(s->log.prefix, sizeof(s->log.prefix), "channel=%s", o->channel);
     enum errcode rc =
-        csync_target_from_config(o->cfg, channel, o->host, &s->target, err);
+        csync_target_from_config(o->cfg, s->channel, o->host, &s->target, err);
     if (rc != ERR_OK)
         return rc;
     rc = slot_attach(o->log_dir, o->channel, true, &s->slot, err);
@@ -758,8 +656,9 @@ pause_after(struct ship *s, enum errcode rc, const struct error *err,
                    ? PARKED_SHORT_MS
                    : PARKED_MS;
     }
-    if (wait == BACKOFF_FIRST_MS || now_ms(s) - s->said_ms > SAY_AGAIN_MS) {
-        s->said_ms = now_ms(s);
+    if (wait == BACKOFF_FIRST_MS ||
+        ship_now_ms(s) - s->said_ms > SAY_AGAIN_MS) {
+        s->said_ms = ship_now_ms(s);
         log_warn(&s->log, "sync.peer_lost",
                  "code=%s again_ms=%" PRIu64 " why=\"%s\"", errcode_name(rc),
                  wait, err->text);
@@ -781,12 +680,12 @@ ship_rolling(const struct ship_options *o, struct error *err)
     if (rc != ERR_OK)
         return rc;
     while (!stopped(&s)) {
-        if (!look_at_instance(&s) || !is_master(&s)) {
+        if (!look_at_instance(&s) || !may_ship(&s)) {
             set_state(&s, SLOT_WAITING,
                       s.mark == NULL ? "no instance runs here"
                                      : "this instance is not the master");
             if (is_fenced(&s))
-                ask_for_fork(&s);
+                ship_ask_for_fork(&s);
             rest(&s, WAITING_MS);
             first = false;
             continue;
@@ -798,11 +697,11 @@ ship_rolling(const struct ship_options *o, struct error *err)
         first = false;
         lsn_t goal = o->once ? atomic_load(&s.mark->durable_lsn) : 0;
         struct error why = {0};
-        uint64_t began = now_ms(&s);
+        uint64_t began = ship_now_ms(&s);
         rc = converse(&s, goal, false, fence_at_start, &why);
         if (rc == ERR_OK)
             break;
-        if (now_ms(&s) - began > 5000)
+        if (ship_now_ms(&s) - began > 5000)
             backoff_ms = BACKOFF_FIRST_MS;
         if (o->connect_once || o->once) {
             *err = why;
@@ -822,7 +721,7 @@ all_check(struct ship *s, struct error *err)
         return error_set(err, ERR_CLOSED,
                          "no instance runs here (%s): start master first",
                          s->o->log_dir);
-    if (!is_master(s))
+    if (!may_ship(s))
         return error_set(err, ERR_READONLY,
                          "this instance is not the master: run sync_client on "
                          "the one that is");
@@ -844,8 +743,8 @@ watch_rolling(struct ship *s, lsn_t goal, struct error *err)
             return error_set(err, ERR_AGAIN, "the rolling sync_client ended");
         if (stopped(s))
             return error_set(err, ERR_CLOSED, "stopped");
-        if (now_ms(s) - shown > 1000) {
-            shown = now_ms(s);
+        if (ship_now_ms(s) - shown > 1000) {
+            shown = ship_now_ms(s);
             printf("sync_client -r ships: at %" PRIu64 " of %" PRI_LSN "\n", at,
                    goal);
             fflush(stdout);
@@ -854,17 +753,30 @@ watch_rolling(struct ship *s, lsn_t goal, struct error *err)
     }
 }
 
+/* What a replica does in between (giving up its state) is waited for. */
+static enum errcode
+bring_level(struct ship *s, lsn_t goal, struct error *err)
+{
+    for (unsigned tries = 0;; tries++) {
+        enum errcode rc = converse(s, goal, true, false, err);
+        if (rc != ERR_AGAIN &&
+            (tries == 0 || (rc != ERR_CLOSED && rc != ERR_NOTFOUND)))
+            return rc;
+        if (tries == ALL_TRIES || stopped(s))
+            return rc;
+        rest(s, 200);
+    }
+}
+
 enum errcode
 ship_all(const struct ship_options *o, struct error *err)
 {
-    struct ship s = {.o = o};
+    struct ship s = {.o = o, .channel = channel_of(o)};
     bool rolling = false;
 
-    const char *channel =
-        strcmp(o->channel, "default") == 0 ? NULL : o->channel;
     snprintf(s.log.prefix, sizeof(s.log.prefix), "channel=%s", o->channel);
     enum errcode rc =
-        csync_target_from_config(o->cfg, channel, o->host, &s.target, err);
+        csync_target_from_config(o->cfg, s.channel, o->host, &s.target, err);
     if (rc == ERR_OK)
         rc = all_check(&s, err);
     if (rc == ERR_OK)
@@ -881,7 +793,7 @@ ship_all(const struct ship_options *o, struct error *err)
         rolling = rc != ERR_AGAIN;
     }
     if (!rolling)
-        rc = converse(&s, goal, true, false, err);
+        rc = bring_level(&s, goal, err);
     if (rc == ERR_OK) {
         printf("equal: the replica has applied %" PRI_LSN
                ", all that was durable here\n",

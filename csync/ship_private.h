@@ -1,6 +1,7 @@
 /*
- * csync/ship_private.h - what csync/ship.c (following the log) and
- * csync/ship_seed.c (piping a seed) share.
+ * csync/ship_private.h - what csync/ship.c (following the log),
+ * csync/ship_peer.c (what to do with a peer) and csync/ship_seed.c (piping a
+ * seed) share.
  */
 #ifndef POLLUX_CSYNC_SHIP_PRIVATE_H
 #define POLLUX_CSYNC_SHIP_PRIVATE_H
@@ -12,6 +13,7 @@
 
 struct ship {
     const struct ship_options *o;
+    const char *channel; /* for options; NULL: the one without a name */
     struct log_ctx log;
     const struct synclog_mark *mark;
     struct synclog_slot *slot;
@@ -28,6 +30,52 @@ void
 ship_command(const struct ship *s, const char *verb,
              void (*keys)(void *ctx, struct dlist_printer *p), void *ctx,
              struct buf *out);
+
+uint64_t
+ship_now_ms(const struct ship *s);
+
+/* ---- csync/ship_peer.c ------------------------------------------------- */
+
+enum verdict {
+    PEER_STREAM,  /* it follows: ship */
+    PEER_SEED,    /* it is empty, and may be seeded */
+    PEER_DEPOSES, /* it knows a newer epoch: we are not the master */
+    PEER_PARK,    /* retrying will not help: ERR says why */
+};
+
+struct instid
+ship_cluster(const struct ship *s);
+/* SEED_OK: an empty replica may be seeded although it did not ask. */
+enum verdict
+ship_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
+             struct error *err);
+/* What the instance beside us says of itself. */
+MUST_CHECK enum errcode
+ship_own_status(struct ship *s, struct arena *a, struct logstatus *ret,
+                struct error *err);
+/* Tell the instance beside us that PEER is further, and since where. */
+void
+ship_tell_deposed(struct ship *s, const struct logstatus *peer);
+/*
+ * This instance was fenced by a twin that came to ship to it, and such a one
+ * does not say where the histories part.  Ask it: perhaps nothing was left
+ * behind, and this instance can follow.
+ */
+void
+ship_ask_for_fork(struct ship *s);
+/* Does the log here not reach back to where PEER is? */
+bool
+ship_is_beyond(const struct ship *s, const struct logstatus *peer);
+/*
+ * Then PEER is told to give up its state, if all of that is ours anyway.
+ * ERR_AGAIN: it does, and will want a seed.  ERR_HISTORY: it has something of
+ * its own.
+ */
+MUST_CHECK enum errcode
+ship_ask_to_reseed(struct ship *s, struct csync_client *peer,
+                   const struct logstatus *status, struct error *err);
+
+/* ---- csync/ship_seed.c ------------------------------------------------- */
 
 /*
  * Seed the replica at PEER from a snapshot of the instance beside us.  Errors:

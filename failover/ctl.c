@@ -29,7 +29,7 @@
 
 struct slot_line {
     const char *channel, *state, *peer, *text;
-    uint64_t pid, sent, durable, applied, lag_us, ack_wall;
+    uint64_t pid, sent, durable, applied, lag_us, ack_wall, since;
 };
 
 struct ctl {
@@ -88,6 +88,7 @@ read_slot(struct ctl *c, const struct dlist *d)
     (void)!dlist_get_u64(d, "APPLIED", &s.applied);
     (void)!dlist_get_u64(d, "LAG_US", &s.lag_us);
     (void)!dlist_get_u64(d, "ACK_WALL", &s.ack_wall);
+    (void)!dlist_get_u64(d, "SINCE", &s.since);
     c->slots[c->nslots++] = s;
 }
 
@@ -339,8 +340,9 @@ print_json(const struct ctl *c, enum equality eq, uint64_t lag,
         json_string(f, s->peer);
         fprintf(f,
                 ",\"pid\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"durable\":%" PRIu64
-                ",\"applied\":%" PRIu64 ",\"lag_us\":%" PRIu64 ",\"text\":",
-                s->pid, s->sent, s->durable, s->applied, s->lag_us);
+                ",\"applied\":%" PRIu64 ",\"lag_us\":%" PRIu64
+                ",\"since_us\":%" PRIu64 ",\"text\":",
+                s->pid, s->sent, s->durable, s->applied, s->lag_us, s->since);
         json_string(f, s->text);
         fputc('}', f);
     }
@@ -440,8 +442,11 @@ print_human(const struct ctl *c, enum equality eq, uint64_t lag)
                 (double)c->scrub_per_mille / 10);
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
-        fprintf(f, "channel %s to %s: %s, acknowledged %" PRIu64 "%s%s\n",
-                s->channel, s->peer, s->state, s->applied,
+        fprintf(f, "channel %s to %s: %s", s->channel, s->peer, s->state);
+        if (s->text[0] != '\0' && s->since > 0 && c->here.wall_us > s->since)
+            fprintf(f, " for %" PRIu64 " s",
+                    (c->here.wall_us - s->since) / 1000000);
+        fprintf(f, ", acknowledged %" PRIu64 "%s%s\n", s->applied,
                 s->text[0] == '\0' ? "" : ": ", s->text);
     }
 }

@@ -289,6 +289,17 @@ instance_follow(void *ctx, const struct instid *cluster,
 }
 
 static enum errcode
+instance_reseed(void *ctx, struct error *err)
+{
+    struct node *node = ctx;
+
+    pthread_mutex_lock(&node->lock);
+    enum errcode rc = node_reseed(node, err);
+    pthread_mutex_unlock(&node->lock);
+    return rc;
+}
+
+static enum errcode
 instance_prepare(void *ctx, epoch_t epoch, uint64_t *ret_token,
                  struct error *err)
 {
@@ -383,6 +394,7 @@ node_csync_instance(struct node *node, struct csync_instance *ret)
         .store = instance_store,
         .status = instance_status,
         .follow = instance_follow,
+        .reseed = instance_reseed,
         .prepare = instance_prepare,
         .handover = instance_handover,
         .cancel = instance_cancel,
@@ -566,6 +578,8 @@ node_open(struct env *env, const struct node_config *cfg,
     if (rc == ERR_OK)
         rc = node_obey_rejoin(node, err);
     if (rc == ERR_OK)
+        rc = node_obey_reseed(node, err);
+    if (rc == ERR_OK)
         rc = node_open_store(node, ret_found, err);
     if (rc == ERR_OK) {
         pthread_mutex_lock(&node->lock);
@@ -587,6 +601,8 @@ node_close(struct node **nodep)
 
     if (node == NULL)
         return;
+    if (node->has_reseeder)
+        pthread_join(node->reseeder, NULL);
     store_close(&node->store);
     pthread_mutex_destroy(&node->lock);
     free(node->dir);

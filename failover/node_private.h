@@ -26,6 +26,9 @@ struct node {
     epoch_t token_epoch;
     uint64_t used_token; /* that promoted us */
     bool swapping;       /* our fence is up because of a swap */
+    pthread_t reseeder;  /* gives up the state for a seed */
+    bool has_reseeder;   /* to be joined */
+    bool reseeds;        /* it runs */
     pthread_mutex_t lock;
 };
 
@@ -59,6 +62,15 @@ node_open_store(struct node *node, struct store_opened *ret_found,
 MUST_CHECK enum errcode
 node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
                struct error *err);
+/* Our master lets go of what we would need to follow it: be seeded anew, and
+ * keep the bodies.  Answers at once; a thread does it.  ERR_AGAIN (it runs
+ * already), ERR_READONLY (not a replica). */
+MUST_CHECK enum errcode
+node_reseed(struct node *node, struct error *err);
+/* The file DIR/reseed says that it was begun: do it, before the store is
+ * opened. */
+MUST_CHECK enum errcode
+node_obey_reseed(struct node *node, struct error *err);
 /* Somebody asked for a rejoin while nothing ran (DIR/rejoin): obey, before the
  * store is opened. */
 MUST_CHECK enum errcode

@@ -6,11 +6,16 @@
  * socket asks for it (failover/verbs.c); one that cannot start any more is told
  * by the file DIR/rejoin, which 'ctl_failover rejoin' writes and the next start
  * obeys.
+ *
+ * A replica whose master does not keep the log for it any more has nothing that
+ * its master has not: it gives up state and log only and keeps its bodies
+ * (node_reseed(), DIR/reseed).
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "failover/node_private.h"
+#include "store/seed.h"
 
 enum errcode
 node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
@@ -99,4 +104,102 @@ node_ask_rejoin(struct env *env, const char *dir, epoch_t twin_epoch,
         rc = env_write_file_atomic(env, path, SPAN_LIT("ctl_failover rejoin\n"),
                                    err);
     return rc;
+}
+
+/* ---- beyond the cap ---------------------------------------------------- */
+
+enum errcode
+node_obey_reseed(struct node *node, struct error *err)
+{
+    AUTO(xfree) char *path = xasprintf("%s/reseed", node->dir);
+    AUTO(xfree)
+    char *aside = xasprintf("%s/discarded-log-%" PRIu64, node->dir,
+                            env_wall_us(node->env));
+    struct nodefile next = node->file;
+    uint64_t kept = 0;
+    uint64_t dropped = 0;
+
+    if (!env_exists(node->env, path))
+        return ERR_OK;
+    next.seed_wanted = true;
+    snprintf(next.why, sizeof(next.why),
+             "its master's log has moved on: waits to be seeded");
+    enum errcode rc = node_save(node, &next, err);
+    if (rc == ERR_OK)
+        rc = store_make_seedable(node->env, &node->cfg.store, aside, &kept,
+                                 &dropped, err);
+    if (rc == ERR_OK)
+        rc = env_unlink(node->env, path, err);
+    if (rc == ERR_OK)
+        rc = env_syncdir(node->env, node->dir, err);
+    if (rc == ERR_OK)
+        log_notice(NULL, "failover.reseed",
+                   "kept=%" PRIu64 " bodies dropped=%" PRIu64 " old_log=\"%s\"",
+                   kept, dropped, aside);
+    return rc;
+}
+
+static enum errcode
+give_up_state(struct node *node, struct error *err)
+{
+    AUTO(xfree) char *path = xasprintf("%s/reseed", node->dir);
+    struct store_opened found;
+    struct error open_err = {0};
+
+    enum errcode rc = env_write_file_atomic(
+        node->env, path, SPAN_LIT("the master asked for it\n"), err);
+    if (rc != ERR_OK)
+        return rc;
+    store_close(&node->store);
+    rc = node_obey_reseed(node, err);
+    /* A state that could not be given up is opened with the file still there:
+     * the next start goes on, so this one must not. */
+    if (rc == ERR_OK && node_open_store(node, &found, &open_err) == ERR_OK)
+        return ERR_OK;
+    if (rc == ERR_OK) {
+        *err = open_err;
+        rc = open_err.code;
+    }
+    if (node->hooks.on_fatal != NULL)
+        node->hooks.on_fatal(node->hooks.ctx, err);
+    return rc;
+}
+
+static void *
+reseed_main(void *ctx)
+{
+    struct node *node = ctx;
+    struct error err = {0};
+    enum errcode rc = ERR_OK;
+
+    if (node->hooks.close_sessions != NULL)
+        node->hooks.close_sessions(node->hooks.ctx);
+    pthread_mutex_lock(&node->lock);
+    if (node->file.role == ROLE_REPLICA)
+        rc = give_up_state(node, &err);
+    if (node->store != NULL && node->hooks.reopened != NULL)
+        node->hooks.reopened(node->hooks.ctx);
+    node->reseeds = false;
+    pthread_mutex_unlock(&node->lock);
+    if (rc != ERR_OK)
+        log_error(NULL, "failover.reseed", "why=\"%s\"", err.text);
+    return NULL;
+}
+
+enum errcode
+node_reseed(struct node *node, struct error *err)
+{
+    if (node->file.role != ROLE_REPLICA)
+        return error_set(err, ERR_READONLY, "this instance is %s, no replica",
+                         role_name(node->file.role));
+    if (node->reseeds)
+        return error_set(err, ERR_AGAIN, "it gives up its state already");
+    if (node->has_reseeder)
+        pthread_join(node->reseeder, NULL);
+    node->has_reseeder = false;
+    if (pthread_create(&node->reseeder, NULL, reseed_main, node) != 0)
+        return error_set(err, ERR_IO, "no thread for a reseed");
+    node->has_reseeder = true;
+    node->reseeds = true;
+    return ERR_OK;
 }

@@ -58,17 +58,18 @@ store_first_body(struct store *store, lsn_t *ret, struct error *err)
 
 static void
 expel(struct store *store, struct synclog_slot *slot, const char *name,
-      lsn_t durable)
+      lsn_t durable, uint64_t cap_bytes)
 {
-    if (atomic_load(&slot->state) == SLOT_RESEED)
+    if (atomic_exchange(&slot->expelled, 1) != 0)
         return;
     slot_set_state(slot, SLOT_RESEED,
                    "lags behind the cap of the log: to be reseeded by state",
                    env_wall_us(store->env));
     log_error(NULL, "store.slot_expelled",
               "channel=\"%s\" durable=%" PRI_LSN " cap_bytes=%" PRIu64
-              " effect=\"the channel must be reseeded\"",
-              name, durable, store->cfg.log_cap_bytes);
+              " effect=\"the log is not kept for it any more; it is seeded "
+              "anew when it is back\"",
+              name, durable, cap_bytes);
 }
 
 /* The least LSN that a slot still needs.  It pins the segments from there on.
@@ -86,11 +87,12 @@ slots_need(struct store *store, lsn_t *ret, struct error *err)
         if (slot_attach(store->log_dir, name, true, &slot, NULL) != ERR_OK)
             continue;
         const lsn_t durable = atomic_load(&slot->durable_lsn);
-        if (store->cfg.log_cap_bytes > 0 &&
-            synclog_bytes_from(store->log, durable + 1) >
-                store->cfg.log_cap_bytes)
-            expel(store, slot, name, durable);
-        else if (atomic_load(&slot->state) != SLOT_RESEED)
+        uint64_t cap = atomic_load(&slot->cap_bytes);
+        if (cap == 0)
+            cap = store->cfg.log_cap_bytes;
+        if (cap > 0 && synclog_bytes_from(store->log, durable + 1) > cap)
+            expel(store, slot, name, durable, cap);
+        else if (atomic_load(&slot->expelled) == 0)
             *ret = MIN(*ret, durable + 1);
         slot_detach(&slot);
     }

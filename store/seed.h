@@ -53,6 +53,18 @@ seed_unpack_part(const struct body_loc *loc, struct span stored, uint8_t *to);
 
 /* ---- the side that takes (replica, empty or seeding) ------------------- */
 
+/*
+ * Beside no open store: the one in CFG's directory gives up its state and its
+ * log, which is moved to LOG_ASIDE, and keeps the bodies of its packs: it opens
+ * as one that is empty and seeding.  May be called again after a crash in the
+ * middle; only when it has returned may the store be opened.  Counts bodies.
+ * ERR_BUSY (it is open), ERR_CORRUPT, ERR_IO, ERR_NOSPACE.
+ */
+MUST_CHECK enum errcode
+store_make_seedable(struct env *env, const struct store_config *cfg,
+                    const char *log_aside, uint64_t *ret_kept,
+                    uint64_t *ret_dropped, struct error *err);
+
 struct seed;
 
 /* ERR_CONFLICT: there is history here already. */

@@ -48,6 +48,11 @@ struct synclog_slot {
     _Atomic uint32_t text_seq;      /* odd while the text is being written */
     char peer[128];                 /* host:port */
     char text[SLOT_TEXT_BYTES];     /* why, for a person */
+    /* 1: lagged beyond the cap, and pins nothing, until it streams or is seeded
+     * again (0 in a page of an older program). */
+    _Atomic uint32_t expelled;
+    /* So much of the log may be pinned; 0: what the instance says for all. */
+    _Atomic uint64_t cap_bytes;
 };
 
 /*

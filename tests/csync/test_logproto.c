@@ -122,6 +122,38 @@ test_status_comes_back_as_it_went(void **state)
     arena_free(&a);
 }
 
+/* What a replica has is part of its master's history, or it is not. */
+static void
+test_prefix_of_a_history(void **state)
+{
+    const struct epoch_entry one = {.epoch = 1};
+    const struct epoch_entry two = {
+        .epoch = 2, .fork_lsn = 100, .fork_chain = 7};
+    struct epoch_entry own_epochs[] = {one, two};
+    struct epoch_entry other[] = {one, two};
+    struct logstatus own = {.epochs = own_epochs, .nepochs = 2};
+    struct logstatus peer = {.epochs = other, .nepochs = 1};
+
+    (void)state;
+    peer.durable.lsn = 100;
+    assert_true(logstatus_is_prefix(&own, &peer));
+    peer.durable.lsn = 101; /* of an epoch that ended at 100 here */
+    assert_false(logstatus_is_prefix(&own, &peer));
+    peer.nepochs = 2;
+    assert_true(logstatus_is_prefix(&own, &peer));
+    other[1].fork_chain = 8; /* another epoch of that number */
+    assert_false(logstatus_is_prefix(&own, &peer));
+    other[1] = two;
+    own.nepochs = 1; /* it knows of one that we do not */
+    assert_false(logstatus_is_prefix(&own, &peer));
+    peer.nepochs = 0;
+    assert_false(logstatus_is_prefix(&own, &peer));
+    /* Old ones that we do not tell of any more are passed over. */
+    own = (struct logstatus){.epochs = own_epochs + 1, .nepochs = 1};
+    peer.nepochs = 2;
+    assert_true(logstatus_is_prefix(&own, &peer));
+}
+
 int
 main(void)
 {
@@ -132,6 +164,7 @@ main(void)
             test_unknown_or_oversized_message_is_bad_at_its_header),
         cmocka_unit_test(test_ack_comes_back_as_it_went),
         cmocka_unit_test(test_status_comes_back_as_it_went),
+        cmocka_unit_test(test_prefix_of_a_history),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ import time
 SERVERNAME = "twins.localhost"
 SYNC_USER = "replica"
 SYNC_PASSWORD = "replica-secret"
-HOSTS = {"a": "127.0.0.11", "b": "127.0.0.12"}
+HOSTS = {"a": "127.0.0.11", "b": "127.0.0.12", "c": "127.0.0.13"}
 
 
 class PairError(Exception):
@@ -70,7 +70,8 @@ def tail(path, lines=15):
 
 
 class Instance:
-    """One master process with its directory.  NAME is "a" or "b"."""
+    """One master process with its directory.  NAME is "a" or "b", or "c" for a
+    third one that a test makes itself."""
 
     def __init__(self, pair, name):
         self.pair = pair
@@ -88,9 +89,9 @@ class Instance:
 
     # ---- configuration ----
 
-    def configure(self, rolling=True, options=None):
-        """Write both files.  ROLLING: sync_client -r stands in DAEMON; OPTIONS
-        are further lines of imapd.conf."""
+    def configure(self, rolling=True, options=None, channels=()):
+        """Write both files.  ROLLING: sync_client -r stands in DAEMON, and one
+        for each of CHANNELS; OPTIONS are further lines of imapd.conf."""
         twin = HOSTS["b" if self.name == "a" else "a"]
         lines = {
             "servername": SERVERNAME,
@@ -125,6 +126,9 @@ class Instance:
         daemon = ""
         if rolling:
             daemon = '    sync cmd="sync_client -r -C %s"\n' % self.imapd_conf
+        for name in channels:
+            daemon += '    sync%s cmd="sync_client -r -n %s -C %s"\n' % (
+                name, name, self.imapd_conf)
         with open(self.cyrus_conf, "w") as f:
             f.write(
                 'SERVICES {\n'
@@ -141,6 +145,12 @@ class Instance:
     def program(self, name, *args):
         return [os.path.join(self.pair.bin_dir, name), "-C", self.imapd_conf,
                 *args]
+
+    def run(self, name, *args, timeout=120.0):
+        """A program to its end: a subprocess.CompletedProcess."""
+        return subprocess.run(
+            self.program(name, *args), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=timeout)
 
     def start(self, wait=True):
         out = open(os.path.join(self.dir, "stderr"), "ab")

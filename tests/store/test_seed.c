@@ -19,6 +19,7 @@
 #include "store/rows.h"
 #include "store/seed.h"
 #include "store/txn.h"
+#include "synclog/reader.h"
 
 #define MESSAGES 12U
 #define LARGE (BODY_PART_BYTES + 5000U)
@@ -478,12 +479,126 @@ test_rows_of_other_tables_and_sizes_are_refused(void **state)
     free_machine(&b);
 }
 
+static mbid_t
+inbox_of(struct machine *m)
+{
+    struct store_snap *snap = store_snapshot(m->store);
+    struct arena a = ARENA_INIT;
+    struct mailbox mb = {0};
+    struct error err = {0};
+
+    assert_int_equal(snap_mailbox_by_name(snap, "user.john", &a, &mb, &err),
+                     ERR_OK);
+    arena_free(&a);
+    store_release(&snap);
+    return mb.id;
+}
+
+static void
+took_frames(void *ctx, enum errcode code, const struct error *err,
+            struct store_pos pos)
+{
+    (void)err;
+    (void)pos;
+    *(enum errcode *)ctx = code;
+}
+
+static void
+make_seedable(struct machine *m, uint64_t *ret_kept, uint64_t *ret_dropped)
+{
+    struct error err = {0};
+    struct kv *kv = kv_open_mem_on(m->disk);
+    static unsigned calls;
+    char aside[64];
+    snprintf(aside, sizeof(aside), "/var/be/old-log-%u", calls++);
+    const struct store_config cfg = {
+        .dir = "/var/be", .pack_dir = "/var/be/packs", .kv = kv};
+
+    assert_int_equal(store_make_seedable(env_sim_env(m->sim), &cfg, aside,
+                                         ret_kept, ret_dropped, &err),
+                     ERR_OK);
+    kv_close(&kv);
+}
+
+/* A replica whose master's log has moved on gives up its state: what it has by
+ * GUID in packs is not sent again, and what was only in its log is. */
+static void
+test_reseeded_store_keeps_its_bodies(void **state)
+{
+    struct machine *from = make_giver();
+    struct machine *to = make_machine(2);
+    struct way first = {.from = from};
+    uint64_t kept = 0, dropped = 0, none = 0;
+    unsigned was_in_log = 1;
+
+    (void)state;
+    seed_all(&first, to);
+    assert_int_equal(first.rc, ERR_OK);
+    /* One that came by the log. */
+    struct store_txn *txn = txn_new();
+    struct body *b = make_message(100);
+    txn_append(txn, &(struct txn_append){.id = inbox_of(from), .body = b});
+    commit(from->store, txn);
+    txn_free(&txn);
+    body_free(&b);
+    struct synclog_reader *r = NULL;
+    struct error err = {0};
+    assert_int_equal(reader_open(env_sim_env(from->sim), "/var/be/synclog",
+                                 synclog_mark(store_log(from->store)),
+                                 store_pos(to->store).applied.lsn, &r, &err),
+                     ERR_OK);
+    struct span frames;
+    lsn_t last;
+    uint64_t time_us;
+    enum errcode rc = ERR_IO;
+    assert_int_equal(reader_next(r, 1U << 20, &frames, &last, &time_us, &err),
+                     ERR_OK);
+    store_append_frames(to->store, frames, took_frames, &rc);
+    (void)store_step(to->store);
+    assert_int_equal(rc, ERR_OK);
+    reader_close(&r);
+    assert_equal(from, to);
+
+    for (int crash = 0; crash < 2; crash++) {
+        store_close(&to->store);
+        make_seedable(to, &kept, &dropped);
+        assert_int_equal(kept, first.bodies_put);
+        assert_int_equal(dropped, was_in_log);
+        if (crash) { /* it did not hear that it was done */
+            env_sim_halt(to->sim);
+            kv_disk_cut(to->disk, 5);
+            env_sim_crash(to->sim, 5);
+            make_seedable(to, &kept, &none);
+            assert_int_equal(kept, first.bodies_put);
+            assert_int_equal(none, 0);
+        }
+        start(to);
+        assert_true(store_is_empty(to->store));
+        struct store_log_view view;
+        store_log_view(to->store, &view);
+        assert_true(view.seeding);
+        assert_int_equal(view.durable.lsn, 0);
+        struct way again = {.from = from};
+        seed_all(&again, to);
+        assert_int_equal(again.rc, ERR_OK);
+        assert_int_equal(again.bodies_had, kept);
+        assert_int_equal(again.bodies_put, was_in_log);
+        assert_equal(from, to);
+        /* Now all of them are in packs. */
+        first.bodies_put += was_in_log;
+        was_in_log = 0;
+    }
+    free_machine(&to);
+    free_machine(&from);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seeded_store_is_equal_and_stays_so),
         cmocka_unit_test(test_store_with_history_is_not_seeded_over),
+        cmocka_unit_test(test_reseeded_store_keeps_its_bodies),
         cmocka_unit_test(test_seeding_goes_on_where_it_was_cut),
         cmocka_unit_test(test_wrong_bytes_are_not_taken_over),
         cmocka_unit_test(test_rows_of_other_tables_and_sizes_are_refused),

@@ -1,0 +1,194 @@
+"""Several channels, each with its own slot, cap and fate; a chain of replicas.
+test_channels.py BIN_DIR [TEST ...]."""
+
+import os
+import re
+
+from pollux import World, check, check_equal, log_has, numbers, run, wait_for
+from withstand import check_same_picture, flood, no_crash, solid
+
+from pair import Instance, tail  # isort: skip
+
+SMALL = {"sync_segment_bytes": "256K", "state_flush_bytes": "64K",
+         "log_keep_bytes": "0"}
+
+
+class Three(World):
+    """a ships to b by the channel without a name, and to c by "third", unless
+    it is b that feeds c (CHAIN).  THIRD: options of that channel."""
+
+    def __init__(self, bin_dir, options=None, chain=False, third=None):
+        super().__init__(bin_dir, options)
+        self.chain = chain
+        self.third = third or {}
+        self.c = None
+
+    def set_up(self, *args, **kwargs):
+        super().set_up(*args, **kwargs)
+        self.c = Instance(self, "c")
+        feeds = {"third_sync_host": self.c.host, **self.third}
+        if self.chain:
+            feeds["sync_log_chain"] = "yes"
+        feeder = self.b if self.chain else self.a
+        feeder.configure(options=feeds, channels=["third"])
+        self.c.configure(rolling=False)
+
+    def start(self):
+        self.c.start(wait=False)
+        super().start()
+        self.c.wait_up()
+
+    def __exit__(self, kind, value, trace):
+        super().__exit__(kind, value, trace)
+        if kind is not None and self.c is not None:
+            print("---- log of c\n" + self.end_of_c)
+
+    def kill(self):
+        super().kill()
+        self.end_of_c = tail(self.c.log, 40) if self.c is not None else ""
+        if self.c is not None:
+            self.c.kill()
+
+
+def channels(instance):
+    return {c["channel"]: c for c in instance.status()["channels"]}
+
+
+def here(instance):
+    return instance.status()["here"]
+
+
+def same(one, other):
+    """Both at one position with one digest."""
+    x, y = here(one), here(other)
+    if not x["reachable"] or not y["reachable"]:
+        return False
+    return all(x[k] == y[k] for k in ("applied", "chain", "digest"))
+
+
+def test_three_replicas(bin_dir):
+    with Three(bin_dir) as w:
+        w.deliver_all(w.a, range(1, 21))
+        wait_for("c to be equal", lambda: same(w.a, w.c))
+        w.wait_equal()
+        check_equal({n: c["state"] for n, c in channels(w.a).items()},
+                    {"default": "streaming", "third": "streaming"}, "states")
+        w.c.kill()
+        wait_for("the channel to say so",
+                 lambda: channels(w.a)["third"]["state"] == "connecting")
+        w.deliver_all(w.a, range(21, 41))
+        w.wait_equal()  # b is not held up
+        third = channels(w.a)["third"]
+        check(third["durable"] < channels(w.a)["default"]["durable"],
+              "the lag of one channel is that of the other")
+        check(third["text"] and third["since_us"] > 0, "no reason or no age")
+        w.c.start()
+        wait_for("c to be equal again", lambda: same(w.a, w.c), 60)
+        check_same_picture(w.a, w.c, ["alice"])
+
+
+def test_beyond_the_cap(bin_dir):
+    """c is given up while a serves; when it is back it is seeded by itself, and
+    what it has is not sent again."""
+    cap = {"third_sync_log_cap": "1M"}
+    with Three(bin_dir, SMALL, third=cap) as w:
+        flood(w.a, 1, 300, size=4000)
+        wait_for("c to be equal", lambda: same(w.a, w.c), 60)
+        # Its bodies have left its log.
+        wait_for("packs", lambda: w.c.status()["packs"] > 0, 60)
+        w.c.kill()
+        conn = w.a.lmtp()
+        number = 1000
+
+        def expelled():
+            nonlocal number
+            for _ in range(40):
+                number += 1
+                check_equal(w.a.deliver(conn, ["bob"], solid(
+                    number, 20000, "bob")), [250], "mail while c is away")
+            return channels(w.a)["third"]["state"] == "reseed"
+        wait_for("the channel to be given up", expelled, 120)
+        check(log_has(w.a, "store.slot_expelled"), "not in the log")
+        first = here(w.a)["first_lsn"]
+        wait_for("the log to be let go", lambda: expelled() and
+                 here(w.a)["first_lsn"] > max(first, 310), 120)
+        w.wait_equal(timeout=60)
+        before = here(w.b)["instance"]
+        w.c.start()
+        wait_for("c to be seeded", lambda: same(w.a, w.c), 120)
+        with open(w.c.log) as f:
+            kept = re.search(r"failover.reseed kept=(\d+) bodies", f.read())
+        check(kept and int(kept.group(1)) >= 100, "bodies kept: %s" % kept)
+        check_equal(channels(w.a)["third"]["state"], "streaming", "channel")
+        check_same_picture(w.a, w.c, ["alice", "bob"])
+        check_equal(here(w.b)["instance"], before, "b")
+        w.deliver_all(w.a, [9001])
+        wait_for("c to follow", lambda: same(w.a, w.c), 60)
+        no_crash(w.a, w.b, w.c)
+
+
+def test_reseed_by_hand(bin_dir):
+    """-A does the same where nothing was given up by itself, and refuses a
+    replica that holds what is not ours."""
+    with Three(bin_dir, SMALL, third={"third_sync_log_cap": "1M"}) as w:
+        flood(w.a, 1, 200, size=4000)
+        wait_for("c to be equal", lambda: same(w.a, w.c), 60)
+        w.c.kill()
+        # Without its slot nothing is kept for it, and nothing is known of it.
+        w.a.stop()
+        os.unlink(os.path.join(w.a.dir, "conf", "synclog", "slots", "third"))
+        w.a.configure(options={"third_sync_host": w.c.host})
+        w.a.start()
+        flood(w.a, 1000, 400, size=20000)
+        wait_for("the log to be let go",
+                 lambda: here(w.a)["first_lsn"] > 210, 60)
+        w.c.start()
+        done = w.a.run("sync_client", "-A", "-n", "third", "-o")
+        check_equal(done.returncode, 0, "sync_client -A: " + done.stderr)
+        wait_for("c to be equal", lambda: same(w.a, w.c), 60)
+        check_same_picture(w.a, w.c, ["alice"])
+
+
+def test_chain(bin_dir):
+    with Three(bin_dir, chain=True) as w:
+        w.deliver_all(w.a, range(1, 31))
+        wait_for("the end of the chain", lambda: same(w.a, w.c))
+        check_equal(numbers(w.c, "alice"), list(range(1, 31)), "mail at c")
+        w.b.kill()
+        w.deliver_all(w.a, range(31, 61))
+        w.b.start()
+        wait_for("the end of the chain", lambda: same(w.a, w.c), 60)
+        # It is fed by whoever b is: also by a master.
+        w.a.must("swap")
+        w.deliver_all(w.b, range(61, 71))
+        w.wait_equal(asked=w.b)
+        wait_for("the end of the chain", lambda: same(w.b, w.c), 60)
+        check_equal(here(w.c)["epoch"], 2, "epoch at the end of the chain")
+        # And when it is the replica again.
+        w.b.must("swap")
+        w.deliver_all(w.a, range(71, 81))
+        wait_for("the end of the chain", lambda: same(w.a, w.c), 60)
+        check_equal(numbers(w.c, "alice"), list(range(1, 81)), "mail at c")
+        no_crash(w.a, w.b, w.c)
+
+
+def test_parked_channel(bin_dir):
+    """A channel that may not log in says why and since when; the other one
+    goes on."""
+    with Three(bin_dir, third={"third_sync_password": "wrong"}) as w:
+        w.deliver_all(w.a, range(1, 6))
+        w.wait_equal()
+        parked = wait_for("the channel to be parked", lambda:
+                          channels(w.a)["third"]["state"] == "parked" and
+                          channels(w.a)["third"])
+        check("login" in parked["text"], "reason: " + parked["text"])
+        check(parked["since_us"] > 0, "no age")
+        _, out, _ = w.a.ctl("status")
+        check(re.search(r"channel third to .*: parked for \d+ s", out),
+              "status: " + out)
+        w.deliver_all(w.a, range(6, 11))
+        w.wait_equal()
+
+
+run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand, test_chain,
+     test_parked_channel])
