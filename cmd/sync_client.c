@@ -13,23 +13,43 @@
 
 #include "base/log.h"
 #include "csync/ship.h"
+#include "csync/verify.h"
 #include "master/child.h"
 #include "master/instance.h"
 #include "net/sasl.h"
+#include "store/names.h"
 
+#define EXIT_BEHIND 3
+#define EXIT_UNEQUAL 4
 #define EXIT_USAGE 64
-#define EXIT_BY_STATE 69
+#define NAMES_MAX 1000000U
 
 static const char usage[] =
-    "usage: sync_client [-C imapd.conf] [-n channel] [-S host] [-o] [-v]\n"
-    "                   [-F shutdown_file] [-w seconds] -r | -R | -1 | -A\n"
+    "usage: sync_client [-C imapd.conf] [-n channel] [-S host] [-F file] [-o]\n"
+    "                   [-z] [-t seconds] [-w seconds] [-l] [-v]\n"
+    "                   -r | -R | -1 | -A | -u user... | -m mailbox... | -s "
+    "user...\n"
+    "       sync_client [...] --dry-run | --verify [-u user... | -m "
+    "mailbox...] [--diff]\n"
     "  -r  follow the log for ever, in the background unless started by "
     "master\n"
     "  -R  follow the log for ever, in the foreground\n"
     "  -1  ship what is durable now, then end\n"
-    "  -A  make the replica equal: seed an empty one, or ship what it lacks\n"
-    "  -o  do not try again to connect\n"
-    "taken without effect: -d -t seconds, -l -z -N -O -L -a, -p partition\n";
+    "  -A  make the replica equal: ship what it lacks, or seed it\n"
+    "  -u, -m, -s  the same, then prove that these users or mailboxes are "
+    "equal\n"
+    "  -f file     names of users or mailboxes, one a line, instead\n"
+    "  --dry-run   only say what -A would do\n"
+    "  --verify    only prove that the replica is equal, by digests\n"
+    "  --diff      and name each row that is not\n"
+    "  -F  its existence is the fence       -o  do not try again to connect\n"
+    "  -z  only if the peer compresses      -t  wait so long for an answer\n"
+    "  -w  wait before the start            -l  log more   -v  say more\n"
+    "taken without effect: -d seconds, -N -O -L -a, -p partition\n"
+    "exit codes: 0 done, equal; 1 failed; 3 behind, equality is not known;\n"
+    "4 unequal; 64 wrong command line\n";
+
+enum { OPT_DRY_RUN = 256, OPT_VERIFY, OPT_DIFF };
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'C'},
@@ -56,13 +76,23 @@ static const struct option long_options[] = {
     {"stage-to-archive", no_argument, NULL, 'a'},
     {"verbose-logging", no_argument, NULL, 'l'},
     {"verbose", no_argument, NULL, 'v'},
+    {"dry-run", no_argument, NULL, OPT_DRY_RUN},
+    {"verify", no_argument, NULL, OPT_VERIFY},
+    {"diff", no_argument, NULL, OPT_DIFF},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
 struct request {
     const char *conf;
-    int mode; /* r R 1 A; 0: none given */
+    int mode;     /* r R 1 A; u m s with names; 0: none given */
+    bool dry_run; /* --dry-run */
+    bool verify;  /* --verify */
+    bool diff;    /* --diff */
+    bool log_more;
+    const char *input; /* -f */
+    char **names;      /* of -u, -m, -s */
+    size_t nnames;
     uint32_t wait_s;
     struct ship_options ship;
 };
@@ -140,7 +170,8 @@ leave_terminal(void)
 }
 
 static enum errcode
-open_log(const struct config *cfg, bool in_background, struct error *err)
+open_log(const struct config *cfg, bool in_background, bool more,
+         struct error *err)
 {
     static const enum log_target targets[] = {LOG_TO_STDERR, LOG_TO_FILE,
                                               LOG_TO_SYSLOG};
@@ -152,25 +183,85 @@ open_log(const struct config *cfg, bool in_background, struct error *err)
     enum log_target target =
         in_background ? targets[config_enum(cfg, "log_target")] : LOG_TO_STDERR;
 
-    return log_open(target, config_string(cfg, "log_file"), ident,
-                    (enum log_level)config_enum(cfg, "log_level"), err);
+    enum log_level level = (enum log_level)config_enum(cfg, "log_level");
+    if (more && level > LOG_LV_INFO)
+        level = LOG_LV_INFO;
+    return log_open(target, config_string(cfg, "log_file"), ident, level, err);
+}
+
+static void
+add_name(struct request *q, const char *name)
+{
+    q->names = xrealloc(q->names, (q->nnames + 2) * sizeof(*q->names));
+    q->names[q->nnames++] = xstrdup(name);
+    q->names[q->nnames] = NULL;
+}
+
+/* Names of a file, one a line. */
+static enum errcode
+read_names(struct request *q, struct error *err)
+{
+    AUTO(buf_free) struct buf text = BUF_INIT;
+
+    if (q->input == NULL)
+        return ERR_OK;
+    enum errcode rc =
+        env_read_file(env_system(), q->input, (size_t)64 << 20, &text, err);
+    struct span rest = buf_span(&text);
+    while (rc == ERR_OK && rest.n > 0) {
+        ptrdiff_t end = span_find_byte(rest, '\n', 0);
+        struct span line = end < 0 ? rest : span_sub(rest, 0, (size_t)end);
+        rest = end < 0 ? SPAN_EMPTY : span_skip(rest, (size_t)end + 1);
+        line = span_trim(line);
+        if (line.n == 0)
+            continue;
+        if (q->nnames == NAMES_MAX || span_find_byte(line, 0, 0) >= 0)
+            return error_set(err, ERR_LIMIT, "%s: not a list of names",
+                             q->input);
+        AUTO(xfree) char *name = xasprintf("%.*s", SPAN_FMT(line));
+        add_name(q, name);
+    }
+    return rc;
+}
+
+/* Mailboxes are named as an admin sees them. */
+static enum errcode
+names_to_internal(struct request *q, const struct config *cfg,
+                  struct error *err)
+{
+    const struct namespace ns = {
+        .sep = config_switch(cfg, "unixhierarchysep") ? '/' : '.',
+        .alt = config_switch(cfg, "altnamespace"),
+        .user_prefix = config_string(cfg, "userprefix"),
+        .shared_prefix = config_string(cfg, "sharedprefix"),
+    };
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+
+    for (size_t i = 0; q->mode == 'm' && i < q->nnames; i++) {
+        const char *name = NULL;
+        enum errcode rc = name_to_internal(
+            &ns, NULL, true, span_str(q->names[i]), &a, &name, err);
+        if (rc != ERR_OK)
+            return error_prefix(err, "%s", q->names[i]);
+        xfree(&q->names[i]);
+        q->names[i] = xstrdup(name);
+    }
+    return ERR_OK;
+}
+
+static void
+free_names(struct request *q)
+{
+    for (size_t i = 0; i < q->nnames; i++)
+        xfree(&q->names[i]);
+    xfree(&q->names);
 }
 
 /* Exit code to end with at once, or -1. */
 static int
-by_state(int letter)
-{
-    fprintf(stderr,
-            "sync_client: -%c compares states, which this version does not "
-            "do; -A and -r carry everything\n",
-            letter);
-    return EXIT_BY_STATE;
-}
-
-static int
 take_options(int argc, char **argv, struct request *q)
 {
-    uint32_t ignored = 0;
+    uint32_t seconds = 0;
     int opt;
 
     while ((opt = getopt_long(argc, argv, "C:AumsMrR1n:S:f:F:d:t:w:oNOp:Lzalvh",
@@ -178,6 +269,31 @@ take_options(int argc, char **argv, struct request *q)
         switch (opt) {
         case 'C':
             q->conf = optarg;
+            break;
+        case 'u':
+        case 'm':
+        case 's':
+        case 'M':
+            q->mode = opt == 'm' ? 'm' : 'u';
+            break;
+        case 'f':
+            q->input = optarg;
+            break;
+        case OPT_DRY_RUN:
+            q->dry_run = true;
+            break;
+        case OPT_DIFF:
+            q->diff = true;
+            q->verify = true;
+            break;
+        case OPT_VERIFY:
+            q->verify = true;
+            break;
+        case 'z':
+            q->ship.require_compress = true;
+            break;
+        case 'l':
+            q->log_more = true;
             break;
         case 'r':
         case 'R':
@@ -208,25 +324,19 @@ take_options(int argc, char **argv, struct request *q)
             break;
         case 'd':
         case 't':
-            if (!parse_u32(span_str(optarg), &ignored)) {
+            if (!parse_u32(span_str(optarg), &seconds) || seconds > 86400) {
                 fprintf(stderr, "sync_client: -%c takes seconds\n", opt);
                 return EXIT_USAGE;
             }
+            if (opt == 't')
+                q->ship.timeout_ms = (int)seconds * 1000;
             break;
-        case 'l':
-        case 'z':
         case 'N':
         case 'O':
         case 'L':
         case 'a':
         case 'p':
             break;
-        case 'u':
-        case 'm':
-        case 's':
-        case 'M':
-        case 'f':
-            return by_state(opt);
         case 'h':
             fputs(usage, stdout);
             return 0;
@@ -235,7 +345,12 @@ take_options(int argc, char **argv, struct request *q)
             return EXIT_USAGE;
         }
     }
-    if (q->mode == 0 || optind != argc) {
+    for (; optind < argc && (q->mode == 'u' || q->mode == 'm'); optind++)
+        add_name(q, argv[optind]);
+    const bool has_names = q->nnames > 0 || q->input != NULL;
+    const bool wants_names = q->mode == 'u' || q->mode == 'm';
+    if ((q->mode == 0 && !q->verify && !q->dry_run) || optind != argc ||
+        has_names != wants_names) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
@@ -243,7 +358,42 @@ take_options(int argc, char **argv, struct request *q)
 }
 
 static enum errcode
-ship(struct request *q, const struct config *cfg, struct error *err)
+verify(struct request *q, enum verify_result *ret, struct error *err)
+{
+    const char *const *names = (const char *const *)q->names;
+    const struct verify_names what = {
+        .users = q->mode == 'u' ? names : NULL,
+        .mailboxes = q->mode == 'm' ? names : NULL,
+    };
+
+    return verify_run(&q->ship, &what, q->diff, ret, err);
+}
+
+/* What is asked for; *RET is of what was compared. */
+static enum errcode
+run(struct request *q, enum verify_result *ret, struct error *err)
+{
+    const struct ship_options *o = &q->ship;
+
+    if (q->dry_run)
+        return ship_dry_run(o, err);
+    if (q->verify)
+        return verify(q, ret, err);
+    switch (q->mode) {
+    case 'A':
+        return ship_all(o, err);
+    case 'u':
+    case 'm': {
+        enum errcode rc = ship_all(o, err);
+        return rc == ERR_OK ? verify(q, ret, err) : rc;
+    }
+    }
+    return ship_rolling(o, err);
+}
+
+static enum errcode
+ship(struct request *q, const struct config *cfg, enum verify_result *ret,
+     struct error *err)
 {
     struct ship_options *o = &q->ship;
     AUTO(xfree)
@@ -259,12 +409,15 @@ ship(struct request *q, const struct config *cfg, struct error *err)
     if (o->shutdown_file == NULL)
         o->shutdown_file =
             config_channel_string(cfg, o->channel, "sync_shutdown_file");
+    enum errcode rc = read_names(q, err);
+    if (rc == ERR_OK)
+        rc = names_to_internal(q, cfg, err);
     if (q->wait_s > 0) {
         struct timespec left = {.tv_sec = q->wait_s};
         while (!is_stopped(NULL) && nanosleep(&left, &left) != 0)
             ;
     }
-    return q->mode == 'A' ? ship_all(o, err) : ship_rolling(o, err);
+    return rc == ERR_OK ? run(q, ret, err) : rc;
 }
 
 int
@@ -273,11 +426,14 @@ main(int argc, char **argv)
     struct request q = {.conf = getenv(CHILD_ENV_CONF),
                         .ship = {.channel = INSTANCE_CHANNEL}};
     AUTO(config_free) struct config *cfg = NULL;
+    enum verify_result result = VERIFY_EQUAL;
     struct error err = {0};
 
     int code = take_options(argc, argv, &q);
-    if (code >= 0)
+    if (code >= 0) {
+        free_names(&q);
         return code;
+    }
     enum errcode rc = config_read(
         env_system(), q.conf == NULL ? "/etc/imapd.conf" : q.conf, &cfg, &err);
     bool in_background = q.mode == 'r' && !is_our_child();
@@ -285,7 +441,7 @@ main(int argc, char **argv)
     if (rc == ERR_OK && in_background)
         rc = go_into_background(&err);
     if (rc == ERR_OK)
-        rc = open_log(cfg, in_background, &err);
+        rc = open_log(cfg, in_background, q.log_more, &err);
     if (rc == ERR_OK)
         rc = sasl_library_start(cfg, "pollux", &err);
     if (rc == ERR_OK) {
@@ -293,9 +449,10 @@ main(int argc, char **argv)
         if (in_background)
             leave_terminal();
         is_logged |= in_background;
-        rc = ship(&q, cfg, &err);
+        rc = ship(&q, cfg, &result, &err);
         sasl_library_stop();
     }
+    free_names(&q);
     if (rc != ERR_OK && !is_stopped(NULL)) {
         if (is_logged)
             log_error(NULL, "sync.ended", "code=%s why=\"%s\"",
@@ -305,5 +462,7 @@ main(int argc, char **argv)
         return 1;
     }
     log_close();
-    return 0;
+    return result == VERIFY_EQUAL    ? 0
+           : result == VERIFY_BEHIND ? EXIT_BEHIND
+                                     : EXIT_UNEQUAL;
 }

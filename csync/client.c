@@ -21,6 +21,7 @@ struct csync_client {
     int timeout_ms;
     bool has_log;
     bool has_starttls;
+    bool has_deflate;
     char mechs[512];
     struct buf line;
     struct arena arena;
@@ -45,6 +46,7 @@ csync_target_from_config(const struct config *cfg, const char *channel,
     t.authname = config_channel_string(cfg, channel, "sync_authname");
     t.password = config_channel_string(cfg, channel, "sync_password");
     t.realm = config_channel_string(cfg, channel, "sync_realm");
+    t.compress = config_channel_switch(cfg, channel, "sync_compress");
     t.timeout_ms =
         (int)MIN(config_duration_s(cfg, "client_timeout"), (uint64_t)3600) *
         1000;
@@ -244,6 +246,8 @@ take_capability(struct csync_client *c, struct span line)
         c->mechs[n] = '\0';
     } else if (span_eq_nocase_str(line, "STARTTLS")) {
         c->has_starttls = true;
+    } else if (span_eq_nocase_str(line, "COMPRESS DEFLATE")) {
+        c->has_deflate = true;
     } else if (span_starts_nocase(line, SPAN_LIT("POLLUX-LOG"))) {
         c->has_log = true;
     }
@@ -252,7 +256,7 @@ take_capability(struct csync_client *c, struct span line)
 static enum errcode
 read_greeting(struct csync_client *c, struct error *err)
 {
-    c->has_log = c->has_starttls = false;
+    c->has_log = c->has_starttls = c->has_deflate = false;
     c->mechs[0] = '\0';
     for (unsigned i = 0; i < GREETING_LINES_MAX; i++) {
         enum errcode rc =
@@ -370,6 +374,21 @@ log_in(struct csync_client *c, const struct csync_target *t,
     return ERR_OK;
 }
 
+static enum errcode
+start_deflate(struct csync_client *c, const struct csync_target *t,
+              struct error *err)
+{
+    if (!c->has_deflate && !t->require_compress)
+        return ERR_OK;
+    if (!c->has_deflate)
+        return error_set(err, ERR_UNSUPPORTED,
+                         "%s offers no compression (there is none under TLS)",
+                         bclient_name(c->conn));
+    enum errcode rc =
+        csync_command(c, SPAN_LIT("COMPRESS DEFLATE"), NULL, NULL, err);
+    return rc == ERR_OK ? bclient_start_deflate(c->conn, err) : rc;
+}
+
 static struct csync_client *
 client_new(struct bclient *conn, int timeout_ms)
 {
@@ -398,6 +417,8 @@ establish(struct csync_client *c, const struct csync_target *t,
     }
     if (rc == ERR_OK && !a->noauth)
         rc = log_in(c, t, a, err);
+    if (rc == ERR_OK && (t->compress || t->require_compress))
+        rc = start_deflate(c, t, err);
     return rc;
 }
 

@@ -18,6 +18,8 @@ struct csync_target {
     const char *authname, *password, *realm;
     const char *mechs; /* HOST_mechs, or NULL */
     bool require_tls;
+    bool compress;         /* COMPRESS DEFLATE, if it is offered */
+    bool require_compress; /* and if not, ERR_UNSUPPORTED */
     int timeout_ms;
 };
 

@@ -519,6 +519,9 @@ static const struct {
     {"CANCEL", work_cancel, answer_plain, false},
     {"EXPORT", NULL, give_begin, true},
     {"LEND", lend_work, lend_begin, false},
+    {"USERS", tree_work_users, answer_plain, false},
+    {"MAILBOXES", tree_work_mailboxes, answer_plain, false},
+    {"ROWS", tree_work_rows, answer_plain, false},
 };
 
 static void

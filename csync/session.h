@@ -180,6 +180,14 @@ give_begin(struct csync_session *s);
 MUST_CHECK enum errcode
 give_message(struct csync_session *s, const struct logmsg *m,
              struct error *err);
+/* csync/tree.c: LOG USERS, LOG MAILBOXES, LOG ROWS; on a worker */
+void
+tree_work_users(struct csync_session *s);
+void
+tree_work_mailboxes(struct csync_session *s);
+void
+tree_work_rows(struct csync_session *s);
+
 /* csync/lend.c */
 void
 lend_work(struct csync_session *s);

@@ -39,8 +39,6 @@
 /* What somebody is likely to mend soon, and the rest. */
 #define PARKED_SHORT_MS 10000U
 #define PARKED_MS 60000U
-/* -A asks a replica that gives up its state so often whether it has. */
-#define ALL_TRIES 300U
 
 /* ---- small things ------------------------------------------------------ */
 
@@ -50,14 +48,14 @@ ship_now_ms(const struct ship *s)
     return env_mono_ns(s->o->env) / 1000000;
 }
 
-static bool
-stopped(const struct ship *s)
+bool
+ship_stopped(const struct ship *s)
 {
     return s->o->stop != NULL && s->o->stop(s->o->stop_ctx);
 }
 
-static void
-set_state(struct ship *s, enum slot_state state, const char *text)
+void
+ship_set_state(struct ship *s, enum slot_state state, const char *text)
 {
     /* The log is not kept for it: that is what an admin has to see. */
     if (state == SLOT_CONNECTING && atomic_load(&s->slot->expelled) != 0)
@@ -66,14 +64,14 @@ set_state(struct ship *s, enum slot_state state, const char *text)
 }
 
 /* Wait up to MS, or until something changes in the instance. */
-static void
-rest(struct ship *s, uint64_t ms)
+void
+ship_rest(struct ship *s, uint64_t ms)
 {
     uint64_t until = ship_now_ms(s) + ms;
     uint32_t seq = s->mark == NULL ? 0 : atomic_load(&s->mark->seq);
     uint32_t role = s->mark == NULL ? 0 : atomic_load(&s->mark->role);
 
-    for (uint64_t now; !stopped(s) && (now = ship_now_ms(s)) < until;) {
+    for (uint64_t now; !ship_stopped(s) && (now = ship_now_ms(s)) < until;) {
         int slice = (int)MIN(until - now, (uint64_t)200);
         if (s->mark == NULL) {
             poll(NULL, 0, slice);
@@ -87,8 +85,8 @@ rest(struct ship *s, uint64_t ms)
 
 /* May what is durable here be shipped: by the master, and, if it feeds others
  * (sync_log_chain), by a replica that is whole. */
-static bool
-may_ship(const struct ship *s)
+bool
+ship_may(const struct ship *s)
 {
     if (s->mark == NULL || atomic_load(&s->mark->writer_pid) == 0)
         return false;
@@ -157,7 +155,7 @@ struct stream {
     uint64_t heard_ms, pinged_ms;
     bool fence_at_start;
     epoch_t epoch; /* that it was opened in */
-    lsn_t goal; /* once or -A: end when this is applied; 0: never */
+    lsn_t goal;    /* once or -A: end when this is applied; 0: never */
     bool drained;
 };
 
@@ -388,9 +386,9 @@ stream_loop(struct stream *st, struct error *err)
     st->heard_ms = ship_now_ms(st->s);
     st->pinged_ms = 0; /* at once: who has all already acknowledges nothing */
     for (;;) {
-        if (stopped(st->s))
+        if (ship_stopped(st->s))
             return error_set(err, ERR_CLOSED, "stopped");
-        if (!may_ship(st->s))
+        if (!ship_may(st->s))
             return error_set(err, ERR_READONLY,
                              "this instance is not the master any more");
         ping_if_due(st);
@@ -449,7 +447,7 @@ stream_open(struct stream *st, struct csync_client *peer,
     atomic_store(&s->slot->received_lsn, start.lsn);
     atomic_store(&s->slot->durable_lsn, start.lsn);
     atomic_store(&s->slot->expelled, 0);
-    set_state(s, SLOT_STREAMING, "");
+    ship_set_state(s, SLOT_STREAMING, "");
     if (s->bell != NULL)
         bell_ring(s->bell);
     atomic_store(&s->slot->peer_role, (uint32_t)status->role);
@@ -502,9 +500,9 @@ stream_run(struct ship *s, struct csync_client *peer,
 /* ---- conversations ----------------------------------------------------- */
 
 /* One connection from beginning to end. */
-static enum errcode
-converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
-         struct error *err)
+enum errcode
+ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
+              struct error *err)
 {
     struct csync_client *peer = NULL;
     struct arena arena = ARENA_INIT;
@@ -553,10 +551,25 @@ out:
 /* ---- the two ways in --------------------------------------------------- */
 
 /* As options are named: NULL is the one without a prefix. */
-static const char *
-channel_of(const struct ship_options *o)
+const char *
+ship_channel(const struct ship_options *o)
 {
     return strcmp(o->channel, "default") == 0 ? NULL : o->channel;
+}
+
+enum errcode
+ship_target(const struct ship_options *o, struct csync_target *ret,
+            struct error *err)
+{
+    enum errcode rc =
+        csync_target_from_config(o->cfg, ship_channel(o), o->host, ret, err);
+
+    if (rc == ERR_OK) {
+        ret->require_compress = o->require_compress;
+        if (o->timeout_ms > 0)
+            ret->timeout_ms = o->timeout_ms;
+    }
+    return rc;
 }
 
 static void
@@ -571,10 +584,9 @@ sign_slot(struct ship *s)
 static enum errcode
 ship_open(struct ship *s, const struct ship_options *o, struct error *err)
 {
-    *s = (struct ship){.o = o, .channel = channel_of(o)};
+    *s = (struct ship){.o = o, .channel = ship_channel(o)};
     snprintf(s->log.prefix, sizeof(s->log.prefix), "channel=%s", o->channel);
-    enum errcode rc =
-        csync_target_from_config(o->cfg, s->channel, o->host, &s->target, err);
+    enum errcode rc = ship_target(o, &s->target, err);
     if (rc != ERR_OK)
         return rc;
     rc = slot_attach(o->log_dir, o->channel, true, &s->slot, err);
@@ -589,7 +601,7 @@ ship_close(struct ship *s)
 {
     if (s->slot != NULL) {
         atomic_store(&s->slot->consumer_pid, 0);
-        set_state(s, SLOT_DOWN, "sync_client has ended");
+        ship_set_state(s, SLOT_DOWN, "sync_client has ended");
     }
     slot_detach(&s->slot);
     bell_detach(&s->bell);
@@ -597,8 +609,8 @@ ship_close(struct ship *s)
 }
 
 /* The mark is made anew whenever the instance starts. */
-static bool
-look_at_mark(struct ship *s)
+bool
+ship_look(struct ship *s)
 {
     struct error err = {0};
 
@@ -616,7 +628,7 @@ look_at_instance(struct ship *s)
     struct synclog_slot *slot = NULL;
     struct error err = {0};
 
-    if (!look_at_mark(s))
+    if (!ship_look(s))
         return false;
     if (slot_attach(s->o->log_dir, s->o->channel, true, &slot, &err) !=
         ERR_OK) {
@@ -644,14 +656,14 @@ pause_after(struct ship *s, enum errcode rc, const struct error *err,
 
     if (rc == ERR_READONLY || rc == ERR_FENCED) {
         *backoff_ms = BACKOFF_FIRST_MS;
-        set_state(s, SLOT_WAITING, err->text);
+        ship_set_state(s, SLOT_WAITING, err->text);
         return rc == ERR_FENCED ? 1000 : 0;
     }
     /* The replica may only have been busy with an old stream. */
     if (parked && (rc != ERR_GAP || wait > 1000)) {
         log_warn(&s->log, "sync.parked", "code=%s why=\"%s\"", errcode_name(rc),
                  err->text);
-        set_state(s, SLOT_PARKED, err->text);
+        ship_set_state(s, SLOT_PARKED, err->text);
         return rc == ERR_GAP || rc == ERR_AUTH || rc == ERR_CORRUPT
                    ? PARKED_SHORT_MS
                    : PARKED_MS;
@@ -663,7 +675,7 @@ pause_after(struct ship *s, enum errcode rc, const struct error *err,
                  "code=%s again_ms=%" PRIu64 " why=\"%s\"", errcode_name(rc),
                  wait, err->text);
     }
-    set_state(s, SLOT_CONNECTING, err->text);
+    ship_set_state(s, SLOT_CONNECTING, err->text);
     *backoff_ms = MIN(2 * wait, (uint64_t)BACKOFF_MAX_MS);
     return wait;
 }
@@ -679,14 +691,14 @@ ship_rolling(const struct ship_options *o, struct error *err)
     enum errcode rc = ship_open(&s, o, err);
     if (rc != ERR_OK)
         return rc;
-    while (!stopped(&s)) {
-        if (!look_at_instance(&s) || !may_ship(&s)) {
-            set_state(&s, SLOT_WAITING,
-                      s.mark == NULL ? "no instance runs here"
-                                     : "this instance is not the master");
+    while (!ship_stopped(&s)) {
+        if (!look_at_instance(&s) || !ship_may(&s)) {
+            ship_set_state(&s, SLOT_WAITING,
+                           s.mark == NULL ? "no instance runs here"
+                                          : "this instance is not the master");
             if (is_fenced(&s))
                 ship_ask_for_fork(&s);
-            rest(&s, WAITING_MS);
+            ship_rest(&s, WAITING_MS);
             first = false;
             continue;
         }
@@ -698,7 +710,7 @@ ship_rolling(const struct ship_options *o, struct error *err)
         lsn_t goal = o->once ? atomic_load(&s.mark->durable_lsn) : 0;
         struct error why = {0};
         uint64_t began = ship_now_ms(&s);
-        rc = converse(&s, goal, false, fence_at_start, &why);
+        rc = ship_converse(&s, goal, false, fence_at_start, &why);
         if (rc == ERR_OK)
             break;
         if (ship_now_ms(&s) - began > 5000)
@@ -707,104 +719,9 @@ ship_rolling(const struct ship_options *o, struct error *err)
             *err = why;
             break;
         }
-        rest(&s, pause_after(&s, rc, &why, &backoff_ms));
+        ship_rest(&s, pause_after(&s, rc, &why, &backoff_ms));
         rc = ERR_OK;
     }
     ship_close(&s);
-    return rc;
-}
-
-static enum errcode
-all_check(struct ship *s, struct error *err)
-{
-    if (!look_at_mark(s))
-        return error_set(err, ERR_CLOSED,
-                         "no instance runs here (%s): start master first",
-                         s->o->log_dir);
-    if (!may_ship(s))
-        return error_set(err, ERR_READONLY,
-                         "this instance is not the master: run sync_client on "
-                         "the one that is");
-    return ERR_OK;
-}
-
-/* A rolling client is at it: only look until it got there. */
-static enum errcode
-watch_rolling(struct ship *s, lsn_t goal, struct error *err)
-{
-    uint64_t shown = 0;
-
-    for (;;) {
-        uint64_t at = atomic_load(&s->slot->applied_lsn);
-        if (at >= goal)
-            return ERR_OK;
-        if (atomic_load(&s->slot->consumer_pid) == 0 ||
-            atomic_load(&s->slot->state) != SLOT_STREAMING)
-            return error_set(err, ERR_AGAIN, "the rolling sync_client ended");
-        if (stopped(s))
-            return error_set(err, ERR_CLOSED, "stopped");
-        if (ship_now_ms(s) - shown > 1000) {
-            shown = ship_now_ms(s);
-            printf("sync_client -r ships: at %" PRIu64 " of %" PRI_LSN "\n", at,
-                   goal);
-            fflush(stdout);
-        }
-        mark_wait(s->mark, atomic_load(&s->mark->seq), 20);
-    }
-}
-
-/* What a replica does in between (giving up its state) is waited for. */
-static enum errcode
-bring_level(struct ship *s, lsn_t goal, struct error *err)
-{
-    for (unsigned tries = 0;; tries++) {
-        enum errcode rc = converse(s, goal, true, false, err);
-        if (rc != ERR_AGAIN &&
-            (tries == 0 || (rc != ERR_CLOSED && rc != ERR_NOTFOUND)))
-            return rc;
-        if (tries == ALL_TRIES || stopped(s))
-            return rc;
-        rest(s, 200);
-    }
-}
-
-enum errcode
-ship_all(const struct ship_options *o, struct error *err)
-{
-    struct ship s = {.o = o, .channel = channel_of(o)};
-    bool rolling = false;
-
-    snprintf(s.log.prefix, sizeof(s.log.prefix), "channel=%s", o->channel);
-    enum errcode rc =
-        csync_target_from_config(o->cfg, s.channel, o->host, &s.target, err);
-    if (rc == ERR_OK)
-        rc = all_check(&s, err);
-    if (rc == ERR_OK)
-        rc = slot_attach(o->log_dir, o->channel, true, &s.slot, err);
-    if (rc == ERR_OK)
-        rc = bell_attach(o->log_dir, &s.bell, err);
-    if (rc != ERR_OK)
-        goto out;
-    lsn_t goal = atomic_load(&s.mark->durable_lsn);
-    rolling = atomic_load(&s.slot->consumer_pid) != 0 &&
-              atomic_load(&s.slot->state) == SLOT_STREAMING;
-    if (rolling) {
-        rc = watch_rolling(&s, goal, err);
-        rolling = rc != ERR_AGAIN;
-    }
-    if (!rolling)
-        rc = bring_level(&s, goal, err);
-    if (rc == ERR_OK) {
-        printf("equal: the replica has applied %" PRI_LSN
-               ", all that was durable here\n",
-               goal);
-        fflush(stdout);
-    }
-out:
-    if (s.slot != NULL && !rolling && atomic_load(&s.slot->consumer_pid) == 0)
-        set_state(&s, SLOT_DOWN, "");
-    slot_detach(&s.slot);
-    bell_detach(&s.bell);
-    mark_detach(&s.mark);
     return rc;
 }

@@ -19,6 +19,8 @@ struct ship_options {
     bool once;                 /* -1: all that is durable now, then end */
     bool connect_once;         /* -o */
     bool verbose;              /* -v: steps to stdout */
+    bool require_compress;     /* -z */
+    int timeout_ms;            /* -t; 0: client_timeout */
     /* Asked often; true ends as soon as nothing is half done (SIGTERM). */
     bool (*stop)(void *ctx);
     void *stop_ctx;
@@ -40,13 +42,22 @@ MUST_CHECK enum errcode
 ship_rolling(const struct ship_options *o, struct error *err);
 
 /*
- * sync_client -A: make the replica equal.  One that follows by log already
- * gets what it lacks from the log; an empty one is seeded from a snapshot, with
- * progress on a terminal, or one line a step.  Ends when the replica has
- * applied what was durable here at the start.
+ * sync_client -A: make the replica equal.  One that is needs one question to
+ * each; one that follows by log gets what it lacks from the log; one that is
+ * empty, or beyond the log, is seeded from a snapshot, with progress on a
+ * terminal, or one line a step.  Ends when the replica has applied what was
+ * durable here at the start.
+ * ERR_CORRUPT: it has, and its digest is another one (verify.h tells where);
  * ERR_HISTORY: the replica has a history of its own (says how to empty it).
  */
 MUST_CHECK enum errcode
 ship_all(const struct ship_options *o, struct error *err);
+/* Say on stdout what ship_all() would do, and do nothing.  Its errors. */
+MUST_CHECK enum errcode
+ship_dry_run(const struct ship_options *o, struct error *err);
+/* Where O's channel leads, with what its options change. */
+MUST_CHECK enum errcode
+ship_target(const struct ship_options *o, struct csync_target *ret,
+            struct error *err);
 
 #endif

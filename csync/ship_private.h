@@ -1,7 +1,7 @@
 /*
  * csync/ship_private.h - what csync/ship.c (following the log),
- * csync/ship_peer.c (what to do with a peer) and csync/ship_seed.c (piping a
- * seed) share.
+ * csync/ship_all.c (-A), csync/ship_peer.c (what to do with a peer) and
+ * csync/ship_seed.c (piping a seed) share.
  */
 #ifndef POLLUX_CSYNC_SHIP_PRIVATE_H
 #define POLLUX_CSYNC_SHIP_PRIVATE_H
@@ -31,8 +31,36 @@ ship_command(const struct ship *s, const char *verb,
              void (*keys)(void *ctx, struct dlist_printer *p), void *ctx,
              struct buf *out);
 
+/* ---- csync/ship.c ------------------------------------------------------ */
+
 uint64_t
 ship_now_ms(const struct ship *s);
+/* Does whoever started us want an end? */
+bool
+ship_stopped(const struct ship *s);
+void
+ship_set_state(struct ship *s, enum slot_state state, const char *text);
+/* Wait up to MS, or until something changes in the instance. */
+void
+ship_rest(struct ship *s, uint64_t ms);
+/* Attach to the mark, which is made anew whenever the instance starts; false:
+ * none runs. */
+bool
+ship_look(struct ship *s);
+/* May what is durable here be shipped: by the master, and, if it feeds others
+ * (sync_log_chain), by a replica that is whole. */
+bool
+ship_may(const struct ship *s);
+/* The channel as options are named: NULL is the one without a prefix. */
+const char *
+ship_channel(const struct ship_options *o);
+/*
+ * One connection from beginning to end: until GOAL is applied over there (0:
+ * for ever).  SEED_OK: an empty replica may be seeded although it did not ask.
+ */
+MUST_CHECK enum errcode
+ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
+              struct error *err);
 
 /* ---- csync/ship_peer.c ------------------------------------------------- */
 
