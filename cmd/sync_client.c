@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "csync/ship.h"
+#include "csync/push.h"
 #include "csync/verify.h"
 #include "master/child.h"
 #include "master/instance.h"
@@ -45,11 +45,16 @@ static const char usage[] =
     "  -F  its existence is the fence       -o  do not try again to connect\n"
     "  -z  only if the peer compresses      -t  wait so long for an answer\n"
     "  -w  wait before the start            -l  log more   -v  say more\n"
-    "taken without effect: -d seconds, -N -O -L -a, -p partition\n"
+    "by state, to a Cyrus or to a Pollux of another history:\n"
+    "  -b  even if the peer speaks our log  -A prefix  users that begin so\n"
+    "  -O  write over what the peer has changed by itself\n"
+    "  -p  partition that the peer is to keep mailboxes on\n"
+    "  --remove-extra  mailboxes that only the peer has get DELETED. names\n"
+    "taken without effect: -d seconds, -N -L -a\n"
     "exit codes: 0 done, equal; 1 failed; 3 behind, equality is not known;\n"
     "4 unequal; 64 wrong command line\n";
 
-enum { OPT_DRY_RUN = 256, OPT_VERIFY, OPT_DIFF };
+enum { OPT_DRY_RUN = 256, OPT_VERIFY, OPT_DIFF, OPT_REMOVE_EXTRA };
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'C'},
@@ -70,6 +75,8 @@ static const struct option long_options[] = {
     {"connect-once", no_argument, NULL, 'o'},
     {"skip-locked", no_argument, NULL, 'N'},
     {"no-copyback", no_argument, NULL, 'O'},
+    {"by-state", no_argument, NULL, 'b'},
+    {"remove-extra", no_argument, NULL, OPT_REMOVE_EXTRA},
     {"dest-partition", required_argument, NULL, 'p'},
     {"local-only", no_argument, NULL, 'L'},
     {"require-compression", no_argument, NULL, 'z'},
@@ -94,6 +101,8 @@ struct request {
     char **names;      /* of -u, -m, -s */
     size_t nnames;
     uint32_t wait_s;
+    bool by_state; /* -b */
+    struct push_options push;
     struct ship_options ship;
 };
 
@@ -264,8 +273,9 @@ take_options(int argc, char **argv, struct request *q)
     uint32_t seconds = 0;
     int opt;
 
-    while ((opt = getopt_long(argc, argv, "C:AumsMrR1n:S:f:F:d:t:w:oNOp:Lzalvh",
-                              long_options, NULL)) != -1) {
+    while (
+        (opt = getopt_long(argc, argv, "C:AumsMrR1n:S:f:F:d:t:w:oNObp:Lzalvh",
+                           long_options, NULL)) != -1) {
         switch (opt) {
         case 'C':
             q->conf = optarg;
@@ -331,11 +341,21 @@ take_options(int argc, char **argv, struct request *q)
             if (opt == 't')
                 q->ship.timeout_ms = (int)seconds * 1000;
             break;
-        case 'N':
+        case 'b':
+            q->by_state = true;
+            break;
+        case 'p':
+            q->push.partition = optarg;
+            break;
         case 'O':
+            q->push.force = true;
+            break;
+        case OPT_REMOVE_EXTRA:
+            q->push.remove_extra = true;
+            break;
+        case 'N':
         case 'L':
         case 'a':
-        case 'p':
             break;
         case 'h':
             fputs(usage, stdout);
@@ -345,10 +365,12 @@ take_options(int argc, char **argv, struct request *q)
             return EXIT_USAGE;
         }
     }
-    for (; optind < argc && (q->mode == 'u' || q->mode == 'm'); optind++)
+    for (; optind < argc && q->mode != 0 && strchr("umsA", q->mode) != NULL;
+         optind++)
         add_name(q, argv[optind]);
     const bool has_names = q->nnames > 0 || q->input != NULL;
-    const bool wants_names = q->mode == 'u' || q->mode == 'm';
+    const bool wants_names = q->mode == 'u' || q->mode == 'm' ||
+                             q->mode == 's' || (q->mode == 'A' && has_names);
     if ((q->mode == 0 && !q->verify && !q->dry_run) || optind != argc ||
         has_names != wants_names) {
         fputs(usage, stderr);
@@ -369,12 +391,31 @@ verify(struct request *q, enum verify_result *ret, struct error *err)
     return verify_run(&q->ship, &what, q->diff, ret, err);
 }
 
+static enum errcode
+push(struct request *q, struct error *err)
+{
+    q->push.ship = &q->ship;
+    q->push.mode = q->mode == 'A'   ? PUSH_ALL
+                   : q->mode == 'u' ? PUSH_USERS
+                   : q->mode == 'm' ? PUSH_MAILBOXES
+                   : q->mode == 's' ? PUSH_META
+                   : q->mode == '1' ? PUSH_ONCE
+                                    : PUSH_ROLLING;
+    q->push.names = (const char *const *)q->names;
+    q->push.nnames = q->nnames;
+    return push_run(&q->push, err);
+}
+
 /* What is asked for; *RET is of what was compared. */
 static enum errcode
 run(struct request *q, enum verify_result *ret, struct error *err)
 {
     const struct ship_options *o = &q->ship;
 
+    /* Part of the users is by state only. */
+    if (q->mode != 0 && !q->verify && !q->dry_run &&
+        (q->by_state || (q->mode == 'A' && q->nnames > 0) || push_is_wanted(o)))
+        return push(q, err);
     if (q->dry_run)
         return ship_dry_run(o, err);
     if (q->verify)

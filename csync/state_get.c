@@ -433,14 +433,19 @@ get_uniqueids(struct state_call *c, struct store_snap *snap, struct error *err)
 /* MAILBOX of ID with the RECORDs whose MODSEQ is above SINCE. */
 static enum errcode
 print_records(struct state_call *c, struct store_snap *snap, mbid_t id,
-              modseq_t since, struct error *err)
+              modseq_t since, bool with_purged, struct error *err)
 {
+    struct mailbox row;
     struct sync_mailbox mb;
     struct dlist_printer p;
     struct message m;
     struct arena a = ARENA_INIT;
 
     enum errcode rc = bystate_load_mailbox(snap, id, c->cache, &a, &mb, err);
+    if (rc == ERR_OK && with_purged)
+        rc = snap_mailbox_row(snap, id, &a, &row, err);
+    if (rc == ERR_OK && with_purged)
+        mb.purged_modseq = row.purged_modseq;
     if (rc != ERR_OK) {
         arena_free(&a);
         return rc;
@@ -482,7 +487,7 @@ get_fullmailbox(struct state_call *c, struct store_snap *snap,
     enum errcode rc = one_text(c, &name, err);
     if (rc == ERR_OK)
         rc = find_by_name(snap, name, &c->arena, &id, err);
-    return rc == ERR_OK ? print_records(c, snap, id, 0, err) : rc;
+    return rc == ERR_OK ? print_records(c, snap, id, 0, false, err) : rc;
 }
 
 /* %(UNIQUEID i SINCE modseq) */
@@ -497,7 +502,7 @@ get_changes(struct state_call *c, struct store_snap *snap, struct error *err)
         !dlist_get_u64(c->args, "SINCE", &since))
         return error_set(err, ERR_SYNTAX, "UNIQUEID and SINCE are wanted");
     enum errcode rc = find_by_uniqueid(snap, uniqueid, &c->arena, &id, err);
-    return rc == ERR_OK ? print_records(c, snap, id, since, err) : rc;
+    return rc == ERR_OK ? print_records(c, snap, id, since, true, err) : rc;
 }
 
 static enum errcode

@@ -187,6 +187,7 @@ read_fields(const struct dlist *d, struct arena *a, struct sync_mailbox *mb,
         {"SYNC_CRC", UINT32_MAX, &crc, true},
         {"SYNC_CRC_ANNOT", UINT32_MAX, &crc_annot, true},
         {"SINCE_MODSEQ", MODSEQ_MAX, &mb->since_modseq, true},
+        {"PURGEDMODSEQ", MODSEQ_MAX, &mb->purged_modseq, true},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
@@ -409,6 +410,57 @@ sync_mailbox_add(struct sync_mailbox *mb, const struct sync_record *r,
     return ERR_OK;
 }
 
+static const char *
+keep(struct arena *a, const char *s)
+{
+    return s == NULL ? NULL : arena_str(a, span_str(s));
+}
+
+static const struct sync_annot *
+copy_annots(const struct sync_annot *annots, size_t n, struct arena *a)
+{
+    struct sync_annot *ret = arena_array(a, n + 1, sizeof(*ret));
+
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (struct sync_annot){
+            .entry = keep(a, annots[i].entry),
+            .user = keep(a, annots[i].user),
+            .modseq = annots[i].modseq,
+            .value = arena_copy(a, annots[i].value),
+        };
+    return ret;
+}
+
+void
+sync_mailbox_copy(const struct sync_mailbox *mb, struct arena *a,
+                  struct sync_mailbox *ret)
+{
+    *ret = *mb;
+    ret->uniqueid = keep(a, mb->uniqueid);
+    ret->name = keep(a, mb->name);
+    ret->type = keep(a, mb->type);
+    ret->partition = keep(a, mb->partition);
+    ret->acl = keep(a, mb->acl);
+    ret->quota_root = keep(a, mb->quota_root);
+    ret->annots = copy_annots(mb->annots, mb->nannots, a);
+    ret->records = NULL;
+    ret->nrecords = ret->records_cap = 0;
+}
+
+void
+sync_record_copy(const struct sync_record *r, struct arena *a,
+                 struct sync_record *ret)
+{
+    struct span *keywords =
+        arena_array(a, r->m.nkeywords + 1, sizeof(*keywords));
+
+    *ret = *r;
+    for (size_t i = 0; i < r->m.nkeywords; i++)
+        keywords[i] = arena_copy(a, r->m.keywords[i]);
+    ret->m.keywords = keywords;
+    ret->annots = copy_annots(r->annots, r->nannots, a);
+}
+
 enum errcode
 sync_mailbox_check(const struct sync_mailbox *mb, uint64_t now_s,
                    struct error *err)
@@ -484,6 +536,8 @@ sync_mailbox_print(const struct sync_mailbox *mb, struct dlist_printer *p)
         dlist_str(p, "QUOTAROOT", mb->quota_root);
     if (mb->created_modseq != 0)
         dlist_u64(p, "CREATEDMODSEQ", mb->created_modseq);
+    if (mb->purged_modseq != 0)
+        dlist_u64(p, "PURGEDMODSEQ", mb->purged_modseq);
     if (mb->since_modseq != 0) {
         dlist_u64(p, "SINCE_MODSEQ", mb->since_modseq);
         dlist_u64(p, "SINCE_CRC", mb->since_crc);

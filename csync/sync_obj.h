@@ -45,6 +45,7 @@ struct sync_mailbox {
     modseq_t created_modseq;
     uint64_t recent_time_s, last_append_s, pop3_login_s, pop3_show_after_s;
     uint32_t crc, crc_annot; /* 0: not to be compared */
+    modseq_t purged_modseq;  /* of CHANGES: highest that went for good */
     modseq_t since_modseq;   /* 0: not a delta */
     uint32_t since_crc, since_crc_annot;
     const struct sync_annot *annots; /* of the mailbox, all of them */
@@ -76,6 +77,13 @@ sync_record_read(const struct dlist *d, struct arena *a,
 MUST_CHECK enum errcode
 sync_mailbox_add(struct sync_mailbox *mb, const struct sync_record *r,
                  struct arena *a, struct error *err);
+/* All but the RECORDs, and one of them, copied into A. */
+void
+sync_mailbox_copy(const struct sync_mailbox *mb, struct arena *a,
+                  struct sync_mailbox *ret);
+void
+sync_record_copy(const struct sync_record *r, struct arena *a,
+                 struct sync_record *ret);
 /* UID above LAST_UID, MODSEQ above HIGHESTMODSEQ, and what else cannot be.
  * NOW_S: seconds since 1970.  ERR_SYNTAX. */
 MUST_CHECK enum errcode

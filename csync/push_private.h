@@ -1,0 +1,115 @@
+/*
+ * csync/push_private.h - what the files csync/push*.c share.
+ */
+#ifndef POLLUX_CSYNC_PUSH_PRIVATE_H
+#define POLLUX_CSYNC_PUSH_PRIVATE_H
+
+#include "base/log.h"
+#include "csync/peer.h"
+#include "csync/push.h"
+
+/* What has been done. */
+struct push_counts {
+    uint64_t users, mailboxes, sent, messages, bytes, failed, extra;
+};
+
+struct push {
+    const struct push_options *o;
+    struct log_ctx log;
+    struct sync_peer *src; /* our instance */
+    struct sync_peer *dst;
+    struct push_counts counts;
+};
+
+/* Mailboxes of one side.  Records are not kept. */
+struct push_list {
+    struct sync_mailbox *v;
+    size_t n, cap;
+};
+
+struct push_quota {
+    const char *root;
+    uint64_t limit[5]; /* in the order of push_quota_keys */
+};
+struct push_script {
+    const char *file;
+    struct span guid;
+    bool is_active;
+};
+
+/* A user of one side, or as much of one as was asked for. */
+struct push_user {
+    struct arena arena;
+    struct push_list mailboxes;
+    struct push_quota *quotas;
+    size_t nquotas;
+    const char **subs;
+    size_t nsubs;
+    struct push_script *scripts;
+    size_t nscripts;
+    struct sync_seen *seen;
+    size_t nseen;
+};
+
+#define PUSH_UNLIMITED UINT64_MAX
+
+void
+push_user_free(struct push_user *u);
+/* Ask P; what comes is added to U. */
+MUST_CHECK enum errcode
+push_ask(struct sync_peer *p, struct push_user *u, struct error *err,
+         const char *verb, const char *name);
+/* The same with a list of names. */
+MUST_CHECK enum errcode
+push_ask_list(struct sync_peer *p, struct push_user *u, struct error *err,
+              const char *verb, const char *const *names, size_t n);
+struct sync_mailbox *
+push_find(const struct push_list *l, const char *uniqueid);
+struct sync_mailbox *
+push_find_name(const struct push_list *l, const char *name);
+
+/* Bring all of USER level.  ERR_CONFLICT: some of it is not. */
+MUST_CHECK enum errcode
+push_one_user(struct push *p, const char *user, bool remove_extra,
+              struct error *err);
+/* Only subscriptions, scripts and \Seen. */
+MUST_CHECK enum errcode
+push_meta(struct push *p, const char *user, struct error *err);
+/* Mailboxes by their internal NAMES, whoever owns them. */
+MUST_CHECK enum errcode
+push_mailboxes(struct push *p, const char *const *names, size_t n,
+               struct error *err);
+MUST_CHECK enum errcode
+push_server_annotations(struct push *p, struct error *err);
+
+/*
+ * Bring one mailbox level: S is how it is here, D there (NULL: not there), ALL
+ * what else is there (for RESERVE).  ERR_HISTORY: the peer has changes of its
+ * own; errors of the connections.
+ */
+MUST_CHECK enum errcode
+push_mailbox(struct push *p, const struct sync_mailbox *s,
+             const struct sync_mailbox *d, const struct push_list *all,
+             struct error *err);
+
+/* PUSH_ROLLING and PUSH_ONCE.  CONNECT makes both ends of P anew. */
+MUST_CHECK enum errcode
+push_rolling(struct push *p,
+             enum errcode (*connect)(struct push *p, struct error *err),
+             enum errcode (*all)(struct push *p, struct error *err),
+             struct error *err);
+
+static inline bool
+push_stopped(const struct push *p)
+{
+    const struct ship_options *o = p->o->ship;
+
+    return o->stop != NULL && o->stop(o->stop_ctx);
+}
+
+/* Say and count what could not be done. */
+void
+push_complain(struct push *p, const char *what, const char *name,
+              const struct error *err);
+
+#endif
