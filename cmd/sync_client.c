@@ -284,7 +284,7 @@ take_options(int argc, char **argv, struct request *q)
         case 'm':
         case 's':
         case 'M':
-            q->mode = opt == 'm' ? 'm' : 'u';
+            q->mode = opt == 'M' ? 'u' : opt;
             break;
         case 'f':
             q->input = optarg;
@@ -384,7 +384,7 @@ verify(struct request *q, enum verify_result *ret, struct error *err)
 {
     const char *const *names = (const char *const *)q->names;
     const struct verify_names what = {
-        .users = q->mode == 'u' ? names : NULL,
+        .users = q->mode == 'u' || q->mode == 's' ? names : NULL,
         .mailboxes = q->mode == 'm' ? names : NULL,
     };
 
@@ -424,6 +424,7 @@ run(struct request *q, enum verify_result *ret, struct error *err)
     case 'A':
         return ship_all(o, err);
     case 'u':
+    case 's':
     case 'm': {
         enum errcode rc = ship_all(o, err);
         return rc == ERR_OK ? verify(q, ret, err) : rc;
