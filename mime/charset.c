@@ -194,6 +194,12 @@ ascii_prefix(struct span s)
     return i;
 }
 
+bool
+mime_is_ascii(struct span s)
+{
+    return ascii_prefix(s) == s.n;
+}
+
 static void
 add_wrong(const struct charset *c, uint8_t byte, struct buf *out)
 {
@@ -323,6 +329,26 @@ casemap_one(const UNormalizer2 *nfkd, uint32_t c, struct buf *out)
     add_utf16(&utf16, parts, (size_t)n, out);
 }
 
+/* N bytes that are all ASCII, eight at a time. */
+static void
+upper_ascii(const uint8_t *from, size_t n, uint8_t *to)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        uint64_t v;
+        memcpy(&v, from + i, 8);
+        /* The high bit of each byte from 'a' to 'z'; no byte can carry. */
+        uint64_t is_lower = (v + ones * (0x80 - 'a')) &
+                            ~(v + ones * (0x80 - 'z' - 1)) & (ones * 0x80);
+        v -= is_lower >> 2;
+        memcpy(to + i, &v, 8);
+    }
+    for (; i < n; i++)
+        to[i] = ascii_upper(from[i]);
+}
+
 void
 mime_casemap(struct span utf8, struct buf *out)
 {
@@ -334,8 +360,7 @@ mime_casemap(struct span utf8, struct buf *out)
         uint8_t *to = buf_reserve(out, n);
         if (to == NULL)
             return;
-        for (size_t i = 0; i < n; i++)
-            to[i] = ascii_upper(utf8.p[i]);
+        upper_ascii(utf8.p, n, to);
         out->n += n;
         utf8 = span_skip(utf8, n);
         if (utf8.n == 0)

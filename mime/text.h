@@ -66,17 +66,67 @@ mime_casemap(struct span utf8, struct buf *out);
 bool
 mime_base_subject(struct span value, struct buf *out);
 
-struct mime_needle; /* what a SEARCH looks for, prepared once */
+enum mime_search_where {
+    MIME_SEARCH_HEADER, /* any field of the message's header */
+    MIME_SEARCH_BODY,   /* SEARCH BODY: text parts decoded, headers of parts */
+    MIME_SEARCH_TEXT,   /* SEARCH TEXT: both */
+};
+
+/*
+ * Where the bytes of a message are: N of them from OFF on, which stay until the
+ * next read (fewer: the message is shorter than it should be).  False: they
+ * cannot be read; why is for CTX to remember.
+ */
+struct mime_source {
+    void *ctx;
+    bool (*read)(void *ctx, size_t off, size_t n, struct span *ret);
+};
+
+/* The source that is *RAW, which must stay. */
+struct mime_source
+mime_source_of(const struct span *raw);
+
+struct mime_folder; /* memory of mime_fold(), used again */
+struct mime_folder *
+mime_folder_new(void);
+/* NULL is fine. */
+void
+mime_folder_free(struct mime_folder **f);
+
+/*
+ * Some text as mime_casemap() has it.  A field ("Name: value") or a text part
+ * ends with a NUL, and nothing is found across it.  OWN_HEADER: of the
+ * message's own header, which comes first and apart.  Returns how many bytes
+ * from its end are to come again in front of what follows, or MIME_TAKE_STOP.
+ */
+typedef size_t
+mime_take(void *ctx, bool own_header, struct span text);
+#define MIME_TAKE_STOP SIZE_MAX
+
+/*
+ * All that SEARCH looks through, to TAKE, in pieces of tens of KiB.  Memory is
+ * bounded whatever the size (but for headers); parts that are not text are not
+ * looked into, nor read.  False: SRC could not be read.
+ */
+MUST_CHECK bool
+mime_fold(const struct mime_cache *cache, const struct mime_source *src,
+          enum mime_search_where where, struct mime_folder *f, mime_take *take,
+          void *ctx);
+
+struct mime_needle; /* what a SEARCH looks for, prepared once; one thread */
 
 /* NEEDLE is UTF-8 (convert before).  An empty one is found everywhere. */
 struct mime_needle *
 mime_needle_new(struct span utf8);
 void
 mime_needle_free(struct mime_needle **needle);
+/* By mime_casemap(). */
+struct span
+mime_needle_folded(const struct mime_needle *needle);
 
 /* Does UTF-8 text contain it?  Case is ignored (i;unicode-casemap). */
 bool
-mime_needle_in(const struct mime_needle *needle, struct span utf8);
+mime_needle_in(struct mime_needle *needle, struct span utf8);
 
 /*
  * SEARCH HEADER (RFC 3501, 6.4.4): has BLOCK a field NAME whose decoded value
@@ -84,19 +134,17 @@ mime_needle_in(const struct mime_needle *needle, struct span utf8);
  */
 bool
 mime_header_search(struct span block, struct span name,
-                   const struct mime_needle *needle);
+                   struct mime_needle *needle);
 
-enum mime_search_where {
-    MIME_SEARCH_HEADER, /* any field of the message's header */
-    MIME_SEARCH_BODY,   /* SEARCH BODY: text parts decoded, headers of parts */
-    MIME_SEARCH_TEXT,   /* SEARCH TEXT: both */
-};
-
-/* Memory is bounded whatever the size; parts that are not text are not looked
- * into. */
+/* Does mime_fold() give text that has the needle?  Where SRC cannot be read,
+ * there is none. */
+bool
+mime_source_search(const struct mime_cache *cache,
+                   const struct mime_source *src, struct mime_needle *needle,
+                   enum mime_search_where where);
+/* The same of a message in memory. */
 bool
 mime_text_search(const struct mime_cache *cache, struct span raw,
-                 const struct mime_needle *needle,
-                 enum mime_search_where where);
+                 struct mime_needle *needle, enum mime_search_where where);
 
 #endif

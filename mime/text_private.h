@@ -31,6 +31,9 @@ charset_push(struct charset *c, struct span in, bool last, struct buf *out);
 void
 charset_close(struct charset *c);
 
+bool
+mime_is_ascii(struct span s);
+
 /* Take one sequence: its bytes, and *RET; 0 if it is cut at the end of S, -1
  * if it is none. */
 int
