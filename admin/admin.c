@@ -32,6 +32,7 @@ static const struct {
     {"EXPIRE", admin_expire, true},
     {"DELIVERIES", admin_deliveries, false},
     {"ARCHIVE", admin_archive, false},
+    {"INDEX", admin_index, false},
     {"BACKUP", admin_backup, false},
     {"EXPORT", admin_export, false},
 };

@@ -16,11 +16,15 @@
 #include "csync/server.h"
 #include "failover/node.h"
 
+struct search_index;
+
 /* On what a request runs; lives as long as requests may come. */
 struct admin_host {
     struct env *env;
     const struct config *cfg;
     struct node *node;
+    /* The index of the instance, NULL there: none.  NULL: no instance. */
+    struct search_index *const *index;
     struct store_opened found; /* when the store was opened */
     bool is_live; /* clients are served beside it: requests hold back */
 };

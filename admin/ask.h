@@ -128,6 +128,8 @@ admin_reconstruct(struct ask *ask, struct error *err);
 enum errcode
 admin_archive(struct ask *ask, struct error *err);
 enum errcode
+admin_index(struct ask *ask, struct error *err);
+enum errcode
 admin_deliveries(struct ask *ask, struct error *err);
 enum errcode
 admin_backup(struct ask *ask, struct error *err);

@@ -167,6 +167,7 @@ extern const struct tool_def tool_cyr_expire;
 extern const struct tool_def tool_cyr_info;
 extern const struct tool_def tool_cyr_df;
 extern const struct tool_def tool_reconstruct;
+extern const struct tool_def tool_squatter;
 extern const struct tool_def tool_ctl_deliver;
 extern const struct tool_def tool_ctl_backup;
 

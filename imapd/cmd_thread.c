@@ -113,6 +113,16 @@ thread_step(struct imap_session *s)
     }
 }
 
+/* On a worker. */
+static void
+thread_ask_index(void *arg)
+{
+    struct imap_session *s = arg;
+    struct thread_job *job = s->job;
+
+    find_ask_index(s, &job->f);
+}
+
 enum run
 cmd_thread(struct imap_session *s)
 {
@@ -122,6 +132,8 @@ cmd_thread(struct imap_session *s)
     s->job_end = thread_end;
     if (!find_open(s, &job->f))
         return RUN_DONE;
+    if (find_wants_index(s, &job->f))
+        return run_work(s, thread_ask_index, thread_step);
     s->run = thread_step;
     return thread_step(s);
 }

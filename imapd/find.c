@@ -12,7 +12,9 @@
 /* What one turn may cost: a row is 1, reading a message is more. */
 #define TURN_COST 4000U
 #define CACHE_COST 20U
-#define BODY_COST 200U
+#define BODY_COST 100U
+/* Passing over so many rows costs as much as a jump. */
+#define SEEK_FROM 16U
 
 /* ---- what a key may need ----------------------------------------------- */
 
@@ -30,35 +32,31 @@ find_cache(struct imap_session *s, struct finder *f)
     return f->cache_ok;
 }
 
+/* The message's bytes, of which only what is asked for is read. */
+static struct mime_source
+need_source(struct imap_session *s, struct finder *f)
+{
+    if (!f->has_source) {
+        f->has_source = true;
+        f->cost += BODY_COST;
+        stored_source_set(&f->source, s->store, &f->msg.guid, f->msg.size);
+    }
+    return stored_source(&f->source);
+}
+
 static struct span
 need_header(struct imap_session *s, struct finder *f)
 {
     struct mime_section where;
+    struct span header = SPAN_EMPTY;
 
-    if (!f->has_header) {
-        f->has_header = true;
-        buf_clear(&f->header);
-        if (find_cache(s, f) &&
-            mime_section_find(&f->mime, SPAN_LIT("HEADER"), &where) == ERR_OK &&
-            store_body_read(s->store, &f->msg.guid, where.off, where.bytes,
-                            &f->header, &f->err) != ERR_OK)
-            buf_clear(&f->header);
-    }
-    return buf_span(&f->header);
-}
-
-static struct span
-need_body(struct imap_session *s, struct finder *f)
-{
-    if (!f->has_body) {
-        f->has_body = true;
-        f->cost += BODY_COST;
-        buf_clear(&f->body);
-        if (store_body_read(s->store, &f->msg.guid, 0, f->msg.size, &f->body,
-                            &f->err) != ERR_OK)
-            buf_clear(&f->body);
-    }
-    return buf_span(&f->body);
+    if (!find_cache(s, f) ||
+        mime_section_find(&f->mime, SPAN_LIT("HEADER"), &where) != ERR_OK)
+        return SPAN_EMPTY;
+    const struct mime_source src = need_source(s, f);
+    if (where.bytes > 0 && !src.read(src.ctx, where.off, where.bytes, &header))
+        f->err = f->source.err;
+    return header;
 }
 
 /* ---- keys -------------------------------------------------------------- */
@@ -175,8 +173,29 @@ match_text(struct imap_session *s, struct finder *f,
     enum mime_search_where where =
         node->kind == SEARCH_BODY ? MIME_SEARCH_BODY : MIME_SEARCH_TEXT;
 
-    return find_cache(s, f) &&
-           mime_text_search(&f->mime, need_body(s, f), node->needle, where);
+    if (!find_cache(s, f))
+        return false;
+    const struct mime_source src = need_source(s, f);
+    bool found = mime_source_search(&f->mime, &src, node->needle, where);
+    if (f->source.err.code != ERR_OK)
+        f->err = f->source.err;
+    return found;
+}
+
+/* HEADER, BODY, TEXT: by the index where it knows the message. */
+static bool
+match_words(struct imap_session *s, struct finder *f,
+            const struct imap_search *node)
+{
+    if (node->has_hits && uidset_has(&f->covered, f->msg.uid)) {
+        if (!uidset_has(&node->hits, f->msg.uid))
+            return false;
+        if (node->exact)
+            return true;
+    }
+    if (node->kind == SEARCH_HEADER)
+        return mime_header_search(need_header(s, f), node->name, node->needle);
+    return match_text(s, f, node);
 }
 
 static bool
@@ -217,10 +236,9 @@ match(struct imap_session *s, struct finder *f, const struct imap_search *node)
     case SEARCH_SMALLER:
         return msg->size < node->number;
     case SEARCH_HEADER:
-        return mime_header_search(need_header(s, f), node->name, node->needle);
     case SEARCH_BODY:
     case SEARCH_TEXT:
-        return match_text(s, f, node);
+        return match_words(s, f, node);
     case SEARCH_MODSEQ:
         return msg->modseq >= node->number;
     case SEARCH_OLDER:
@@ -292,6 +310,7 @@ free_needles(struct imap_search *node)
     for (; node != NULL; node = node->next) {
         mime_needle_free(&node->needle);
         uidset_free(&node->set);
+        uidset_free(&node->hits);
         free_needles(node->kids);
     }
 }
@@ -333,22 +352,38 @@ find_close(struct imap_session *s, struct finder *f)
         (void)!msg_iter_close(&f->it, &ignored);
     store_release(&f->snap);
     buf_free(&f->cache);
-    buf_free(&f->header);
-    buf_free(&f->body);
+    stored_source_free(&f->source);
+    uidset_free(&f->covered);
+    uidset_free(&f->may);
     free_needles(s->cmd->search);
+}
+
+/* To the next message that can match, where that is not the very next. */
+static bool
+skip_to_next(struct imap_session *s, struct finder *f)
+{
+    uint32_t next = uidset_next(&f->may, f->msg.uid + 1);
+
+    if (next == 0)
+        return false;
+    if (next - f->msg.uid > SEEK_FROM)
+        msg_iter_seek(f->it, s->sel->id, next);
+    return true;
 }
 
 enum find
 find_next(struct imap_session *s, struct finder *f)
 {
     for (; f->cost < TURN_COST; f->cost++) {
+        if (f->restricted && !skip_to_next(s, f))
+            return FIND_END;
         if (!msg_iter_next(f->it, &f->msg))
             return FIND_END;
         f->seq = seqmap_seq(&s->sel->map, f->msg.uid);
         if (f->seq == 0) /* not told yet */
             continue;
         s->progress_done++;
-        f->has_cache = f->has_header = f->has_body = false;
+        f->has_cache = f->has_source = false;
         if (match(s, f, s->cmd->search)) {
             f->cost++;
             return FIND_HIT;

@@ -7,6 +7,7 @@
 
 #include "imapd/session_private.h"
 #include "mime/message.h"
+#include "search/source.h"
 
 /* A walk over the messages of the selected mailbox, in one snapshot. */
 struct finder {
@@ -20,11 +21,15 @@ struct finder {
     /* The message in question, as far as it was needed. */
     struct message msg;
     uint32_t seq;
-    bool has_cache, cache_ok, has_header, has_body;
+    bool has_cache, cache_ok, has_source;
     struct buf cache;
     struct mime_cache mime;
-    struct buf header;
-    struct buf body;
+    struct stored_source source;
+
+    /* What the index knows. */
+    struct uidset covered; /* messages of which it knows all */
+    bool restricted;       /* only these can match: */
+    struct uidset may;
 };
 
 /* Take the command's keys.  False: the reply is set.  To be closed either way.
@@ -33,6 +38,12 @@ MUST_CHECK bool
 find_open(struct imap_session *s, struct finder *f);
 void
 find_close(struct imap_session *s, struct finder *f);
+/* Is there a question for the index?  Then find_ask_index() before the first
+ * find_next(), on a worker. */
+bool
+find_wants_index(struct imap_session *s, const struct finder *f);
+void
+find_ask_index(struct imap_session *s, struct finder *f);
 
 enum find {
     FIND_HIT,   /* f->msg and f->seq */

@@ -10,6 +10,8 @@
 #include "store/autocreate.h"
 #include "store/store.h"
 
+struct search_index;
+
 /*
  * Made once in cmd/ and const from then on; strings live as long as the
  * configuration.
@@ -19,6 +21,8 @@ struct imapd_options {
     struct env *env;          /* clocks */
     /* The store of the instance; read once at the start of each session. */
     struct store *const *store;
+    /* Of that store's messages, read likewise; NULL, or NULL there: none. */
+    struct search_index *const *index;
     const char *servername;
     struct namespace ns;
     const char *const *admins;       /* NULL-terminated, or NULL */

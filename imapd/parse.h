@@ -177,6 +177,9 @@ struct imap_search {
     /* For who runs it. */
     struct uidset set;
     struct mime_needle *needle;
+    bool has_hits; /* of the index: what is not among them does not match, */
+    bool exact;    /* and what is, does */
+    struct uidset hits;
 };
 
 enum {

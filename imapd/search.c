@@ -391,6 +391,16 @@ search_step(struct imap_session *s)
     }
 }
 
+/* On a worker. */
+static void
+search_ask_index(void *arg)
+{
+    struct imap_session *s = arg;
+    struct search_job *job = s->job;
+
+    find_ask_index(s, &job->f);
+}
+
 enum run
 cmd_search(struct imap_session *s)
 {
@@ -406,6 +416,8 @@ cmd_search(struct imap_session *s)
             uidset_clear(&s->sel->saved);
         return RUN_DONE;
     }
+    if (find_wants_index(s, &job->f))
+        return run_work(s, search_ask_index, search_step);
     s->run = search_step;
     return search_step(s);
 }

@@ -768,6 +768,7 @@ imap_session_new(const struct imapd_options *options,
     s->io_ctx = io_ctx;
     s->counters = counters;
     s->store = *options->store;
+    s->index = options->index == NULL ? NULL : *options->index;
     s->state = STATE_NOT_AUTH;
     imap_reader_init(&s->reader, &limits);
     set_peer(s, peer);

@@ -78,6 +78,7 @@ struct imap_session {
     void *io_ctx;
     struct imap_counters *counters;
     struct store *store;
+    struct search_index *index; /* NULL: there is none */
     struct log_ctx log;
 
     enum imap_state state;

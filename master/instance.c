@@ -40,6 +40,7 @@
 #include "master/notify.h"
 #include "master/services.h"
 #include "master/user.h"
+#include "search/indexer.h"
 #include "store/scrub.h"
 
 #define GRACE_MS 1500U     /* for sessions to end */
@@ -62,9 +63,11 @@ struct instance {
     int signal_fd, wake_fd;
     bool sasl_started;
     struct node *node;
-    struct store *store;       /* of the node, as sessions get it */
-    struct repairer *repairer; /* of what is damaged in it */
-    struct scrub *scrub;       /* which looks for that */
+    struct store *store;        /* of the node, as sessions get it */
+    struct repairer *repairer;  /* of what is damaged in it */
+    struct scrub *scrub;        /* which looks for that */
+    struct search_index *index; /* NULL: there is none */
+    struct indexer *indexer;    /* which keeps it level */
     _Atomic int role;
     enum role shown_role; /* that clients were told of */
 
@@ -299,6 +302,23 @@ give_log(const struct instance *in, struct error *err)
 
 /* ---- keeping what is stored -------------------------------------------- */
 
+/* An index that cannot be opened is missed by nobody but those who wait. */
+static void
+start_index(struct instance *in)
+{
+    struct indexer_options o;
+    struct error err = {0};
+    AUTO(xfree) char *dir = indexer_dir(in->store);
+
+    if (!indexer_options_from_config(in->cfg, &o))
+        return;
+    if (search_index_open(in->env, dir, in->store, &in->index, &err) != ERR_OK)
+        log_error(NULL, "search.not_opened",
+                  "why=\"%s\" then=\"searches read the messages\"", err.text);
+    else
+        in->indexer = indexer_start(in->index, in->store, &o);
+}
+
 static void
 start_keepers(struct instance *in)
 {
@@ -309,11 +329,14 @@ start_keepers(struct instance *in)
 
     in->repairer = repairer_start(in->env, in->cfg, in->store);
     in->scrub = scrub_start(in->store, &o);
+    start_index(in);
 }
 
 static void
 stop_keepers(struct instance *in)
 {
+    indexer_stop(&in->indexer);
+    search_index_close(&in->index);
     scrub_stop(&in->scrub);
     repairer_stop(&in->repairer);
 }
@@ -588,6 +611,7 @@ open_control(struct instance *in, struct error *err)
     in->admin.env = in->env;
     in->admin.cfg = in->cfg;
     in->admin.node = in->node;
+    in->admin.index = &in->index;
     in->admin.is_live = true;
     admin_csync(&in->admin, &in->control_options.admin);
     in->control_server = csync_server_new(&in->control_options);
@@ -617,6 +641,7 @@ come_up(struct instance *in, struct error *err)
         .cfg = in->cfg,
         .servername = in->servername,
         .store = &in->store,
+        .index = &in->index,
         .backlog = in->o->backlog,
         .limits = conn_limits_new(
             (unsigned)config_int(in->cfg, "max_connections"),

@@ -61,7 +61,7 @@ static const struct program children[] = {
     {"ptloader", PROGRAM_NO_SENSE, 0, "groups are not asked of a daemon"},
     {"quota", PROGRAM_TOOL, 0, NULL},
     {"reconstruct", PROGRAM_TOOL, 0, NULL},
-    {"squatter", PROGRAM_NOT_YET, 0, NULL},
+    {"squatter", PROGRAM_TOOL, 0, NULL},
     {"tls_prune", PROGRAM_NO_SENSE, 0, "TLS sessions are not kept on disk"},
     {"unexpunge", PROGRAM_TOOL, 0, NULL},
 };

@@ -73,6 +73,7 @@ imap_make(struct service *s, struct generation *g, struct error *err)
         return rc;
     g->options.imap.allow_plain |= s->plan.outer_layer;
     g->options.imap.commands = h->imap_commands;
+    g->options.imap.index = h->index;
     g->server = imapd_service_new(&g->options.imap);
     return ERR_OK;
 }

@@ -393,6 +393,14 @@ msg_iter_next(struct msg_iter *it, struct message *ret)
     return false;
 }
 
+void
+msg_iter_seek(struct msg_iter *it, mbid_t id, uint32_t uid)
+{
+    struct key k;
+
+    kv_iter_seek(it->it, key_message(&k, id, uid));
+}
+
 enum errcode
 msg_iter_close(struct msg_iter **itp, struct error *err)
 {

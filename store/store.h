@@ -251,6 +251,9 @@ snap_messages(struct store_snap *snap, mbid_t id, uint32_t from_uid,
  * valid until the next call. */
 bool
 msg_iter_next(struct msg_iter *it, struct message *ret);
+/* The next row is the first one with a UID >= UID, in mailbox ID as before. */
+void
+msg_iter_seek(struct msg_iter *it, mbid_t id, uint32_t uid);
 enum errcode
 msg_iter_close(struct msg_iter **it, struct error *err);
 /* Does any message, tombstones too, have this body, and is it here?  Or was it
@@ -383,5 +386,13 @@ watch_rearm(struct store_watch *w);
 /* After it returns CALL does not run any more. */
 void
 store_unwatch(struct store_watch **w);
+/*
+ * CALL runs in the writer's thread, as above, with each mailbox of a group that
+ * changed, was made or is gone; 0: the list.  One follower; CALL NULL: none,
+ * and after that it does not run any more.
+ */
+void
+store_follow(struct store *store, void (*call)(void *ctx, mbid_t id),
+             void *ctx);
 
 #endif

@@ -55,6 +55,8 @@ store_build_derived(struct kv *kv, uint64_t *ret_root, struct error *err);
 struct watches {
     pthread_mutex_t lock;
     struct store_watch *bucket[WATCH_BUCKETS];
+    void (*follow)(void *ctx, mbid_t id); /* NULL: nobody */
+    void *follow_ctx;
 };
 
 /* Tell whoever watches mailbox ID (0: the list). */

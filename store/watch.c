@@ -72,5 +72,18 @@ watches_fire(struct watches *ws, mbid_t id)
             w->armed = false;
             w->call(w->ctx);
         }
+    if (ws->follow != NULL)
+        ws->follow(ws->follow_ctx, id);
+    pthread_mutex_unlock(&ws->lock);
+}
+
+void
+store_follow(struct store *store, void (*call)(void *ctx, mbid_t id), void *ctx)
+{
+    struct watches *ws = &store->watches;
+
+    pthread_mutex_lock(&ws->lock);
+    ws->follow = call;
+    ws->follow_ctx = ctx;
     pthread_mutex_unlock(&ws->lock);
 }
