@@ -438,13 +438,38 @@ count_recent(struct store_snap *snap, const struct mailbox *mb, uint32_t *ret,
     return msg_iter_close(&it, err);
 }
 
+/* RFC 9208, 4.1.4: octets that an EXPUNGE would free. */
+static enum errcode
+count_deleted_bytes(struct store_snap *snap, const struct mailbox *mb,
+                    uint64_t *ret, struct error *err)
+{
+    struct message msg;
+    uint64_t bytes = 0;
+
+    *ret = 0;
+    if (mb->deleted == 0)
+        return ERR_OK;
+    struct msg_iter *it = snap_messages(snap, mb->id, 1, false);
+    while (msg_iter_next(it, &msg))
+        if ((msg.flags & FLAG_DELETED) != 0)
+            bytes += msg.size;
+    *ret = bytes;
+    return msg_iter_close(&it, err);
+}
+
 enum errcode
 write_status(struct imap_session *s, struct store_snap *snap,
              const struct mailbox *mb, const char *external, unsigned items,
              struct buf *out, struct error *err)
 {
     uint32_t recent = 0, unseen = 0;
+    uint64_t deleted_bytes = 0;
 
+    if ((items & STATUS_DELETED_STORAGE) != 0) {
+        enum errcode rc = count_deleted_bytes(snap, mb, &deleted_bytes, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
     if ((items & STATUS_UNSEEN) != 0) {
         enum errcode rc = count_unseen(s, snap, mb, &unseen, err);
         if (rc != ERR_OK)
@@ -465,6 +490,7 @@ write_status(struct imap_session *s, struct store_snap *snap,
                 {STATUS_UIDVALIDITY, "UIDVALIDITY", mb->uidvalidity},
                 {STATUS_UNSEEN, "UNSEEN", unseen},
                 {STATUS_DELETED, "DELETED", mb->deleted},
+                {STATUS_DELETED_STORAGE, "DELETED-STORAGE", deleted_bytes},
                 {STATUS_SIZE, "SIZE", mb->bytes},
                 {STATUS_HIGHESTMODSEQ, "HIGHESTMODSEQ", mb->highestmodseq}};
 

@@ -176,7 +176,8 @@ lex_status_items(struct lex *l)
                  {"SIZE", STATUS_SIZE},
                  {"HIGHESTMODSEQ", STATUS_HIGHESTMODSEQ},
                  {"MAILBOXID", STATUS_MAILBOXID},
-                 {"APPENDLIMIT", STATUS_APPENDLIMIT}};
+                 {"APPENDLIMIT", STATUS_APPENDLIMIT},
+                 {"DELETED-STORAGE", STATUS_DELETED_STORAGE}};
     unsigned bits = 0;
 
     lex_expect(l, '(', "Missing list of status items");

@@ -188,11 +188,12 @@ enum {
     STATUS_UIDNEXT = 1U << 2,
     STATUS_UIDVALIDITY = 1U << 3,
     STATUS_UNSEEN = 1U << 4,
-    STATUS_DELETED = 1U << 5,       /* RFC 9051 */
-    STATUS_SIZE = 1U << 6,          /* RFC 8438 */
-    STATUS_HIGHESTMODSEQ = 1U << 7, /* RFC 7162 */
-    STATUS_MAILBOXID = 1U << 8,     /* RFC 8474 */
-    STATUS_APPENDLIMIT = 1U << 9,   /* RFC 7889 */
+    STATUS_DELETED = 1U << 5,          /* RFC 9051 */
+    STATUS_SIZE = 1U << 6,             /* RFC 8438 */
+    STATUS_HIGHESTMODSEQ = 1U << 7,    /* RFC 7162 */
+    STATUS_MAILBOXID = 1U << 8,        /* RFC 8474 */
+    STATUS_APPENDLIMIT = 1U << 9,      /* RFC 7889 */
+    STATUS_DELETED_STORAGE = 1U << 10, /* RFC 9208 */
 };
 
 enum { /* LIST-EXTENDED (RFC 5258) */

@@ -1,5 +1,5 @@
 /*
- * imapd/rights.c - the commands of ACL (RFC 4314) and QUOTA (RFC 2087).
+ * imapd/rights.c - the commands of ACL (RFC 4314) and QUOTA (RFC 9208).
  */
 #include "imapd/session_private.h"
 
@@ -70,12 +70,14 @@ cmd_setacl(struct imap_session *s)
     return submit(s, txn, committed);
 }
 
+/*
+ * RFC 4314, 3.7: what IDENT always has, then what can be given or taken, each
+ * right alone.  2.1.1: the virtual c and d stand where their members are.
+ */
 enum run
 cmd_listrights(struct imap_session *s)
 {
-    static const char letters[] = "lrswipkxtean";
-    const uint32_t implicit =
-        ACL_LOOKUP | ACL_CREATE | ACL_DELETEMBOX | ACL_ADMIN;
+    static const char letters[] = "lrswipkxteanc";
     struct mailbox mb;
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
 
@@ -83,17 +85,17 @@ cmd_listrights(struct imap_session *s)
         return RUN_DONE;
     const char *owner = name_owner(mb.name, &s->arena);
     /* What an owner always has is not to be given or taken. */
-    uint32_t always =
-        owner != NULL && span_eq_str(s->cmd->arg, owner) ? implicit : 0;
+    const bool is_owner =
+        owner != NULL && span_eq_str(s->cmd->arg, owner) && !mb.is_deleted;
     buf_add_str(&s->out, "* LISTRIGHTS ");
     write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
     buf_add_byte(&s->out, ' ');
     write_astring(&s->out, s->cmd->arg);
-    buf_add_str(&s->out, always == 0 ? " \"\"" : " lkxa");
+    buf_add_str(&s->out, is_owner ? " lkxca" : " \"\"");
     for (size_t i = 0; letters[i] != '\0'; i++)
-        if (always == 0 || strchr("lkxa", letters[i]) == NULL)
+        if (!is_owner || strchr("lkxca", letters[i]) == NULL)
             buf_addf(&s->out, " %c", letters[i]);
-    buf_add_str(&s->out, "\r\n");
+    buf_add_str(&s->out, " d\r\n");
     return reply(s, "OK Completed");
 }
 
@@ -113,7 +115,11 @@ cmd_myrights(struct imap_session *s)
     struct mailbox mb;
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
 
-    if (!find_mailbox(s, snap, s->cmd->name, 0, &mb))
+    /* RFC 4314, 4: any of these will do. */
+    if (!find_mailbox_any(s, snap, s->cmd->name,
+                          ACL_LOOKUP | ACL_READ | ACL_INSERT | ACL_CREATE |
+                              ACL_DELETEMBOX | ACL_ADMIN,
+                          &mb))
         return RUN_DONE;
     write_myrights(s, &mb);
     return reply(s, "OK Completed");
@@ -149,9 +155,9 @@ write_quota(struct imap_session *s, struct store_snap *snap, const char *root,
                    q.limit[QUOTA_STORAGE], 1024);
     write_resource(&s->out, &before, "MESSAGE", q.used[QUOTA_MESSAGE],
                    q.limit[QUOTA_MESSAGE], 1);
-    write_resource(&s->out, &before, "X-NUM-FOLDERS", q.used[QUOTA_FOLDERS],
+    write_resource(&s->out, &before, "MAILBOX", q.used[QUOTA_FOLDERS],
                    q.limit[QUOTA_FOLDERS], 1);
-    write_resource(&s->out, &before, "X-ANNOTATION-STORAGE",
+    write_resource(&s->out, &before, "ANNOTATION-STORAGE",
                    q.used[QUOTA_ANNOTATION], q.limit[QUOTA_ANNOTATION], 1024);
     buf_add_str(&s->out, ")\r\n");
     return ERR_OK;
@@ -174,24 +180,53 @@ cmd_getquota(struct imap_session *s)
     return reply(s, "OK Completed");
 }
 
-enum run
-cmd_getquotaroot(struct imap_session *s)
+/* RFC 9208, 4.1.2: also of a mailbox that could be made.  Of those of others it
+ * is not told that they are not there.  False: the reply is set. */
+static bool
+root_of(struct imap_session *s, struct store_snap *snap, const char **ret_name,
+        const char **ret_root)
 {
     struct mailbox mb;
     struct error err = {0};
+    const char *name = internal_name(s, s->cmd->name);
+
+    if (name == NULL)
+        return false;
+    const char *owner = name_owner(name, &s->arena);
+    if ((s->is_admin || (owner != NULL && strcmp(owner, s->user) == 0)) &&
+        snap_mailbox_by_name(snap, name, &s->arena, &mb, &err) ==
+            ERR_NOTFOUND) {
+        *ret_name = name;
+        if (snap_quota_root_for(snap, name, &s->arena, ret_root, &err) ==
+            ERR_OK)
+            return true;
+        reply_error(s, &err);
+        return false;
+    }
+    if (!find_mailbox(s, snap, s->cmd->name, s->is_admin ? 0 : ACL_READ, &mb))
+        return false;
+    *ret_name = mb.name;
+    *ret_root = *mb.quota_root == '\0' ? NULL : mb.quota_root;
+    return true;
+}
+
+enum run
+cmd_getquotaroot(struct imap_session *s)
+{
+    const char *name, *root = NULL;
+    struct error err = {0};
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
 
-    if (!find_mailbox(s, snap, s->cmd->name, s->is_admin ? 0 : ACL_READ, &mb))
+    if (!root_of(s, snap, &name, &root))
         return RUN_DONE;
     buf_add_str(&s->out, "* QUOTAROOT ");
-    write_astring_str(&s->out, external_name(s, mb.name, &s->arena));
-    if (*mb.quota_root != '\0') {
+    write_astring_str(&s->out, external_name(s, name, &s->arena));
+    if (root != NULL) {
         buf_add_byte(&s->out, ' ');
-        write_astring_str(&s->out, external_name(s, mb.quota_root, &s->arena));
+        write_astring_str(&s->out, external_name(s, root, &s->arena));
     }
     buf_add_str(&s->out, "\r\n");
-    if (*mb.quota_root != '\0' &&
-        write_quota(s, snap, mb.quota_root, &err) != ERR_OK)
+    if (root != NULL && write_quota(s, snap, root, &err) != ERR_OK)
         return reply_error(s, &err);
     return reply(s, "OK Completed");
 }
@@ -205,12 +240,39 @@ quota_set(struct imap_session *s)
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, txn_error(s->txn));
     AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
-    /* RFC 2087, 4.1: an untagged QUOTA tells what it is now. */
+    /* RFC 9208, 4.1.3: an untagged QUOTA tells what it is now. */
     if (!find_mailbox(s, snap, s->cmd->name, 0, &mb))
         return RUN_DONE;
     if (write_quota(s, snap, mb.name, &err) != ERR_OK)
         return reply_error(s, &err);
     return reply(s, "OK Completed");
+}
+
+/* Names of RFC 9208, 5, and those that Cyrus had before it. */
+static bool
+take_limit(const struct imap_quota_limit *limit,
+           uint64_t limits[QUOTA_RESOURCES])
+{
+    static const struct {
+        const char *name;
+        enum quota_resource resource;
+        uint64_t unit;
+    } names[] = {
+        {"STORAGE", QUOTA_STORAGE, 1024},
+        {"MESSAGE", QUOTA_MESSAGE, 1},
+        {"MAILBOX", QUOTA_FOLDERS, 1},
+        {"X-NUM-FOLDERS", QUOTA_FOLDERS, 1},
+        {"ANNOTATION-STORAGE", QUOTA_ANNOTATION, 1024},
+        {"X-ANNOTATION-STORAGE", QUOTA_ANNOTATION, 1024},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (span_eq_nocase_str(limit->resource, names[i].name) &&
+            limit->limit <= INT64_MAX / names[i].unit) { /* 3.1.2: 63 bits */
+            limits[names[i].resource] = limit->limit * names[i].unit;
+            return true;
+        }
+    return false;
 }
 
 enum run
@@ -224,21 +286,9 @@ cmd_setquota(struct imap_session *s)
         return RUN_DONE;
     if (!s->is_admin)
         return reply(s, "NO [NOPERM] Permission denied");
-    for (size_t i = 0; i < s->cmd->nlimits; i++) {
-        const struct imap_quota_limit *limit = &s->cmd->limits[i];
-        if (span_eq_nocase_str(limit->resource, "STORAGE") &&
-            limit->limit < QUOTA_UNLIMITED / 1024)
-            limits[QUOTA_STORAGE] = limit->limit * 1024;
-        else if (span_eq_nocase_str(limit->resource, "MESSAGE"))
-            limits[QUOTA_MESSAGE] = limit->limit;
-        else if (span_eq_nocase_str(limit->resource, "X-NUM-FOLDERS"))
-            limits[QUOTA_FOLDERS] = limit->limit;
-        else if (span_eq_nocase_str(limit->resource, "X-ANNOTATION-STORAGE") &&
-                 limit->limit < QUOTA_UNLIMITED / 1024)
-            limits[QUOTA_ANNOTATION] = limit->limit * 1024;
-        else
+    for (size_t i = 0; i < s->cmd->nlimits; i++)
+        if (!take_limit(&s->cmd->limits[i], limits))
             return reply(s, "NO [CANNOT] Unknown resource or limit");
-    }
     const char *root = internal_name(s, s->cmd->name);
     if (root == NULL)
         return RUN_DONE;

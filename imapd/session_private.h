@@ -198,12 +198,16 @@ speaks_utf8(const struct imap_session *s)
 uint32_t
 rights_of(struct imap_session *s, const struct mailbox *mb);
 /*
- * Look up NAME and demand NEED rights; what may not even be seen does not
- * exist.  False: the reply is set.
+ * Look up NAME and demand NEED rights (none: l); what lacks them, and may not
+ * even be seen, does not exist.  False: the reply is set.
  */
 MUST_CHECK bool
 find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
              uint32_t need, struct mailbox *ret);
+/* The same with at least one of NEED. */
+MUST_CHECK bool
+find_mailbox_any(struct imap_session *s, struct store_snap *snap,
+                 struct span name, uint32_t need, struct mailbox *ret);
 
 /* ---- select.c ---------------------------------------------------------- */
 

@@ -16,6 +16,11 @@ static const char *const after_login[] = {
     "ACL",
     "RIGHTS=kxten",
     "QUOTA",
+    "QUOTASET",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
+    "QUOTA=RES-MAILBOX",
+    "QUOTA=RES-ANNOTATION-STORAGE",
     "NAMESPACE",
     "UIDPLUS",
     "UNSELECT",
@@ -184,9 +189,10 @@ rights_of(struct imap_session *s, const struct mailbox *mb)
     return rights;
 }
 
-bool
-find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
-             uint32_t need, struct mailbox *ret)
+/* NEED: all of these, or (ANY) one of them; none: l. */
+static bool
+find_with(struct imap_session *s, struct store_snap *snap, struct span name,
+          uint32_t need, bool any, struct mailbox *ret)
 {
     struct error err = {0};
     const char *internal = internal_name(s, name);
@@ -197,16 +203,30 @@ find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
         reply_error(s, &err);
         return false;
     }
-    uint32_t rights = rights_of(s, ret);
-    if ((rights & ACL_LOOKUP) == 0) {
-        error_set(&err, ERR_NOTFOUND, "not to be seen");
-        reply_error(s, &err);
-        return false;
-    }
-    if ((rights & need) != need) {
+    const uint32_t rights = rights_of(s, ret);
+    const bool seen = (rights & ACL_LOOKUP) != 0;
+    if (any ? (rights & need) != 0
+            : (rights & need) == need && (need != 0 || seen))
+        return true;
+    /* RFC 4314, 6: who may not see it is not told that it is there. */
+    if (seen)
         error_set(&err, ERR_DENIED, "rights");
-        reply_error(s, &err);
-        return false;
-    }
-    return true;
+    else
+        error_set(&err, ERR_NOTFOUND, "not to be seen");
+    reply_error(s, &err);
+    return false;
+}
+
+bool
+find_mailbox(struct imap_session *s, struct store_snap *snap, struct span name,
+             uint32_t need, struct mailbox *ret)
+{
+    return find_with(s, snap, name, need, false, ret);
+}
+
+bool
+find_mailbox_any(struct imap_session *s, struct store_snap *snap,
+                 struct span name, uint32_t need, struct mailbox *ret)
+{
+    return find_with(s, snap, name, need, true, ret);
 }

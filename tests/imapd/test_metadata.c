@@ -215,7 +215,7 @@ test_folders_count_against_quota(void **state)
     struct fake_client *root = login(1, "cyrus");
 
     talk(root, "a SETQUOTA user/fred (X-NUM-FOLDERS 2 MESSAGE 5)",
-         "* QUOTA user/fred (MESSAGE 0 5 X-NUM-FOLDERS 1 2)\r\n"
+         "* QUOTA user/fred (MESSAGE 0 5 MAILBOX 1 2)\r\n"
          "a OK Completed\r\n");
     talk(fred, "b CREATE INBOX/a", "b OK [MAILBOXID (V)] Completed\r\n");
     talk(fred, "c CREATE INBOX/b", "c NO [OVERQUOTA] Over quota\r\n");
