@@ -41,13 +41,16 @@ is_full(struct imap_session *s)
 enum run
 reply(struct imap_session *s, const char *fmt, ...)
 {
-    char text[600];
-    va_list ap;
+    va_list ap, again;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    ENSURE(n >= 0);
+    s->reply = arena_alloc(&s->arena, (size_t)n + 1);
+    vsnprintf(s->reply, (size_t)n + 1, fmt, again);
+    va_end(again);
     va_end(ap);
-    s->reply = arena_str(&s->arena, span_str(text));
     return RUN_DONE;
 }
 
