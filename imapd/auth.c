@@ -365,7 +365,7 @@ cmd_unauthenticate(struct imap_session *s)
     free(s->user);
     s->user = NULL;
     s->is_admin = false;
-    s->condstore = s->qresync = false;
+    s->condstore = s->condstore_named = s->qresync = false;
     s->rev2 = s->utf8_accept = s->uidonly = false;
     s->bad_commands = 0;
     saslsrv_free(&s->sasl);

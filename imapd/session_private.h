@@ -106,6 +106,7 @@ struct imap_session {
     char *user; /* NULL: nobody yet */
     bool is_admin;
     bool condstore;           /* RFC 7162: FETCH responses have MODSEQ */
+    bool condstore_named;     /* by ENABLE, so it was told */
     bool qresync;             /* VANISHED in place of EXPUNGE */
     bool rev2;                /* ENABLE IMAP4rev2 (RFC 9051) */
     bool utf8_accept;         /* ENABLE UTF8=ACCEPT (RFC 6855) */

@@ -120,7 +120,8 @@ cmd_enable(struct imap_session *s)
         bool *on;
         bool *implied; /* NULL: nothing more */
     } known[] = {
-        {"CONDSTORE", &s->condstore, NULL},
+        /* Another command may have switched it on: told all the same. */
+        {"CONDSTORE", &s->condstore_named, &s->condstore},
         {"QRESYNC", &s->qresync, &s->condstore},
         {"IMAP4rev2", &s->rev2, NULL},
         {"UTF8=ACCEPT", &s->utf8_accept, NULL},

@@ -17,8 +17,8 @@ static struct fake_world world;
 /* ---- talking ----------------------------------------------------------- */
 
 /*
- * UIDVALIDITY, MAILBOXID and the code CAPABILITY, wherever they stand, become
- * V.  Mod-sequences are told by the order in which they turn up: M1, M2 ...; in
+ * UIDVALIDITY, MAILBOXID and CAPABILITY, wherever they stand, become V.
+ * Mod-sequences are told by the order in which they turn up: M1, M2 ...; in
  * what is sent M1 is the number again.
  */
 static uint64_t modseqs[100];
@@ -64,6 +64,11 @@ normalize(struct buf *out)
             v >= MODSEQ_LEAST) {
             name_modseq(&to, v);
             i += n;
+            continue;
+        }
+        if (span_starts(left, SPAN_LIT("* CAPABILITY "))) {
+            buf_add_str(&to, "* CAPABILITY V");
+            i += (size_t)span_find_byte(left, '\r', 0);
             continue;
         }
         if (span_starts(left, SPAN_LIT("[CAPABILITY "))) {
