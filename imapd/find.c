@@ -13,6 +13,8 @@
 #define TURN_COST 4000U
 #define CACHE_COST 20U
 #define BODY_COST 100U
+/* Of a message that has all words, but not as they were given (RFC 6203, 4). */
+#define FUZZY_RELEVANCE 50U
 /* Passing over so many rows costs as much as a jump. */
 #define SEEK_FROM 16U
 
@@ -75,6 +77,7 @@ is_dear(const struct imap_search *node)
     case SEARCH_AND:
     case SEARCH_OR:
     case SEARCH_NOT:
+    case SEARCH_FUZZY:
         for (const struct imap_search *kid = node->kids; kid != NULL;
              kid = kid->next)
             if (is_dear(kid))
@@ -213,6 +216,13 @@ match(struct imap_session *s, struct finder *f, const struct imap_search *node)
         return match(s, f, node->kids) || match(s, f, node->kids->next);
     case SEARCH_NOT:
         return !match(s, f, node->kids);
+    case SEARCH_FUZZY:
+        if (match(s, f, node->kids))
+            return true;
+        if (!match(s, f, node->kids->next))
+            return false;
+        f->relevance = FUZZY_RELEVANCE;
+        return true;
     case SEARCH_FLAG:
         return ((flags_seen(s, msg) & node->flag) != 0) == node->want;
     case SEARCH_KEYWORD:
@@ -268,6 +278,28 @@ takes_text(enum imap_search_kind kind)
     return kind == SEARCH_HEADER || kind == SEARCH_BODY || kind == SEARCH_TEXT;
 }
 
+/* RFC 7377, 2: a number beyond the end of the mailbox is no error here. */
+static void
+name_messages(struct imap_session *s, struct imap_search *node)
+{
+    const struct seqmap *map = &s->sel->map;
+    const uint32_t count = seqmap_count(map);
+    AUTO(uidset_free) struct uidset seqs = UIDSET_INIT;
+
+    if (node->kind == SEARCH_UIDS || span_eq_str(node->text, "$")) {
+        bool ok = resolve_set(s, node->text, true, &node->set);
+        ENSURE(ok);
+        return;
+    }
+    /* The syntax was checked; "*" of an empty mailbox names nothing. */
+    bool ok = uidset_parse(node->text, count, IMAP_RANGES_MAX, &seqs);
+    ENSURE(ok);
+    if (count < UINT32_MAX)
+        uidset_remove(&seqs, count + 1, UINT32_MAX);
+    ok = seqmap_resolve(map, &seqs, &node->set);
+    ENSURE(ok);
+}
+
 /* Sets become UIDs, texts become needles.  False: the reply is set. */
 static bool
 prepare(struct imap_session *s, struct imap_search *node)
@@ -279,9 +311,7 @@ prepare(struct imap_session *s, struct imap_search *node)
             return false;
         }
         if (node->kind == SEARCH_UIDS || node->kind == SEARCH_SEQS) {
-            if (!resolve_set(s, node->text, node->kind == SEARCH_UIDS,
-                             &node->set))
-                return false;
+            name_messages(s, node);
         } else if (takes_text(node->kind)) {
             AUTO(buf_free) struct buf utf8 = BUF_INIT;
             mime_charset_to_utf8(s->cmd->charset.n == 0 ? SPAN_LIT("utf-8")
@@ -311,6 +341,7 @@ free_needles(struct imap_search *node)
         mime_needle_free(&node->needle);
         uidset_free(&node->set);
         uidset_free(&node->hits);
+        node->has_hits = false;
         free_needles(node->kids);
     }
 }
@@ -384,6 +415,7 @@ find_next(struct imap_session *s, struct finder *f)
             continue;
         s->progress_done++;
         f->has_cache = f->has_source = false;
+        f->relevance = 100;
         if (match(s, f, s->cmd->search)) {
             f->cost++;
             return FIND_HIT;

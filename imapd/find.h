@@ -21,6 +21,7 @@ struct finder {
     /* The message in question, as far as it was needed. */
     struct message msg;
     uint32_t seq;
+    uint8_t relevance; /* 1 to 100 */
     bool has_cache, cache_ok, has_source;
     struct buf cache;
     struct mime_cache mime;

@@ -88,6 +88,7 @@ can_match(const struct imap_search *node, const struct uidset *others,
         return any;
     }
     case SEARCH_OR:
+    case SEARCH_FUZZY:
         return can_match(node->kids, others, ret) &&
                can_match(node->kids->next, others, ret);
     case SEARCH_NOT:

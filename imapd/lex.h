@@ -83,6 +83,8 @@ lex_fetch_items(struct lex *l, struct imap_command *cmd);
 void
 lex_search(struct lex *l, struct imap_command *cmd);
 void
+lex_esearch(struct lex *l, struct imap_command *cmd);
+void
 lex_sort(struct lex *l, struct imap_command *cmd);
 void
 lex_thread(struct lex *l, struct imap_command *cmd);

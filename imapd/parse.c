@@ -465,6 +465,13 @@ args_search(struct lex *l, struct imap_command *cmd)
 }
 
 static void
+args_esearch(struct lex *l, struct imap_command *cmd)
+{
+    lex_sp(l);
+    lex_esearch(l, cmd);
+}
+
+static void
 args_sort(struct lex *l, struct imap_command *cmd)
 {
     lex_sp(l);
@@ -616,6 +623,7 @@ static const struct {
     [CMD_DELETE] = {"DELETE", args_delete, false},
     [CMD_DELETEACL] = {"DELETEACL", args_name_arg, false},
     [CMD_ENABLE] = {"ENABLE", args_words, false},
+    [CMD_ESEARCH] = {"ESEARCH", args_esearch, true},
     [CMD_EXAMINE] = {"EXAMINE", args_select, false},
     [CMD_EXPUNGE] = {"EXPUNGE", args_expunge, true},
     [CMD_FETCH] = {"FETCH", args_fetch, true},

@@ -22,6 +22,7 @@ enum imap_cmd {
     CMD_DELETE,
     CMD_DELETEACL,
     CMD_ENABLE,
+    CMD_ESEARCH,
     CMD_EXAMINE,
     CMD_EXPUNGE,
     CMD_FETCH,
@@ -105,6 +106,7 @@ enum imap_search_kind {
     SEARCH_AND,     /* kids */
     SEARCH_OR,      /* two kids */
     SEARCH_NOT,     /* one kid */
+    SEARCH_FUZZY,   /* two kids: as it stands, and what will do */
     SEARCH_FLAG,    /* flag, want */
     SEARCH_KEYWORD, /* text, want */
     SEARCH_RECENT,  /* want */
@@ -139,6 +141,23 @@ enum { /* RETURN (...) of SEARCH and SORT: RFC 4731, 5182, 9394 */
        RETURN_COUNT = 1U << 4,
        RETURN_SAVE = 1U << 5,
        RETURN_PARTIAL = 1U << 6,
+       RETURN_RELEVANCY = 1U << 7, /* RFC 6203 */
+};
+
+enum imap_source_kind { /* RFC 5465, 6, and 7377, 2.2 */
+                        SOURCE_SELECTED,
+                        SOURCE_INBOXES,
+                        SOURCE_PERSONAL,
+                        SOURCE_SUBSCRIBED,
+                        SOURCE_SUBTREE,
+                        SOURCE_SUBTREE_ONE,
+                        SOURCE_MAILBOXES,
+};
+
+struct imap_source {
+    enum imap_source_kind kind;
+    struct span *names;
+    size_t nnames;
 };
 
 enum imap_sort_what { /* RFC 5256, 5957 */
@@ -151,6 +170,7 @@ enum imap_sort_what { /* RFC 5256, 5957 */
                       SORT_TO,
                       SORT_DISPLAYFROM,
                       SORT_DISPLAYTO,
+                      SORT_RELEVANCY, /* RFC 6203 */
 };
 
 struct imap_sort_key {
@@ -287,7 +307,9 @@ struct imap_command {
     struct imap_fetch_item *items;
     size_t nitems;
     struct imap_search *search;
-    unsigned returns;     /* RETURN_* */
+    unsigned returns;            /* RETURN_* */
+    struct imap_source *sources; /* ESEARCH; none: what is selected */
+    size_t nsources;
     int64_t partial_from; /* PARTIAL from:to, both of one sign, not 0 */
     int64_t partial_to;
     struct imap_sort_key sort[IMAP_SORT_KEYS_MAX];
@@ -347,6 +369,7 @@ imap_cmd_takes_uid(enum imap_cmd cmd);
 #define IMAP_ITEMS_MAX 256U
 #define IMAP_LIST_MAX 1000U
 #define IMAP_SEARCH_MAX 2000U
+#define IMAP_SOURCES_MAX 100U
 #define IMAP_SEARCH_DEPTH 60U
 #define IMAP_RANGES_MAX 20000U
 

@@ -145,6 +145,43 @@ lex_keys(struct search_parser *p, unsigned depth)
     return all;
 }
 
+/* All words of TEXT, wherever each is (RFC 6203 leaves to us what is near). */
+static struct imap_search *
+words_of(struct search_parser *p, const struct imap_search *node)
+{
+    struct imap_search *all = node_new(p, SEARCH_AND);
+    struct imap_search **end = &all->kids;
+    struct span left = span_trim(node->text);
+
+    while (left.n > 0 && !lex_bad(p->l)) {
+        ptrdiff_t sp = span_find_byte(left, ' ', 0);
+        struct span word = sp < 0 ? left : span_sub(left, 0, (size_t)sp);
+        left = span_trim(span_skip(left, word.n));
+        *end = node_new(p, node->kind);
+        (*end)->name = node->name;
+        (*end)->text = word;
+        end = &(*end)->next;
+    }
+    if (all->kids == NULL)
+        all->kids = node_new(p, SEARCH_ALL);
+    return all;
+}
+
+/* The key behind FUZZY; one that is no text means what it says. */
+static struct imap_search *
+lex_fuzzy(struct search_parser *p, unsigned depth)
+{
+    struct imap_search *key = lex_key(p, depth + 1);
+
+    if (key->kind != SEARCH_HEADER && key->kind != SEARCH_BODY &&
+        key->kind != SEARCH_TEXT)
+        return key;
+    struct imap_search *node = node_new(p, SEARCH_FUZZY);
+    node->kids = key;
+    key->next = words_of(p, key);
+    return node;
+}
+
 static struct imap_search *
 lex_combined(struct search_parser *p, unsigned depth)
 {
@@ -154,6 +191,9 @@ lex_combined(struct search_parser *p, unsigned depth)
     if (lex_accept(l, '(')) {
         node = lex_keys(p, depth);
         lex_expect(l, ')', "Missing ) after search keys");
+    } else if (lex_accept_word(l, "FUZZY")) {
+        lex_sp(l);
+        node = lex_fuzzy(p, depth);
     } else if (lex_accept_word(l, "NOT")) {
         node = node_new(p, SEARCH_NOT);
         lex_sp(l);
@@ -251,9 +291,13 @@ lex_returns(struct lex *l, struct imap_command *cmd)
     static const struct {
         const char *name;
         unsigned bit;
-    } options[] = {{"MIN", RETURN_MIN},   {"MAX", RETURN_MAX},
-                   {"ALL", RETURN_ALL},   {"COUNT", RETURN_COUNT},
-                   {"SAVE", RETURN_SAVE}, {"PARTIAL", RETURN_PARTIAL}};
+    } options[] = {{"MIN", RETURN_MIN},
+                   {"MAX", RETURN_MAX},
+                   {"ALL", RETURN_ALL},
+                   {"COUNT", RETURN_COUNT},
+                   {"SAVE", RETURN_SAVE},
+                   {"PARTIAL", RETURN_PARTIAL},
+                   {"RELEVANCY", RETURN_RELEVANCY}};
 
     if (!lex_accept_word(l, "RETURN"))
         return;
@@ -302,6 +346,77 @@ lex_search(struct lex *l, struct imap_command *cmd)
     cmd->search = lex_keys(&p, 0);
 }
 
+/* One mailbox, or several in parentheses. */
+static void
+lex_source_names(struct lex *l, struct imap_source *src)
+{
+    const bool several = lex_accept(l, '(');
+
+    src->names = arena_array(l->a, IMAP_SOURCES_MAX, sizeof(struct span));
+    do {
+        if (src->nnames == IMAP_SOURCES_MAX) {
+            lex_fail(l, "Too many mailboxes");
+            return;
+        }
+        src->names[src->nnames++] = lex_astring(l);
+    } while (several && !lex_bad(l) && lex_accept(l, ' '));
+    if (several)
+        lex_expect(l, ')', "Missing ) after mailboxes");
+}
+
+/* "(" source SP source ... ")" (RFC 7377, 4). */
+static void
+lex_sources(struct lex *l, struct imap_command *cmd)
+{
+    static const struct {
+        const char *name;
+        enum imap_source_kind kind;
+        bool names;
+    } kinds[] = {
+        {"SELECTED", SOURCE_SELECTED, false},
+        {"INBOXES", SOURCE_INBOXES, false},
+        {"PERSONAL", SOURCE_PERSONAL, false},
+        {"SUBSCRIBED", SOURCE_SUBSCRIBED, false},
+        {"SUBTREE", SOURCE_SUBTREE, true},
+        {"SUBTREE-ONE", SOURCE_SUBTREE_ONE, true},
+        {"MAILBOXES", SOURCE_MAILBOXES, true},
+    };
+
+    cmd->sources = arena_array(l->a, IMAP_SOURCES_MAX, sizeof(cmd->sources[0]));
+    lex_expect(l, '(', "Missing list of mailboxes");
+    do {
+        struct span word = lex_atom(l);
+        size_t i = 0;
+        while (i < ARRAY_LEN(kinds) && !span_eq_nocase_str(word, kinds[i].name))
+            i++;
+        if (i == ARRAY_LEN(kinds) || cmd->nsources == IMAP_SOURCES_MAX) {
+            lex_fail(l, "Unknown source option");
+            return;
+        }
+        struct imap_source *src = &cmd->sources[cmd->nsources++];
+        src->kind = kinds[i].kind;
+        if (!kinds[i].names)
+            continue;
+        lex_sp(l);
+        lex_source_names(l, src);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+    lex_expect(l, ')', "Missing ) after mailboxes");
+}
+
+void
+lex_esearch(struct lex *l, struct imap_command *cmd)
+{
+    if (lex_accept_word(l, "IN")) {
+        lex_sp(l);
+        lex_sources(l, cmd);
+        lex_sp(l);
+    }
+    lex_search(l, cmd);
+    cmd->uid = true; /* RFC 7377, 2.1 */
+    if (cmd->returns == 0)
+        cmd->returns = RETURN_GIVEN | RETURN_ALL;
+}
+
 /* charset SP search-keys, as SORT and THREAD have it. */
 static void
 lex_charset_and_keys(struct lex *l, struct imap_command *cmd)
@@ -327,6 +442,7 @@ lex_sort(struct lex *l, struct imap_command *cmd)
         [SORT_TO] = "TO",
         [SORT_DISPLAYFROM] = "DISPLAYFROM",
         [SORT_DISPLAYTO] = "DISPLAYTO",
+        [SORT_RELEVANCY] = "RELEVANCY",
     };
 
     lex_returns(l, cmd);

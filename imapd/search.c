@@ -3,7 +3,7 @@
  * (ESEARCH), 5182 (the saved result), 5256 and 5267 (SORT), 9394 (PARTIAL) ask
  * for it.
  */
-#include "imapd/find.h"
+#include "imapd/search.h"
 
 #include <stdlib.h>
 
@@ -16,32 +16,38 @@ struct sorted {
     int64_t arrival_s;
     int64_t sent_s;
     uint64_t size;
+    uint8_t relevance;
     struct span text[IMAP_SORT_KEYS_MAX]; /* by key, where it is one */
 };
 
-struct search_job {
-    struct finder f;
-    struct uidset found; /* numbers as the client asked for them, of SEARCH */
-    struct uidset uids;
-    modseq_t modseq;     /* the highest one found */
-    modseq_t min_modseq; /* of the first one */
-    modseq_t max_modseq; /* of the last one */
-    struct sorted *hits; /* of SORT */
-    size_t nhits, cap;
-    struct arena arena; /* their texts */
-    size_t told;
-};
+void
+search_clear(struct imap_session *s, struct search_job *job)
+{
+    find_close(s, &job->f);
+    uidset_clear(&job->found);
+    uidset_clear(&job->uids);
+    buf_clear(&job->relevance);
+    arena_reset(&job->arena);
+    job->f = (struct finder){0};
+    job->nhits = 0;
+    job->modseq = job->min_modseq = job->max_modseq = 0;
+}
+
+static void
+search_free(struct imap_session *s, struct search_job *job)
+{
+    find_close(s, &job->f);
+    uidset_free(&job->found);
+    uidset_free(&job->uids);
+    buf_free(&job->relevance);
+    free(job->hits);
+    arena_free(&job->arena);
+}
 
 static void
 search_end(struct imap_session *s)
 {
-    struct search_job *job = s->job;
-
-    find_close(s, &job->f);
-    uidset_free(&job->found);
-    uidset_free(&job->uids);
-    free(job->hits);
-    arena_free(&job->arena);
+    search_free(s, s->job);
 }
 
 /* ---- what was found ---------------------------------------------------- */
@@ -66,6 +72,7 @@ sort_text(enum imap_sort_what what, const struct mime_cache *mime)
     case SORT_ARRIVAL:
     case SORT_DATE:
     case SORT_SIZE:
+    case SORT_RELEVANCY:
         break;
     }
     return SPAN_EMPTY;
@@ -74,7 +81,7 @@ sort_text(enum imap_sort_what what, const struct mime_cache *mime)
 static bool
 sorts_by_row(enum imap_sort_what what)
 {
-    return what == SORT_ARRIVAL || what == SORT_SIZE;
+    return what == SORT_ARRIVAL || what == SORT_SIZE || what == SORT_RELEVANCY;
 }
 
 static void
@@ -94,7 +101,8 @@ take_sorted(struct imap_session *s, struct search_job *job)
                            .arrival_s = f->msg.internal_s,
                            /* RFC 5256, 2.2: without a Date, INTERNALDATE */
                            .sent_s = f->msg.internal_s,
-                           .size = f->msg.size};
+                           .size = f->msg.size,
+                           .relevance = f->relevance};
     for (size_t i = 0; i < cmd->nsort; i++) {
         if (sorts_by_row(cmd->sort[i].what) || !find_cache(s, f))
             continue;
@@ -121,6 +129,8 @@ take_hit(struct imap_session *s, struct search_job *job)
         take_sorted(s, job);
     else
         uidset_add(&job->found, number, number);
+    if ((s->cmd->returns & RETURN_RELEVANCY) != 0 && s->cmd->cmd != CMD_SORT)
+        buf_add_byte(&job->relevance, job->f.relevance);
 }
 
 /* ---- sorting ----------------------------------------------------------- */
@@ -157,7 +167,9 @@ compare_hits(const void *a, const void *b, void *ctx)
         int c = what == SORT_ARRIVAL ? compare_s64(x->arrival_s, y->arrival_s)
                 : what == SORT_DATE  ? compare_s64(x->sent_s, y->sent_s)
                 : what == SORT_SIZE  ? compare_u64(x->size, y->size)
-                                     : compare_text(x->text[i], y->text[i]);
+                : what == SORT_RELEVANCY /* RFC 6203, 5: the best first */
+                    ? compare_u64(y->relevance, x->relevance)
+                    : compare_text(x->text[i], y->text[i]);
         if (c != 0)
             return cmd->sort[i].reverse ? -c : c;
     }
@@ -271,6 +283,20 @@ esearch_modseq(const struct imap_command *cmd, const struct search_job *job)
     return MAX(min ? job->min_modseq : 0, max ? job->max_modseq : 0);
 }
 
+/* RFC 6203, 4: of all messages found, in the order of ALL. */
+static void
+write_relevancy(struct imap_session *s, const struct search_job *job)
+{
+    const bool sorted = s->cmd->cmd == CMD_SORT;
+    const size_t n = sorted ? job->nhits : job->relevance.n;
+
+    buf_add_str(&s->out, " RELEVANCY (");
+    for (size_t i = 0; i < n; i++)
+        buf_addf(&s->out, "%s%u", i == 0 ? "" : " ",
+                 sorted ? job->hits[i].relevance : job->relevance.p[i]);
+    buf_add_byte(&s->out, ')');
+}
+
 static void
 write_esearch(struct imap_session *s, struct search_job *job)
 {
@@ -283,6 +309,11 @@ write_esearch(struct imap_session *s, struct search_job *job)
         return;
     buf_add_str(&s->out, "* ESEARCH (TAG ");
     write_string(&s->out, cmd->tag);
+    if (job->mailbox != NULL) {
+        buf_add_str(&s->out, " MAILBOX ");
+        write_astring_str(&s->out, job->mailbox);
+        buf_addf(&s->out, " UIDVALIDITY %" PRIu32, job->uidvalidity);
+    }
     buf_add_str(&s->out, cmd->uid ? ") UID" : ")");
     if (count > 0 && (cmd->returns & RETURN_MIN) != 0)
         buf_addf(&s->out, " MIN %" PRIu32,
@@ -302,6 +333,8 @@ write_esearch(struct imap_session *s, struct search_job *job)
     }
     if ((cmd->returns & RETURN_PARTIAL) != 0)
         write_partial(s, job, count);
+    if ((cmd->returns & RETURN_RELEVANCY) != 0 && count > 0)
+        write_relevancy(s, job);
     if (job->f.has_modseq && count > 0)
         buf_addf(&s->out, " MODSEQ %" PRIu64, esearch_modseq(cmd, job));
     buf_add_str(&s->out, "\r\n");
@@ -385,8 +418,8 @@ search_step(struct imap_session *s)
             return RUN_YIELD;
         case FIND_END:
             if (job->nhits > 1)
-                return run_work(s, sort_work, search_tell);
-            return search_tell(s);
+                return run_work(s, sort_work, job->tell);
+            return job->tell(s);
         }
     }
 }
@@ -402,15 +435,10 @@ search_ask_index(void *arg)
 }
 
 enum run
-cmd_search(struct imap_session *s)
+search_begin(struct imap_session *s)
 {
-    struct search_job *job = arena_alloc(&s->arena, sizeof(*job));
+    struct search_job *job = s->job;
 
-    /* RFC 9051, 6.4.4: always ESEARCH. */
-    if (s->rev2 && s->cmd->cmd == CMD_SEARCH && s->cmd->returns == 0)
-        s->cmd->returns = RETURN_GIVEN | RETURN_ALL;
-    s->job = job;
-    s->job_end = search_end;
     if (!find_open(s, &job->f)) {
         if ((s->cmd->returns & RETURN_SAVE) != 0)
             uidset_clear(&s->sel->saved);
@@ -420,4 +448,30 @@ cmd_search(struct imap_session *s)
         return run_work(s, search_ask_index, search_step);
     s->run = search_step;
     return search_step(s);
+}
+
+void
+search_write(struct imap_session *s)
+{
+    write_esearch(s, s->job);
+}
+
+void
+search_save(struct imap_session *s)
+{
+    save_result(s, s->job);
+}
+
+enum run
+cmd_search(struct imap_session *s)
+{
+    struct search_job *job = arena_alloc(&s->arena, sizeof(*job));
+
+    /* RFC 9051, 6.4.4: always ESEARCH. */
+    if (s->rev2 && s->cmd->cmd == CMD_SEARCH && s->cmd->returns == 0)
+        s->cmd->returns = RETURN_GIVEN | RETURN_ALL;
+    job->tell = search_tell;
+    s->job = job;
+    s->job_end = search_end;
+    return search_begin(s);
 }

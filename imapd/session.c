@@ -286,6 +286,7 @@ static const struct {
     [CMD_DELETE] = {cmd_delete, LOGGED_IN, SYNC_ALL, ""},
     [CMD_DELETEACL] = {cmd_setacl, LOGGED_IN, SYNC_ALL, "ACL"},
     [CMD_ENABLE] = {cmd_enable, STATE_AUTH, SYNC_NONE, "ENABLE"},
+    [CMD_ESEARCH] = {cmd_esearch, LOGGED_IN, SYNC_ALL, "MULTISEARCH"},
     [CMD_EXAMINE] = {cmd_select, LOGGED_IN, SYNC_NONE, ""},
     [CMD_EXPUNGE] = {cmd_expunge, STATE_SELECTED, SYNC_ALL, ""},
     [CMD_FETCH] = {cmd_fetch, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},

@@ -396,6 +396,8 @@ cmd_fetch(struct imap_session *s);
 enum run
 cmd_search(struct imap_session *s);
 enum run
+cmd_esearch(struct imap_session *s);
+enum run
 cmd_thread(struct imap_session *s);
 /* The next N (at most) of ALL behind *DONE, which moves on, into RET; false if
  * there are none. */

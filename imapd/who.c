@@ -39,6 +39,8 @@ static const char *const after_login[] = {
     "QRESYNC",
     "ESEARCH",
     "SEARCHRES",
+    "SEARCH=FUZZY",
+    "MULTISEARCH",
     "PARTIAL",
     "WITHIN",
     "SAVEDATE",

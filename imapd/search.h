@@ -1,0 +1,44 @@
+/*
+ * imapd/search.h - a search under way, which SEARCH and SORT tell of at its
+ * end, and ESEARCH of each mailbox.
+ */
+#ifndef POLLUX_IMAPD_SEARCH_H
+#define POLLUX_IMAPD_SEARCH_H
+
+#include "imapd/find.h"
+
+struct sorted; /* what SORT compares of a message */
+
+/* s->job points to it, or to what it is the first member of. */
+struct search_job {
+    struct finder f;
+    struct uidset found; /* numbers as the client asked for them, of SEARCH */
+    struct uidset uids;
+    modseq_t modseq;     /* the highest one found */
+    modseq_t min_modseq; /* of the first one */
+    modseq_t max_modseq; /* of the last one */
+    struct sorted *hits; /* of SORT */
+    size_t nhits, cap;
+    struct arena arena;   /* their texts */
+    struct buf relevance; /* a byte for each, 1 to 100 (RFC 6203) */
+    /* Everything is found: tell it. */
+    enum run (*tell)(struct imap_session *s);
+    const char *mailbox; /* named in ESEARCH (RFC 7377); NULL: not */
+    uint32_t uidvalidity;
+};
+
+/* Begin with the keys of the command on the messages of s->sel; s->run is set,
+ * or what is returned is how it ended. */
+enum run
+search_begin(struct imap_session *s);
+/* "* ESEARCH ..." as the command asks for it. */
+void
+search_write(struct imap_session *s);
+/* What "$" stands for from now on. */
+void
+search_save(struct imap_session *s);
+/* Give back what it holds; JOB can begin again. */
+void
+search_clear(struct imap_session *s, struct search_job *job);
+
+#endif
