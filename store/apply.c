@@ -271,25 +271,28 @@ each_row(const struct apply *ap, struct head *h, const struct uidset *uids,
                                 const struct message *old, const void *arg),
          const void *arg)
 {
+    struct arena rows = ARENA_INIT;
+    struct message m = {0};
+    struct state_iter it;
+    bool have = false, more = true;
     enum errcode rc = ERR_OK;
 
-    for (size_t i = 0; i < uids->n && rc == ERR_OK; i++) {
-        struct state_iter it;
-        struct message m;
-        struct arena rows = ARENA_INIT;
-        state_iter_open(ap->st, h, &it);
-        while (
-            state_iter_next(&it, uids->r[i].first, &rows, &m, &rc, ap->err) &&
-            m.uid <= uids->r[i].last) {
-            rc = change(ap, h, &m, arg);
+    state_iter_open(ap->st, h, &it);
+    for (size_t i = 0; i < uids->n && more && rc == ERR_OK; i++) {
+        const struct uidrange *r = &uids->r[i];
+        while (more && rc == ERR_OK && (have ? m.uid : it.next) <= r->last) {
+            if (have && m.uid >= r->first) {
+                rc = change(ap, h, &m, arg);
+                have = false;
+                continue;
+            }
             arena_reset(&rows);
-            if (rc != ERR_OK)
-                break;
+            more = have =
+                state_iter_next(&it, r->first, &rows, &m, &rc, ap->err);
         }
-        rc = state_iter_close(&it, rc, ap->err);
-        arena_free(&rows);
     }
-    return rc;
+    arena_free(&rows);
+    return state_iter_close(&it, rc, ap->err);
 }
 
 static enum errcode
@@ -830,6 +833,8 @@ store_apply(struct state *st, const struct record *rec,
     };
 
     enum errcode rc = dispatch(&ap);
+    if (rc == ERR_OK)
+        rc = state_settle_changed(st, err);
     if (rc != ERR_OK)
         (void)error_prefix(err, "record %" PRI_EPOCH ":%" PRI_LSN, rec->epoch,
                            rec->lsn);

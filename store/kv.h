@@ -55,6 +55,13 @@ kv_batch_put(struct kv_batch *b, enum kv_family f, struct span key,
              struct span value);
 void
 kv_batch_delete(struct kv_batch *b, enum kv_family f, struct span key);
+/* From here on changes can be taken back; ends the savepoint before. */
+void
+kv_batch_mark(struct kv_batch *b);
+/* As it was at kv_batch_mark(), or empty if there was none; what
+ * kv_batch_get() gave since is not valid any more. */
+void
+kv_batch_rollback(struct kv_batch *b);
 size_t
 kv_batch_bytes(const struct kv_batch *b);
 /*

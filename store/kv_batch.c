@@ -43,6 +43,14 @@ struct kv_batch {
     size_t nslots;
     uint32_t round; /* never 0 */
     size_t live;    /* key and value bytes of what counts */
+    /* The savepoint: how much there was, and ops of then that changed since. */
+    size_t mark_ops;
+    size_t mark_bytes;
+    size_t mark_live;
+    struct kv_op *changed;
+    uint32_t *changed_at;
+    size_t nchanged;
+    size_t changed_cap;
     struct place *places;
     uint32_t *sorted;
     size_t sorted_cap;
@@ -113,6 +121,26 @@ op_for(struct kv_batch *b, enum kv_family f, struct span key)
     return op;
 }
 
+/* OP, of before the savepoint, is about to change: its old bytes must stay. */
+static void
+keep_op(struct kv_batch *b, struct kv_op *op)
+{
+    const size_t at = (size_t)(op - b->ops);
+
+    if (at >= b->mark_ops || op->is_kept)
+        return;
+    if (b->nchanged == b->changed_cap) {
+        b->changed_cap = b->changed_cap * 2 + 16;
+        b->changed = xrealloc(b->changed, b->changed_cap * sizeof(*b->changed));
+        b->changed_at =
+            xrealloc(b->changed_at, b->changed_cap * sizeof(*b->changed_at));
+    }
+    b->changed[b->nchanged] = *op;
+    b->changed_at[b->nchanged++] = (uint32_t)at;
+    op->is_kept = true;
+    op->value_room = 0;
+}
+
 struct kv_batch *
 kv_batch_new(void)
 {
@@ -134,6 +162,8 @@ kv_batch_free(struct kv_batch **b)
     buf_free(&(*b)->bytes);
     free((*b)->ops);
     free((*b)->slots);
+    free((*b)->changed);
+    free((*b)->changed_at);
     free((*b)->places);
     free((*b)->sorted);
     free(*b);
@@ -146,6 +176,10 @@ kv_batch_clear(struct kv_batch *b)
     buf_clear(&b->bytes);
     b->nops = 0;
     b->live = 0;
+    b->mark_ops = 0;
+    b->mark_bytes = 0;
+    b->mark_live = 0;
+    b->nchanged = 0;
     if (++b->round == 0) {
         memset(b->slots, 0, b->nslots * sizeof(*b->slots));
         b->round = 1;
@@ -167,6 +201,7 @@ kv_batch_put(struct kv_batch *b, enum kv_family f, struct span key,
         value.p = b->bytes.p + at;
 
     struct kv_op *op = op_for(b, f, key);
+    keep_op(b, op);
     b->live = b->live - op->value_bytes + value.n;
     op->is_put = true;
     op->value_bytes = (uint32_t)value.n;
@@ -184,9 +219,39 @@ kv_batch_delete(struct kv_batch *b, enum kv_family f, struct span key)
 {
     struct kv_op *op = op_for(b, f, key);
 
+    keep_op(b, op);
     b->live -= op->value_bytes;
     op->value_bytes = 0;
     op->is_put = false;
+}
+
+void
+kv_batch_mark(struct kv_batch *b)
+{
+    for (size_t i = 0; i < b->nchanged; i++)
+        b->ops[b->changed_at[i]].is_kept = false;
+    b->nchanged = 0;
+    b->mark_ops = b->nops;
+    b->mark_bytes = b->bytes.n;
+    b->mark_live = b->live;
+}
+
+void
+kv_batch_rollback(struct kv_batch *b)
+{
+    for (size_t i = 0; i < b->nchanged; i++)
+        b->ops[b->changed_at[i]] = b->changed[i];
+    b->nchanged = 0;
+    /* The newest one's slot is the last one on the way to all others', so that
+     * none of them is cut off. */
+    while (b->nops > b->mark_ops) {
+        const struct kv_op *op = &b->ops[b->nops - 1];
+        find_slot(b, (enum kv_family)op->family, kv_op_key(b, op), op->hash)
+            ->round = b->round - 1;
+        b->nops--;
+    }
+    b->bytes.n = b->mark_bytes;
+    b->live = b->mark_live;
 }
 
 size_t
@@ -242,23 +307,56 @@ compare_places(const void *pa, const void *pb, void *ctx)
     return span_cmp(kv_op_key(b, &b->ops[x->op]), kv_op_key(b, &b->ops[y->op]));
 }
 
+/* Family and the first seven bytes of the key. */
+static uint64_t
+start_of(const struct kv_batch *b, const struct kv_op *op)
+{
+    const uint8_t *key = b->bytes.p + op->key;
+    uint64_t start = 0;
+
+    if (op->key_bytes >= 7)
+        for (size_t at = 0; at < 7; at++)
+            start = start << 8 | key[at];
+    else
+        for (size_t at = 0; at < 7; at++)
+            start = start << 8 | (at < op->key_bytes ? key[at] : 0U);
+    return (uint64_t)op->family << 56 | start;
+}
+
+/* The first TO places and those behind them to N, both sorted, as one. */
+static void
+merge_places(struct kv_batch *b, size_t to, size_t n)
+{
+    size_t i = 0, j = to, at = 0;
+
+    while (i < to && j < n)
+        b->sorted[at++] = compare_places(&b->places[i], &b->places[j], b) < 0
+                              ? b->places[i++].op
+                              : b->places[j++].op;
+    while (i < to)
+        b->sorted[at++] = b->places[i++].op;
+    while (j < n)
+        b->sorted[at++] = b->places[j++].op;
+}
+
 const uint32_t *
 kv_batch_sorted(struct kv_batch *b)
 {
+    size_t run = 0; /* so many came sorted: the rows of one large STORE */
+
     if (b->nops > b->sorted_cap) {
         b->sorted_cap = b->cap;
         b->places = xrealloc(b->places, b->cap * sizeof(*b->places));
         b->sorted = xrealloc(b->sorted, b->cap * sizeof(*b->sorted));
     }
     for (size_t i = 0; i < b->nops; i++) {
-        struct span key = kv_op_key(b, &b->ops[i]);
-        uint64_t start = b->ops[i].family;
-        for (size_t at = 0; at < 7; at++)
-            start = start << 8 | (at < key.n ? key.p[at] : 0U);
-        b->places[i] = (struct place){start, (uint32_t)i};
+        b->places[i] = (struct place){start_of(b, &b->ops[i]), (uint32_t)i};
+        if (run == i &&
+            (i == 0 || compare_places(&b->places[i - 1], &b->places[i], b) < 0))
+            run++;
     }
-    qsort_r(b->places, b->nops, sizeof(*b->places), compare_places, b);
-    for (size_t i = 0; i < b->nops; i++)
-        b->sorted[i] = b->places[i].op;
+    qsort_r(b->places + run, b->nops - run, sizeof(*b->places), compare_places,
+            b);
+    merge_places(b, run, b->nops);
     return b->sorted;
 }

@@ -82,6 +82,7 @@ struct kv_op {
     uint32_t value_room; /* a later value up to so long goes to its place */
     uint8_t family;
     bool is_put;
+    bool is_kept; /* the savepoint has a copy */
 };
 
 /* All of them, in the order in which the keys were first named. */

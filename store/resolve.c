@@ -106,6 +106,7 @@ walk_open(struct walk *w, struct group *g, struct op *op, struct head *h,
 {
     *w = (struct walk){.uids = uids, .op = op, .slice = g->slice};
     state_iter_open(g->st, h, &w->it);
+    state_iter_leave_rows(&w->it);
     w->it.next = MAX(w->it.next, op->at);
 }
 
@@ -366,11 +367,8 @@ take_back_turns(struct group *g, struct store_txn *txn)
         return TXN_DONE;
     g->payload.n = bytes;
     g->nrecords = records;
-    if (state_rollback(g->st, &err) == ERR_OK)
-        return TXN_DONE;
-    txn->code = err.code;
-    txn->err = err;
-    return TXN_BROKEN;
+    state_rollback(g->st);
+    return TXN_DONE;
 }
 
 enum txn_outcome
@@ -403,12 +401,7 @@ resolve_txn(struct group *g, struct store_txn *txn)
     }
     g->payload.n = bytes;
     g->nrecords = records;
-    struct error err = {0};
-    if (state_rollback(g->st, &err) != ERR_OK) {
-        txn->code = err.code;
-        txn->err = err;
-        return TXN_BROKEN;
-    }
+    state_rollback(g->st);
     arena_reset(&g->st->scratch);
     if (g->overflow)
         return TXN_OVERFLOW;

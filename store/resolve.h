@@ -40,7 +40,6 @@ enum txn_outcome {
     TXN_DONE,     /* code and results say what came of it */
     TXN_MORE,     /* it has had its turn; run it again when that is durable */
     TXN_OVERFLOW, /* did not fit and left nothing: try in the next group */
-    TXN_BROKEN,   /* it could not be taken back: forget the group */
 };
 
 /* Resolve TXN against the group's state and add its records. */

@@ -81,6 +81,15 @@ key_changed(struct key *k, mbid_t id, modseq_t modseq, uint32_t uid)
 }
 
 struct span
+key_changed_set(struct key *k, mbid_t id, modseq_t modseq, uint32_t block)
+{
+    key_of_mailbox(k, TAB_CHANGED, id);
+    put_be(k, modseq, 8);
+    put_be(k, block, 3);
+    return key_span(k);
+}
+
+struct span
 key_keyword(struct key *k, mbid_t id, struct span keyword)
 {
     key_of_mailbox(k, TAB_KEYWORD, id);
@@ -439,6 +448,47 @@ message_decode(struct span in, struct arena *a, struct message *ret,
         return error_set(err, ERR_CORRUPT, "a message row does not decode");
     *ret = m;
     return ERR_OK;
+}
+
+enum errcode
+changed_decode(struct span in, struct uidset *ret, struct error *err)
+{
+    struct rd r = rd_init(in);
+
+    uidset_decode(&r, (size_t)1 << (CHANGED_BLOCK_BITS - 1), ret);
+    if (!rd_done(&r) || ret->n == 0 ||
+        ret->r[0].first >> CHANGED_BLOCK_BITS !=
+            ret->r[ret->n - 1].last >> CHANGED_BLOCK_BITS)
+        return error_set(err, ERR_CORRUPT, "a row of changes does not decode");
+    return ERR_OK;
+}
+
+enum errcode
+changed_row_decode(struct span key, struct span value, modseq_t *ret_modseq,
+                   struct uidset *ret, struct error *err)
+{
+    struct rd r = rd_init(span_skip(key, MIN(key.n, (size_t)9)));
+    const modseq_t modseq = rd_u64be(&r);
+    const struct span rest = r.left;
+    enum errcode rc = ERR_OK;
+
+    if (rest.n == 4) {
+        const uint32_t uid = rd_u32be(&r);
+        uidset_clear(ret);
+        uidset_add(ret, uid, uid);
+    } else if (rest.n == 3) {
+        rc = changed_decode(value, ret, err);
+        if (rc == ERR_OK &&
+            ret->r[0].first >> CHANGED_BLOCK_BITS != (uint32_t)rd_be(&r, 3))
+            r.bad = true;
+    } else {
+        r.bad = true;
+    }
+    if (rc == ERR_OK && r.bad)
+        rc = error_set(err, ERR_CORRUPT, "a malformed key of table c");
+    if (rc == ERR_OK)
+        *ret_modseq = modseq;
+    return rc;
 }
 
 void

@@ -12,13 +12,15 @@
 #include "store/record.h"
 #include "store/store.h"
 
-#define SCHEMA_VERSION 3U
+#define SCHEMA_VERSION 4U
 
 /* First byte of every key. */
 enum table {
-    TAB_MAILBOX = 'b',  /* mbid -> head */
-    TAB_MESSAGE = 'm',  /* mbid, uid -> message */
-    TAB_CHANGED = 'c',  /* mbid, modseq, uid -> nothing            derived */
+    TAB_MAILBOX = 'b', /* mbid -> head */
+    TAB_MESSAGE = 'm', /* mbid, uid -> message */
+    /* mbid, modseq, uid -> nothing, for what is as it was made; mbid, modseq,
+     * block of UIDs -> those of it that a later record changed   derived */
+    TAB_CHANGED = 'c',
     TAB_UNIQUEID = 'i', /* uniqueid -> mbid                        derived */
     TAB_NAME = 'n',     /* name -> mbid                            derived */
     TAB_RIGHTS = 'p',   /* identifier of an ACL, 0, mbid -> nothing derived */
@@ -76,6 +78,16 @@ struct span
 key_message(struct key *k, mbid_t id, uint32_t uid);
 struct span
 key_changed(struct key *k, mbid_t id, modseq_t modseq, uint32_t uid);
+/* UIDs of one block share a row; BLOCK: uid >> CHANGED_BLOCK_BITS. */
+#define CHANGED_BLOCK_BITS 12U
+struct span
+key_changed_set(struct key *k, mbid_t id, modseq_t modseq, uint32_t block);
+/* Has M a row of TAB_CHANGED of its own, or does it share one? */
+static inline bool
+message_is_as_made(const struct message *m)
+{
+    return m->modseq == m->created_modseq;
+}
 struct span
 key_keyword(struct key *k, mbid_t id, struct span keyword);
 struct span
@@ -145,6 +157,13 @@ message_decode(struct span in, struct arena *a, struct message *ret,
 /* The same off the front of R, which goes bad if it is not one. */
 void
 message_read(struct rd *r, struct arena *a, struct message *ret);
+/* The UIDs of a row of TAB_CHANGED that is shared, replacing *RET. */
+MUST_CHECK enum errcode
+changed_decode(struct span in, struct uidset *ret, struct error *err);
+/* The MODSEQ and UIDs of a whole row of TAB_CHANGED, of either kind. */
+MUST_CHECK enum errcode
+changed_row_decode(struct span key, struct span value, modseq_t *ret_modseq,
+                   struct uidset *ret, struct error *err);
 void
 epoch_encode(const struct epoch_entry *e, struct buf *out);
 void

@@ -440,21 +440,26 @@ snap_changed(struct store_snap *snap, mbid_t id, modseq_t since,
              bool (*call)(void *ctx, modseq_t modseq, uint32_t uid), void *ctx,
              struct error *err)
 {
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
     struct key prefix, from;
     struct span key, value;
+    modseq_t modseq = 0;
+    bool more = true;
+    enum errcode rc = ERR_OK;
 
     if (since == UINT64_MAX)
         return ERR_OK;
     struct kv_iter *it = kv_iter_open(snap->kv, snap->view, KV_STATE,
                                       key_of_mailbox(&prefix, TAB_CHANGED, id),
-                                      key_changed(&from, id, since + 1, 0));
-    while (kv_iter_next(it, &key, &value)) {
-        struct rd r = rd_init(span_skip(key, 9));
-        modseq_t modseq = rd_u64be(&r);
-        if (!call(ctx, modseq, rd_u32be(&r)))
-            break;
+                                      key_changed_set(&from, id, since + 1, 0));
+    while (more && rc == ERR_OK && kv_iter_next(it, &key, &value)) {
+        rc = changed_row_decode(key, value, &modseq, &uids, err);
+        for (uint32_t uid = rc == ERR_OK ? uidset_next(&uids, 1) : 0;
+             more && uid != 0; uid = uidset_next(&uids, uid + 1))
+            more = call(ctx, modseq, uid);
     }
-    return kv_iter_close(&it, err);
+    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
+    return rc == ERR_OK ? end : rc;
 }
 
 enum errcode

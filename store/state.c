@@ -7,8 +7,8 @@
  * complete; so the digest at an LSN is a function of the state at that LSN and
  * of nothing else, however the frames were gathered into groups.
  *
- * A savepoint is a list of what to put back.  A row that the batch did not have
- * is put back as the key-value store has it, which says the same.
+ * A savepoint is the batch's own (kv_batch_mark()) for rows, and a list of what
+ * to put back for the rest.
  */
 #include "store/state_private.h"
 
@@ -43,38 +43,17 @@ void
 state_mark(struct state *st)
 {
     state_end_savepoint(st);
+    kv_batch_mark(st->batch);
+    state_forget_rows(st);
+    state_forget_changed(st);
     st->undoing = true;
     st->saved = st->v;
 }
 
-/* The batch had nothing on KEY: say what the store below has. */
-static enum errcode
-put_back_below(struct state *st, struct span key, struct error *err)
-{
-    buf_clear(&st->value_scratch);
-    enum errcode rc =
-        kv_get(st->kv, NULL, KV_STATE, key, &st->value_scratch, err);
-    if (rc == ERR_OK)
-        kv_batch_put(st->batch, KV_STATE, key, buf_span(&st->value_scratch));
-    else if (rc == ERR_NOTFOUND)
-        kv_batch_delete(st->batch, KV_STATE, key);
-    else
-        return rc;
-    return ERR_OK;
-}
-
-static enum errcode
-undo_one(struct state *st, const struct undo *u, struct error *err)
+static void
+undo_one(const struct undo *u)
 {
     switch (u->kind) {
-    case UNDO_ROW:
-        if (u->u.row.what < 0)
-            return put_back_below(st, u->u.row.key, err);
-        if (u->u.row.what == 0)
-            kv_batch_delete(st->batch, KV_STATE, u->u.row.key);
-        else
-            kv_batch_put(st->batch, KV_STATE, u->u.row.key, u->u.row.value);
-        break;
     case UNDO_HEAD:
         u->u.head.head->mb = u->u.head.mb;
         u->u.head.head->exists = u->u.head.exists;
@@ -90,21 +69,19 @@ undo_one(struct state *st, const struct undo *u, struct error *err)
         u->u.owner.owner->digest = u->u.owner.digest;
         break;
     }
-    return ERR_OK;
 }
 
-enum errcode
-state_rollback(struct state *st, struct error *err)
+void
+state_rollback(struct state *st)
 {
     ENSURE(st->undoing);
-    for (const struct undo *u = st->undo; u != NULL; u = u->next) {
-        enum errcode rc = undo_one(st, u, err);
-        if (rc != ERR_OK)
-            return rc;
-    }
+    kv_batch_rollback(st->batch);
+    state_forget_rows(st);
+    state_forget_changed(st);
+    for (const struct undo *u = st->undo; u != NULL; u = u->next)
+        undo_one(u);
     state_end_savepoint(st);
     st->v = st->saved;
-    return ERR_OK;
 }
 
 /* ---------------------------------------------------- epochs, UIDVALIDITY */
@@ -163,6 +140,8 @@ state_clear(struct state *st)
     st->undo = NULL;
     st->undoing = false;
     st->v.list_changed = false;
+    state_forget_rows(st);
+    state_forget_changed(st);
     kv_batch_clear(st->batch);
     arena_reset(&st->arena);
     arena_reset(&st->scratch);
@@ -267,6 +246,12 @@ state_free(struct state *st)
     kv_batch_free(&st->batch);
     arena_free(&st->arena);
     arena_free(&st->scratch);
+    arena_free(&st->rows.a);
+    free(st->rows.r);
+    for (size_t i = 0; i < ARRAY_LEN(st->changed); i++) {
+        uidset_free(&st->changed[i].come);
+        uidset_free(&st->changed[i].gone);
+    }
     buf_free(&st->value_scratch);
     free(st->epochs);
     *st = (struct state){0};

@@ -42,6 +42,27 @@ struct owner {
     struct owner *next;
 };
 
+/* Rows that a walk has left for who comes after it (store/state_rows.c). */
+struct read_rows {
+    mbid_t id; /* 0: none */
+    struct read_row {
+        struct message m;
+        uint64_t hash; /* of the row */
+        bool gone;     /* it has changed since */
+    } * r;
+    size_t n;
+    size_t at;      /* the last one that was found */
+    struct arena a; /* their keywords */
+};
+
+/* Messages that come into a row of TAB_CHANGED, and that leave it. */
+struct changed_set {
+    mbid_t id;
+    modseq_t modseq;
+    uint32_t block;
+    struct uidset come, gone;
+};
+
 #define HEAD_BUCKETS 256U
 
 struct undo;
@@ -75,6 +96,9 @@ struct state {
     bool undoing; /* a savepoint is set */
     struct undo *undo;
     struct buf value_scratch;
+    struct read_rows rows;
+    struct changed_set changed[64]; /* by the record under way */
+    size_t nchanged;
     unsigned mutants;
 };
 
@@ -94,8 +118,8 @@ state_discard(struct state *st, uint64_t root, struct error *err);
 /* From here on changes can be taken back; ends the savepoint before. */
 void
 state_mark(struct state *st);
-MUST_CHECK enum errcode
-state_rollback(struct state *st, struct error *err);
+void
+state_rollback(struct state *st);
 
 /* ---- reading through the overlay ------------------------------------- */
 
@@ -154,12 +178,17 @@ struct state_iter {
     uint32_t kv_uid;
     struct span kv_value;
     uint32_t next; /* the least UID to come */
+    bool leaves_rows;
 };
 
 void
 state_iter_open(struct state *st, struct head *head, struct state_iter *ret);
+/* What IT reads is kept for the walks after it, until a savepoint begins or
+ * ends. */
+void
+state_iter_leave_rows(struct state_iter *it);
 /* The next row with a UID >= FROM; false at the end or on an error.  Keywords
- * live in A. */
+ * live in A, or until a savepoint begins or ends. */
 MUST_CHECK bool
 state_iter_next(struct state_iter *it, uint32_t from, struct arena *a,
                 struct message *ret, enum errcode *rc, struct error *err);
@@ -204,6 +233,10 @@ MUST_CHECK enum errcode
 state_change_message(struct state *st, struct head *head,
                      const struct message *old, const struct message *new_row,
                      struct error *err);
+/* The rows of TAB_CHANGED that state_change_message() has changed: when a
+ * record is done.  ERR_CORRUPT. */
+MUST_CHECK enum errcode
+state_settle_changed(struct state *st, struct error *err);
 /* Set (VALUE NULL: remove) an annotation of a mailbox (UID 0) or a message;
  * COUNTS: its bytes count, as those on tombstones do not. */
 MUST_CHECK enum errcode

@@ -5,32 +5,15 @@
 
 /* -------------------------------------------------------------- changing */
 
-static void
-remember_row(struct state *st, struct span key)
-{
-    struct span value;
-
-    if (!st->undoing)
-        return;
-    int what = kv_batch_get(st->batch, KV_STATE, key, &value);
-    struct undo *u = state_add_undo(st, UNDO_ROW);
-    u->u.row.key = arena_copy(&st->arena, key);
-    u->u.row.what = what;
-    if (what == 1)
-        u->u.row.value = arena_copy(&st->arena, value);
-}
-
 void
 state_put(struct state *st, struct span key, struct span value)
 {
-    remember_row(st, key);
     kv_batch_put(st->batch, KV_STATE, key, value);
 }
 
 void
 state_delete(struct state *st, struct span key)
 {
-    remember_row(st, key);
     kv_batch_delete(st->batch, KV_STATE, key);
 }
 

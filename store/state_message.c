@@ -39,7 +39,6 @@ put_message_row(struct state *st, struct head *head, const struct message *m)
     struct span value = buf_span(&st->value_scratch);
     head->mb.digest ^= row_hash(key_message(&k, id, m->uid), value);
     state_put(st, key_span(&k), value);
-    state_put(st, key_changed(&k, id, m->modseq, m->uid), SPAN_EMPTY);
 }
 
 static void
@@ -94,19 +93,40 @@ change_annots(struct state *st, struct head *head, const struct message *old,
                            : ERR_OK;
 }
 
-/* The rows that point at OLD, and what it counted. */
+/* What OLD added to the digest, and what it counted. */
 static void
 take_out(struct state *st, struct head *head, const struct message *old)
 {
     struct key k;
     const mbid_t id = head->mb.id;
+    uint64_t hash;
 
-    buf_clear(&st->value_scratch);
-    message_encode(old, &st->value_scratch);
-    head->mb.digest ^=
-        row_hash(key_message(&k, id, old->uid), buf_span(&st->value_scratch));
-    state_delete(st, key_changed(&k, id, old->modseq, old->uid));
+    if (!state_take_row(st, id, old->uid, &hash)) {
+        buf_clear(&st->value_scratch);
+        message_encode(old, &st->value_scratch);
+        hash = row_hash(key_message(&k, id, old->uid),
+                        buf_span(&st->value_scratch));
+    }
+    head->mb.digest ^= hash;
     count(&head->mb, old, false);
+}
+
+/* The table of changes: OLD's MODSEQ is now that of NEW (either may be NULL).
+ */
+static enum errcode
+change_modseq(struct state *st, mbid_t id, const struct message *old,
+              const struct message *new_row, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    if (old != NULL && new_row != NULL && old->modseq == new_row->modseq &&
+        message_is_as_made(old) == message_is_as_made(new_row))
+        return ERR_OK;
+    if (old != NULL)
+        rc = state_delete_changed(st, id, old, err);
+    if (rc == ERR_OK && new_row != NULL)
+        rc = state_put_changed(st, id, new_row, err);
+    return rc;
 }
 
 enum errcode
@@ -123,6 +143,8 @@ state_change_message(struct state *st, struct head *head,
     uidset_add(&head->touched, either->uid, either->uid);
     enum errcode rc =
         change_annots(st, head, old, new_row, &more[QUOTA_ANNOTATION], err);
+    if (rc == ERR_OK)
+        rc = change_modseq(st, id, old, new_row, err);
     if (rc != ERR_OK)
         return rc;
     if (old != NULL)

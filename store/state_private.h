@@ -7,17 +7,12 @@
 #include "store/kv_private.h"
 #include "store/state.h"
 
-enum undo_kind { UNDO_ROW, UNDO_HEAD, UNDO_QUOTA, UNDO_OWNER };
+enum undo_kind { UNDO_HEAD, UNDO_QUOTA, UNDO_OWNER };
 
 struct undo {
     enum undo_kind kind;
     struct undo *next;
     union {
-        struct {
-            struct span key;
-            int what; /* as kv_batch_get() had it */
-            struct span value;
-        } row;
         struct {
             struct head *head;
             struct mailbox mb;
@@ -63,6 +58,24 @@ struct head *
 state_find_head(struct state *st, mbid_t id);
 struct head *
 state_add_head(struct state *st, mbid_t id);
+
+/* state_rows.c */
+void
+state_forget_rows(struct state *st);
+/* The row of UID changes; true: it was read, and *RET_HASH is its hash. */
+MUST_CHECK bool
+state_take_row(struct state *st, mbid_t id, uint32_t uid, uint64_t *ret_hash);
+
+/* state_changed.c: M has, or has no longer, its MODSEQ.  Rows that are shared
+ * change with state_settle_changed().  ERR_CORRUPT. */
+MUST_CHECK enum errcode
+state_put_changed(struct state *st, mbid_t id, const struct message *m,
+                  struct error *err);
+MUST_CHECK enum errcode
+state_delete_changed(struct state *st, mbid_t id, const struct message *m,
+                     struct error *err);
+void
+state_forget_changed(struct state *st);
 
 /* state_quota.c: MB's quota root is used so much more (or, wrapped around,
  * less). */

@@ -265,7 +265,8 @@ snap_has_body(struct store_snap *snap, const struct guid *guid, uint64_t now_us,
 MUST_CHECK enum errcode
 snap_message(struct store_snap *snap, mbid_t id, uint32_t uid, struct arena *a,
              struct message *ret, struct error *err);
-/* UIDs whose MODSEQ is above SINCE, tombstones too, in MODSEQ order. */
+/* UIDs whose MODSEQ is above SINCE, tombstones too, in MODSEQ order.
+ * ERR_CORRUPT, ERR_IO. */
 MUST_CHECK enum errcode
 snap_changed(struct store_snap *snap, mbid_t id, modseq_t since,
              bool (*call)(void *ctx, modseq_t modseq, uint32_t uid), void *ctx,

@@ -26,6 +26,16 @@ struct sum {
     struct sum *next;
 };
 
+/* Messages of a block of UIDs that share rows of TAB_CHANGED. */
+struct shared {
+    uint32_t block;
+    size_t n;
+    struct shared_one {
+        modseq_t modseq;
+        uint32_t uid;
+    } of[1U << CHANGED_BLOCK_BITS];
+};
+
 struct audit {
     struct kv *kv;
     const struct kv_snap *view;
@@ -34,6 +44,8 @@ struct audit {
     struct sum *owners[BUCKETS];
     struct arena names;
     struct arena scratch;
+    struct shared *shared;
+    uint64_t changed; /* rows of TAB_CHANGED of a mailbox */
     struct error *err;
 };
 
@@ -91,6 +103,61 @@ count(struct mailbox *mb, const struct message *m)
     mb->deleted += (m->flags & FLAG_DELETED) != 0;
 }
 
+static int
+compare_shared(const void *pa, const void *pb)
+{
+    const struct shared_one *a = pa, *b = pb;
+
+    if (a->modseq != b->modseq)
+        return a->modseq < b->modseq ? -1 : 1;
+    return a->uid < b->uid ? -1 : a->uid > b->uid;
+}
+
+/* The rows of the block that is over. */
+static enum errcode
+audit_shared(struct audit *au, mbid_t id)
+{
+    struct shared *s = au->shared;
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    AUTO(buf_free) struct buf value = BUF_INIT;
+    enum errcode rc = ERR_OK;
+    struct key k;
+
+    qsort(s->of, s->n, sizeof(s->of[0]), compare_shared);
+    for (size_t i = 0; i < s->n && rc == ERR_OK; i++) {
+        uidset_add(&uids, s->of[i].uid, s->of[i].uid);
+        if (i + 1 < s->n && s->of[i + 1].modseq == s->of[i].modseq)
+            continue;
+        buf_clear(&value);
+        uidset_encode(&uids, &value);
+        uidset_clear(&uids);
+        au->changed++;
+        rc = derived(au, key_changed_set(&k, id, s->of[i].modseq, s->block),
+                     buf_span(&value));
+    }
+    s->n = 0;
+    return rc;
+}
+
+/* The row of TAB_CHANGED of M, which comes in the order of UIDs. */
+static enum errcode
+audit_changed(struct audit *au, mbid_t id, const struct message *m)
+{
+    struct shared *s = au->shared;
+    struct key k;
+    enum errcode rc = ERR_OK;
+
+    if (message_is_as_made(m)) {
+        au->changed++;
+        return derived(au, key_changed(&k, id, m->modseq, m->uid), SPAN_EMPTY);
+    }
+    if (s->n > 0 && s->block != m->uid >> CHANGED_BLOCK_BITS)
+        rc = audit_shared(au, id);
+    s->block = m->uid >> CHANGED_BLOCK_BITS;
+    s->of[s->n++] = (struct shared_one){m->modseq, m->uid};
+    return rc;
+}
+
 static enum errcode
 audit_messages(struct audit *au, struct mailbox *sum, uint64_t *ret_annotated)
 {
@@ -98,6 +165,8 @@ audit_messages(struct audit *au, struct mailbox *sum, uint64_t *ret_annotated)
     struct span key, value;
     enum errcode rc = ERR_OK;
 
+    au->shared->n = 0;
+    au->changed = 0;
     struct kv_iter *it =
         kv_iter_open(au->kv, au->view, KV_STATE,
                      key_of_mailbox(&k, TAB_MESSAGE, sum->id), SPAN_EMPTY);
@@ -112,11 +181,13 @@ audit_messages(struct audit *au, struct mailbox *sum, uint64_t *ret_annotated)
         sum->digest ^= row_hash(key, value);
         sum->highestmodseq = MAX(sum->highestmodseq, m.modseq);
         sum->uidnext = MAX(sum->uidnext, m.uid + 1);
-        rc = derived(au, key_changed(&k, sum->id, m.modseq, m.uid), SPAN_EMPTY);
+        rc = audit_changed(au, sum->id, &m);
         if (rc == ERR_OK)
             rc = derived(au, key_guidref(&k, &m.guid, sum->id, m.uid),
                          SPAN_EMPTY);
     }
+    if (rc == ERR_OK)
+        rc = audit_shared(au, sum->id);
     enum errcode end = kv_iter_close(&it, rc == ERR_OK ? au->err : NULL);
     return rc == ERR_OK ? end : rc;
 }
@@ -229,10 +300,10 @@ audit_rest(struct audit *au, struct mailbox *sum)
     while (kv_iter_next(it, &key, &value))
         changed++;
     rc = kv_iter_close(&it, au->err);
-    if (rc == ERR_OK && changed != (uint64_t)sum->exists + sum->expunged)
+    if (rc == ERR_OK && changed != au->changed)
         rc = error_set(au->err, ERR_CORRUPT,
-                       "%" PRIu64 " rows of changes for %" PRIu32 " messages",
-                       changed, sum->exists + sum->expunged);
+                       "%" PRIu64 " rows of changes, not %" PRIu64, changed,
+                       au->changed);
     return rc;
 }
 
@@ -482,6 +553,7 @@ audit_owners(struct audit *au, uint64_t *ret_root)
 static enum errcode
 audit_all(struct audit *au, uint64_t *ret_root)
 {
+    au->shared = xcalloc(1, sizeof(*au->shared));
     enum errcode rc = audit_table(au, TAB_MAILBOX, audit_mailbox);
     if (rc == ERR_OK)
         rc = audit_table(au, TAB_QUOTA, audit_quota);
@@ -503,6 +575,7 @@ audit_all(struct audit *au, uint64_t *ret_root)
         rc = write_some(au, 1);
     arena_free(&au->names);
     arena_free(&au->scratch);
+    xfree(&au->shared);
     return rc;
 }
 

@@ -237,11 +237,10 @@ epoch_has_begun(const struct store *store)
 
 /*
  * Run what waits until the group is full.  What has had a turn of writing parts
- * goes to AGAIN.  ERR_OK, or why the group has to be forgotten.
+ * goes to AGAIN.
  */
-static enum errcode
-gather(struct store *store, struct job_list *list, struct job_list *again,
-       struct error *err)
+static void
+gather(struct store *store, struct job_list *list, struct job_list *again)
 {
     struct group *g = &store->group;
     const size_t enough =
@@ -280,17 +279,12 @@ gather(struct store *store, struct job_list *list, struct job_list *again,
                 if (list->first == NULL)
                     list->last = &job->next;
                 list->first = job;
-                return ERR_OK;
+                return;
             }
             jobs_add(&store->acks, job); /* its code is ERR_LIMIT */
             break;
-        case TXN_BROKEN:
-            *err = txn->err;
-            jobs_add(&store->acks, job);
-            return err->code;
         }
     }
-    return ERR_OK;
 }
 
 /* The records into the log, and durable. */
@@ -400,9 +394,8 @@ master_group(struct store *store, struct job_list *list)
         jobs_refuse(store, list, &err);
         return;
     }
-    rc = gather(store, list, &again, &err);
-    if (rc == ERR_OK)
-        rc = state_settle(&store->st, &root, &err);
+    gather(store, list, &again);
+    rc = state_settle(&store->st, &root, &err);
     if (rc != ERR_OK) {
         move_all(&again, &store->acks);
         fail_group(store, &err);

@@ -18,6 +18,7 @@
 #include "base/rd.h"
 #include "store/kv.h"
 #include "store/kv_mem.h"
+#include "store/kv_private.h"
 
 /* What a test stands on: one kind of store, and how to open it again. */
 struct place {
@@ -193,6 +194,99 @@ test_batch_answers_what_it_will_write(void **state)
     assert_int_equal(kv_batch_bytes(b), 0);
     kv_batch_free(&b);
     kv_batch_free(&b);
+}
+
+/* Puts and deletes at random on few keys, some of them taken back, beside a
+ * table of what should be there; at the end the order of the keys. */
+static void
+test_batch_takes_back_to_its_savepoint(void **state)
+{
+    enum { KEYS = 3000 };
+    static int now[KEYS],
+        then[KEYS]; /* -1: nothing, 0: deleted, else its value */
+    struct kv_batch *b = kv_batch_new();
+    uint64_t random = 1;
+    size_t bytes = 0;
+
+    (void)state;
+    for (int i = 0; i < KEYS; i++)
+        now[i] = -1;
+    for (int step = 0; step < 40000; step++) {
+        char key[16], value[32];
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407U;
+        const unsigned dice = (unsigned)(random >> 33) % 1000;
+        const int i = (int)(random >> 45) % (step < 20000 ? 40 : KEYS);
+        if (dice == 0) {
+            kv_batch_mark(b);
+            memcpy(then, now, sizeof(now));
+            bytes = kv_batch_bytes(b);
+            continue;
+        }
+        if (dice == 1 && step > 5000) {
+            kv_batch_rollback(b);
+            memcpy(now, then, sizeof(now));
+            assert_int_equal(kv_batch_bytes(b), bytes);
+        }
+        snprintf(key, sizeof(key), "k%d", i);
+        snprintf(value, sizeof(value), "%0*d", 1 + step % 17, step);
+        if (dice % 3 == 0)
+            kv_batch_delete(b, KV_STATE, str(key));
+        else
+            kv_batch_put(b, KV_STATE, str(key), str(value));
+        now[i] = dice % 3 == 0 ? 0 : step;
+        for (int j = 0; j < KEYS; j += 1 + step % 700) {
+            struct span v = SPAN_EMPTY;
+            snprintf(key, sizeof(key), "k%d", j);
+            const int said = kv_batch_get(b, KV_STATE, str(key), &v);
+            assert_int_equal(said, MIN(now[j], 1));
+            if (said == 1) {
+                uint32_t number = 0;
+                assert_true(parse_u32(v, &number));
+                assert_int_equal(number, now[j]);
+            }
+        }
+    }
+    size_t n;
+    const struct kv_op *ops = kv_batch_ops(b, &n);
+    const uint32_t *sorted = kv_batch_sorted(b);
+    for (size_t i = 1; i < n; i++)
+        assert_true(span_cmp(kv_op_key(b, &ops[sorted[i - 1]]),
+                             kv_op_key(b, &ops[sorted[i]])) < 0);
+    kv_batch_rollback(b);
+    kv_batch_clear(b);
+    kv_batch_rollback(b);
+    assert_int_equal(kv_batch_bytes(b), 0);
+    kv_batch_free(&b);
+}
+
+/* What came sorted, with a few behind it. */
+static void
+test_batch_is_sorted_by_family_and_key(void **state)
+{
+    (void)state;
+    for (int tail = 0; tail < 4; tail++) {
+        struct kv_batch *b = kv_batch_new();
+        size_t n;
+        char key[16];
+        kv_batch_put(b, KV_CACHE, str("a"), SPAN_EMPTY);
+        for (int i = 0; i < 300; i++) {
+            snprintf(key, sizeof(key), "m%08d", i);
+            kv_batch_put(b, KV_STATE, str(key), SPAN_EMPTY);
+        }
+        for (int i = 0; i < tail; i++) {
+            snprintf(key, sizeof(key), "%c", "zab"[i]);
+            kv_batch_put(b, KV_STATE, str(key), SPAN_EMPTY);
+        }
+        const struct kv_op *ops = kv_batch_ops(b, &n);
+        const uint32_t *sorted = kv_batch_sorted(b);
+        for (size_t i = 1; i < n; i++) {
+            const struct kv_op *x = &ops[sorted[i - 1]], *y = &ops[sorted[i]];
+            assert_true(x->family < y->family ||
+                        (x->family == y->family &&
+                         span_cmp(kv_op_key(b, x), kv_op_key(b, y)) < 0));
+        }
+        kv_batch_free(&b);
+    }
 }
 
 /* A value that the batch gave out is put under other keys while it grows. */
@@ -675,6 +769,8 @@ main(void)
         cmocka_unit_test_setup_teardown(test_rocks_killed_keeps_a_prefix,
                                         setup_closed_rocks, teardown),
         cmocka_unit_test(test_batch_answers_what_it_will_write),
+        cmocka_unit_test(test_batch_takes_back_to_its_savepoint),
+        cmocka_unit_test(test_batch_is_sorted_by_family_and_key),
         cmocka_unit_test(test_batch_takes_its_own_values),
         BOTH(test_last_operation_on_a_key_wins),
         BOTH(test_empty_batch_changes_nothing),

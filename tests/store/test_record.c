@@ -477,6 +477,8 @@ test_golden_rows(void **state)
                         SPAN_LIT("m\0\0\0\0\0\0\1\2\0\0\0\7")));
     assert_true(span_eq(key_changed(&k, 1, 0x0203, 7),
                         SPAN_LIT("c\0\0\0\0\0\0\0\1\0\0\0\0\0\0\2\3\0\0\0\7")));
+    assert_true(span_eq(key_changed_set(&k, 1, 0x0203, 0x10004),
+                        SPAN_LIT("c\0\0\0\0\0\0\0\1\0\0\0\0\0\0\2\3\1\0\4")));
     assert_true(span_eq(key_user(&k, "ann", 's', "x"), SPAN_LIT("uann\0sx")));
     assert_int_equal(key_get_uid(key_message(&k, 3, 9)), 9);
     assert_int_equal(key_get_mbid(key_message(&k, 3, 9)), 3);
@@ -487,6 +489,58 @@ test_golden_rows(void **state)
     assert_true(table_is_replicated('b') && !table_is_replicated('g') &&
                 !table_is_replicated(0));
     arena_free(&a);
+}
+
+/* A row of changes: of one message, or those of a block of 4096 UIDs. */
+static void
+test_golden_rows_of_changes(void **state)
+{
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    AUTO(buf_free) struct buf out = BUF_INIT;
+    struct span five =
+        SPAN_LIT("\x02\x86\x20\x02\x01\x01"); /* 4103:4105,4107:4108 */
+    struct span torn = SPAN_LIT("\x02\x86\x20\x02\x86\x20\x00");
+    struct span one, block;
+    struct error err = {0};
+    struct key k, k1;
+    modseq_t modseq = 0;
+
+    (void)state;
+    one = key_changed(&k1, 1, 0x0203, 7);
+    block = key_changed_set(&k, 1, 0x0203, 1);
+    assert_true(
+        span_eq(one, SPAN_LIT("c\0\0\0\0\0\0\0\1\0\0\0\0\0\0\2\3\0\0\0\7")));
+    assert_true(
+        span_eq(block, SPAN_LIT("c\0\0\0\0\0\0\0\1\0\0\0\0\0\0\2\3\0\0\1")));
+    assert_int_equal(changed_row_decode(one, SPAN_EMPTY, &modseq, &uids, &err),
+                     ERR_OK);
+    assert_int_equal(modseq, 0x0203);
+    assert_true(uids.n == 1 && uids.r[0].first == 7 && uids.r[0].last == 7);
+    assert_int_equal(changed_row_decode(block, five, &modseq, &uids, &err),
+                     ERR_OK);
+    uidset_format(&uids, &out);
+    assert_true(span_eq_str(buf_span(&out), "4103:4105,4107:4108"));
+    buf_clear(&out);
+    uidset_encode(&uids, &out);
+    assert_true(span_eq(buf_span(&out), five));
+    for (size_t i = 0; i < five.n; i++)
+        assert_int_equal(changed_row_decode(block, span_sub(five, 0, i),
+                                            &modseq, &uids, &err),
+                         ERR_CORRUPT);
+    for (size_t i = 0; i < block.n; i++)
+        assert_int_equal(changed_row_decode(span_sub(block, 0, i), five,
+                                            &modseq, &uids, &err),
+                         ERR_CORRUPT);
+    /* Of another block, of two blocks, of nothing. */
+    block = key_changed_set(&k, 1, 0x0203, 2);
+    assert_int_equal(changed_row_decode(block, five, &modseq, &uids, &err),
+                     ERR_CORRUPT);
+    block = key_changed_set(&k, 1, 0x0203, 1);
+    assert_int_equal(changed_row_decode(block, torn, &modseq, &uids, &err),
+                     ERR_CORRUPT);
+    assert_int_equal(
+        changed_row_decode(block, SPAN_LIT("\0"), &modseq, &uids, &err),
+        ERR_CORRUPT);
 }
 
 /* A tombstone says when it became one; only tombstones can have come back. */
@@ -561,6 +615,7 @@ main(void)
         cmocka_unit_test(test_body_offset_points_at_the_stored_bytes),
         cmocka_unit_test(test_unknown_type_is_described_as_such),
         cmocka_unit_test(test_golden_rows),
+        cmocka_unit_test(test_golden_rows_of_changes),
         cmocka_unit_test(test_golden_rows_of_version_3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
