@@ -3,8 +3,8 @@
  *
  * A STORE over very many messages goes to the writer in pieces, so that one
  * client does not hold up all others; each piece is answered when it is
- * durable.  COPY and MOVE are one transaction: RFC 3501, 6.4.7 wants all or
- * nothing.
+ * durable, while the next one is under way.  COPY and MOVE are one transaction:
+ * RFC 3501, 6.4.7 wants all or nothing.
  */
 #include "imapd/session_private.h"
 
@@ -32,9 +32,10 @@ take_chunk(const struct uidset *all, uint32_t *done, uint64_t n,
 
 struct store_job {
     struct uidset all;
-    uint32_t done; /* of them, up to this UID in chunks */
-    struct uidset chunk;
-    uint32_t told; /* of the chunk: answered up to this UID */
+    uint32_t done;        /* of them, up to this UID in chunks */
+    struct uidset coming; /* the chunk that the writer has */
+    struct uidset chunk;  /* the one before, which is told now */
+    uint32_t told;        /* of it: answered up to this UID */
     uint32_t flags;
     uint32_t keep;
     bool keywords;
@@ -51,12 +52,15 @@ store_end(struct imap_session *s)
     struct store_job *job = s->job;
 
     uidset_free(&job->all);
+    uidset_free(&job->coming);
     uidset_free(&job->chunk);
     uidset_free(&job->modified);
 }
 
 static enum run
-store_next(struct imap_session *s);
+stored(struct imap_session *s);
+static enum run
+store_over(struct imap_session *s);
 
 /* A message as it is now; UID only where it was asked by UID. */
 static void
@@ -147,6 +151,7 @@ tell_some(struct imap_session *s, struct stored_rows *rows)
 static enum run
 store_tell(struct imap_session *s)
 {
+    const struct store_job *job = s->job;
     /* RFC 7162, 3.1.3: the new MODSEQ is told even where flags are not. */
     bool all = s->cmd->silent && !s->condstore;
 
@@ -156,35 +161,9 @@ store_tell(struct imap_session *s)
         all = tell_some(s, &rows);
         rows_close(&rows);
     }
-    if (all)
-        s->run = store_next;
-    return is_full(s) ? RUN_FULL : RUN_YIELD;
-}
-
-static void
-note_seen(struct imap_session *s, const struct txn_result *res)
-{
-    const struct store_job *job = s->job;
-    struct selected *sel = s->sel;
-
-    for (size_t i = 0; i < job->chunk.n; i++)
-        if (job->seen)
-            uidset_add(&sel->seen, job->chunk.r[i].first, job->chunk.r[i].last);
-        else
-            uidset_remove(&sel->seen, job->chunk.r[i].first,
-                          job->chunk.r[i].last);
-    note_own(sel, &res->uids, res->modseq);
-}
-
-/* The second half of a conditional STORE: of those that were not refused. */
-static enum run
-stored_seen(struct imap_session *s)
-{
-    if (txn_code(s->txn) != ERR_OK)
-        return reply_error(s, txn_error(s->txn));
-    note_seen(s, txn_result(s->txn, 0));
-    s->run = store_tell;
-    return store_tell(s);
+    if (!all)
+        return is_full(s) ? RUN_FULL : RUN_YIELD;
+    return job->coming.n > 0 ? submit_wait(s, stored) : store_over(s);
 }
 
 /*
@@ -214,6 +193,59 @@ store_flags(struct imap_session *s, struct store_txn *txn,
     txn_flags(txn, &op);
 }
 
+/* The transaction of the next chunk; NULL: there is none. */
+static struct store_txn *
+next_chunk(struct imap_session *s)
+{
+    struct store_job *job = s->job;
+
+    if (!take_chunk(&job->all, &job->done, STORE_CHUNK, &job->coming))
+        return NULL;
+    s->progress_done += uidset_count(&job->coming);
+    struct store_txn *txn = txn_new();
+    store_flags(s, txn, &job->coming, true);
+    if (job->sets_seen && !s->cmd->has_since)
+        txn_seen(txn, s->sel->id, s->user, &job->coming, job->seen);
+    return txn;
+}
+
+/* The chunk is stored: tell it while the next one is. */
+static enum run
+store_begin_telling(struct imap_session *s)
+{
+    struct store_txn *txn = next_chunk(s);
+
+    if (txn != NULL)
+        submit_ahead(s, txn);
+    s->run = store_tell;
+    return store_tell(s);
+}
+
+static void
+note_seen(struct imap_session *s, const struct txn_result *res)
+{
+    const struct store_job *job = s->job;
+    struct selected *sel = s->sel;
+
+    for (size_t i = 0; i < job->chunk.n; i++)
+        if (job->seen)
+            uidset_add(&sel->seen, job->chunk.r[i].first, job->chunk.r[i].last);
+        else
+            uidset_remove(&sel->seen, job->chunk.r[i].first,
+                          job->chunk.r[i].last);
+    note_own(sel, &res->uids, res->modseq);
+}
+
+/* The second half of a conditional STORE: of those that were not refused. */
+static enum run
+stored_seen(struct imap_session *s)
+{
+    if (txn_code(s->txn) != ERR_OK)
+        return reply_error(s, txn_error(s->txn));
+    note_seen(s, txn_result(s->txn, 0));
+    return store_begin_telling(s);
+}
+
 /* With .SILENT, of messages that somebody else has changed too: all their
  * flags are news, and told at the end. */
 static enum run
@@ -221,8 +253,7 @@ stored_unknown(struct imap_session *s)
 {
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, txn_error(s->txn));
-    s->run = store_tell;
-    return store_tell(s);
+    return store_begin_telling(s);
 }
 
 static enum run
@@ -230,9 +261,13 @@ stored(struct imap_session *s)
 {
     struct store_job *job = s->job;
     struct selected *sel = s->sel;
+    const struct uidset told = job->chunk;
 
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, txn_error(s->txn));
+    job->chunk = job->coming;
+    job->coming = told;
+    uidset_clear(&job->coming);
     const struct txn_result *res = txn_result(s->txn, 0);
     note_own(sel, &res->uids, res->modseq);
     if (res->refused.n > 0 && s->cmd->has_since) {
@@ -254,8 +289,7 @@ stored(struct imap_session *s)
         store_flags(s, txn, &res->refused, false);
         return submit(s, txn, stored_unknown);
     }
-    s->run = store_tell;
-    return store_tell(s);
+    return store_begin_telling(s);
 }
 
 /* RFC 7162, 3.1.3 */
@@ -282,26 +316,15 @@ store_modified(struct imap_session *s)
 }
 
 static enum run
-store_next(struct imap_session *s)
+store_over(struct imap_session *s)
 {
-    struct store_job *job = s->job;
-    const struct imap_command *cmd = s->cmd;
+    const struct store_job *job = s->job;
 
-    const bool more =
-        take_chunk(&job->all, &job->done, STORE_CHUNK, &job->chunk);
-    s->progress_done += uidset_count(&job->chunk);
-    if (!more) {
-        if (job->modified.n > 0)
-            return store_modified(s);
-        if (job->some_gone) /* RFC 5530 */
-            return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
-        return reply(s, "OK Completed");
-    }
-    struct store_txn *txn = txn_new();
-    store_flags(s, txn, &job->chunk, true);
-    if (job->sets_seen && !cmd->has_since)
-        txn_seen(txn, s->sel->id, s->user, &job->chunk, job->seen);
-    return submit(s, txn, stored);
+    if (job->modified.n > 0)
+        return store_modified(s);
+    if (job->some_gone) /* RFC 5530 */
+        return reply(s, "NO [EXPUNGEISSUED] Some messages are gone");
+    return reply(s, "OK Completed");
 }
 
 /*
@@ -365,8 +388,8 @@ cmd_store(struct imap_session *s)
             return reply_error(s, &err);
         enable_condstore(s);
     }
-    s->run = store_next;
-    return store_next(s);
+    struct store_txn *txn = next_chunk(s);
+    return txn == NULL ? store_over(s) : submit(s, txn, stored);
 }
 
 /* ---- COPY, MOVE -------------------------------------------------------- */

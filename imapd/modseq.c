@@ -25,8 +25,11 @@ enable_condstore(struct imap_session *s)
 void
 write_modseq(struct imap_session *s, bool first, modseq_t modseq)
 {
-    if (s->condstore)
-        buf_addf(&s->out, "%sMODSEQ (%" PRIu64 ")", first ? "" : " ", modseq);
+    if (!s->condstore)
+        return;
+    buf_add_str(&s->out, first ? "MODSEQ (" : " MODSEQ (");
+    write_number(&s->out, modseq);
+    buf_add_byte(&s->out, ')');
 }
 
 enum errcode

@@ -105,18 +105,18 @@ on_changed(void *ctx, modseq_t modseq, uint32_t uid)
 void
 write_fetch_begin(struct imap_session *s, uint32_t uid)
 {
-    if (s->uidonly)
-        buf_addf(&s->out, "* %" PRIu32 " UIDFETCH (", uid);
-    else
-        buf_addf(&s->out, "* %" PRIu32 " FETCH (",
-                 seqmap_seq(&s->sel->map, uid));
+    buf_add_str(&s->out, "* ");
+    write_number(&s->out, s->uidonly ? uid : seqmap_seq(&s->sel->map, uid));
+    buf_add_str(&s->out, s->uidonly ? " UIDFETCH (" : " FETCH (");
 }
 
 void
 write_fetch_uid(struct imap_session *s, uint32_t uid, bool first)
 {
-    if (!s->uidonly)
-        buf_addf(&s->out, "%sUID %" PRIu32, first ? "" : " ", uid);
+    if (s->uidonly)
+        return;
+    buf_add_str(&s->out, first ? "UID " : " UID ");
+    write_number(&s->out, uid);
 }
 
 bool

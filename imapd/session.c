@@ -378,6 +378,7 @@ command_over(struct imap_session *s)
     struct imap_command *cmd = s->cmd;
     enum sync sync = table[cmd->cmd].sync;
 
+    ENSURE(!s->ahead);
     if (s->job_end != NULL)
         s->job_end(s);
     s->job_end = NULL;
@@ -511,6 +512,48 @@ submit(struct imap_session *s, struct store_txn *txn,
     s->waiting = true;
     async_begin(s);
     store_submit(s->store, txn, on_commit, s);
+    return RUN_WAIT;
+}
+
+static void
+ahead_posted(void *arg)
+{
+    struct imap_session *s = arg;
+    const bool is_awaited = s->waiting;
+
+    s->ahead = false;
+    s->waiting = false;
+    if (async_end(s) && is_awaited)
+        session_run(s);
+}
+
+/* In the writer's thread. */
+static void
+on_commit_ahead(void *ctx, struct store_txn *txn)
+{
+    struct imap_session *s = ctx;
+
+    s->txn = txn;
+    s->io->post(s->io_ctx, ahead_posted, s);
+}
+
+void
+submit_ahead(struct imap_session *s, struct store_txn *txn)
+{
+    ENSURE(!s->waiting && !s->ahead);
+    txn_free(&s->txn);
+    s->ahead = true;
+    async_begin(s);
+    store_submit(s->store, txn, on_commit_ahead, s);
+}
+
+enum run
+submit_wait(struct imap_session *s, enum run (*after)(struct imap_session *s))
+{
+    s->run = after;
+    if (!s->ahead)
+        return after(s);
+    s->waiting = true;
     return RUN_WAIT;
 }
 

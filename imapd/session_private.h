@@ -100,6 +100,7 @@ struct imap_session {
     uint64_t progress_done, progress_goal; /* 0: not known */
     uint32_t limited_uid; /* only messages from here on; 0: all */
     bool waiting;         /* a commit or a worker will call */
+    bool ahead;           /* a commit is under way, and s->txn not to be had */
     bool full;            /* waits for the client to read */
 
     /* Who. */
@@ -145,6 +146,12 @@ reply_error_try(struct imap_session *s, const struct error *err);
 enum run
 submit(struct imap_session *s, struct store_txn *txn,
        enum run (*after)(struct imap_session *s));
+/* Hand TXN to the writer and go on; submit_wait() has to follow. */
+void
+submit_ahead(struct imap_session *s, struct store_txn *txn);
+/* AFTER runs with s->txn set, now or when what went ahead has come back. */
+enum run
+submit_wait(struct imap_session *s, enum run (*after)(struct imap_session *s));
 /* DO_IT(s) on a worker, then AFTER.  The session touches nothing meanwhile. */
 enum run
 run_work(struct imap_session *s, void (*do_it)(void *session),

@@ -6,6 +6,19 @@
 
 #define QUOTED_MAX 1000U
 
+/* FETCH and STORE say some of these for each of very many messages. */
+void
+write_number(struct buf *out, uint64_t n)
+{
+    uint8_t digits[20];
+    size_t at = sizeof(digits);
+
+    do
+        digits[--at] = (uint8_t)('0' + n % 10);
+    while ((n /= 10) > 0);
+    buf_add(out, span_of(digits + at, sizeof(digits) - at));
+}
+
 static bool
 can_quote(struct span s)
 {

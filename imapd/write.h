@@ -7,6 +7,9 @@
 #include "base/buf.h"
 #include "store/types.h"
 
+/* Decimal. */
+void
+write_number(struct buf *out, uint64_t n);
 /* Quoted if it can be, else a literal; NUL bytes are left out. */
 void
 write_string(struct buf *out, struct span s);

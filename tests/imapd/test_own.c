@@ -58,6 +58,25 @@ test_change_between_two_pieces_of_a_store_is_told(void **state)
     talk(c, "d NOOP", "d OK Completed\r\n");
 }
 
+/* One piece is told and the next one with the writer when the line breaks: that
+ * one is stored, and those after it are not. */
+static void
+test_client_that_goes_amid_a_store_leaves_whole_pieces(void **state)
+{
+    (void)state;
+    struct fake_client *c = many();
+    struct fake_client *d = login(1, "fred");
+
+    quiet(d, "a SELECT INBOX");
+    c->full_at = 100;
+    add_line(c, "b STORE 1:* +FLAGS (\\Draft)");
+    fake_turn(&world);
+    fake_hang_up(c);
+    add_line(d, "c SEARCH RETURN (COUNT) DRAFT");
+    fake_turn(&world);
+    assert_int_equal(count(d, "* ESEARCH (TAG \"c\") COUNT 2000\r\n"), 1);
+}
+
 static void
 test_own_changes_are_told_once(void **state)
 {
@@ -95,6 +114,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             test_change_between_two_pieces_of_a_store_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_client_that_goes_amid_a_store_leaves_whole_pieces, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(test_own_changes_are_told_once, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
