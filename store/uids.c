@@ -4,7 +4,8 @@
  * Reading all rows of a mailbox takes half a microsecond each, which for very
  * many of them is too long to wait for.  Mostly it is not needed:
  *
- *  - as many messages as UIDs were ever given: they are all there;
+ *  - as many messages as UIDs were ever given: they are all there, and that is
+ *    kept too, for the time when they are not;
  *  - what an earlier look had found is kept as a derived record (KV_CACHE,
  *    UID 0 of the mailbox) with the MODSEQ as of which it holds; what changed
  *    since is in the table of changes.
@@ -244,12 +245,38 @@ from_rows(struct view *v, struct error *err)
     return find_unseen(v, 1, err);
 }
 
+/* All are there, and it is clear where the first unseen one is. */
+static bool
+needs_no_rows(const struct mailbox *mb)
+{
+    return mb->exists == mb->uidnext - 1 &&
+           (mb->unseen == 0 || mb->unseen == mb->exists);
+}
+
+/* Is what was found before of now? */
+static bool
+is_level(const struct view *v)
+{
+    struct found found = {.uids = UIDSET_INIT};
+    const bool ok = load(v->snap, v->mb, &found) &&
+                    found.modseq == v->mb->highestmodseq;
+
+    uidset_free(&found.uids);
+    return ok;
+}
+
 static enum errcode
 look(struct view *v, struct error *err)
 {
     bool done = false;
     enum errcode rc = ERR_OK;
 
+    if (v->mb->exists >= KEEP_FROM_ROWS && needs_no_rows(v->mb)) {
+        rc = from_rows(v, err);
+        if (rc == ERR_OK && !is_level(v))
+            keep(v);
+        return rc;
+    }
     if (v->mb->exists >= KEEP_FROM_ROWS)
         rc = from_found(v, &done, err);
     if (rc == ERR_OK && !done)

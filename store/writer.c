@@ -33,12 +33,9 @@
 #define FENCE_POLL_MS 50
 #define HEARTBEAT_MS 200
 #define RETRY_MS 100
-/*
- * Replay gathers so much before it writes: what is written goes in by the order
- * of the keys, and the denser the keys, the shorter the way from one to the
- * next in a memtable of millions.
- */
-#define REPLAY_BATCH_BYTES ((size_t)16 << 20)
+/* Replay gathers so much before it writes: what is looked up and sorted stays
+ * in the processor's cache. */
+#define REPLAY_BATCH_BYTES ((size_t)1 << 20)
 
 void
 store_die(struct store *store, const struct error *err)
