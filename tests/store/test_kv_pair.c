@@ -119,12 +119,6 @@ count(struct place *p, enum kv_family f, unsigned round)
     return n;
 }
 
-static void
-nap(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-}
-
 /* A row that is put into the cache and flushed is there again. */
 static void
 wait_for_cache(struct place *p, unsigned round)
@@ -133,7 +127,6 @@ wait_for_cache(struct place *p, unsigned round)
 
     do {
         assert_true(time(NULL) < end);
-        nap();
         fill(p, round);
         assert_int_equal(count(p, KV_STATE, round), ROWS);
         kv_close(&p->kv); /* so that nothing is served from memory */
@@ -231,7 +224,6 @@ test_merge_that_meets_damage_costs_the_cache_only(void **state)
         (void)flip_all(p, "*.sst", 2);
         assert_int_equal(count(p, KV_STATE, round), ROWS);
         assert_int_equal(kv_health(p->kv, NULL), ERR_OK);
-        nap();
     } while (stat(current, &now) != 0 || now.st_ino == was.st_ino);
     assert_int_equal(corrupt, 0);
     wait_for_cache(p, ++round);

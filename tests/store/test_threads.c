@@ -107,12 +107,11 @@ deliver(void *arg)
         body_free(&b);
         enum errcode rc = store_commit(s->in->store, txn, &err);
         txn_free(&txn);
-        if (rc == ERR_OK)
-            atomic_fetch_add(&s->in->answered, 1);
-        else if (rc == ERR_FENCED)
-            atomic_fetch_add(&s->in->refused, 1);
-        else
-            ENSURE(!"neither stored nor fenced");
+        ENSURE(rc == ERR_OK || rc == ERR_FENCED);
+        pthread_mutex_lock(&s->in->lock);
+        atomic_fetch_add(rc == ERR_OK ? &s->in->answered : &s->in->refused, 1);
+        pthread_cond_broadcast(&s->in->cond);
+        pthread_mutex_unlock(&s->in->lock);
     }
     return NULL;
 }
@@ -236,10 +235,12 @@ move_fence(struct instance *in)
         }
         ENSURE(env_unlink(env_system(), in->fence, &err) == ERR_OK);
         (void)store_check_fence(in->store);
+        pthread_mutex_lock(&in->lock);
         while (store_pos(in->store).applied.lsn == at.applied.lsn &&
                atomic_load(&in->answered) + atomic_load(&in->refused) <
                    SESSIONS * EACH)
-            usleep(100);
+            pthread_cond_wait(&in->cond, &in->lock);
+        pthread_mutex_unlock(&in->lock);
     }
 }
 

@@ -89,7 +89,7 @@ test_whole_mailbox_needs_no_rows(void **state)
     check(&ts, id);
     /* Kept for when they are not all there any more. */
     assert_true(has_record(&ts, id));
-    assert_int_equal(ts_expunge(&ts, id, 5, 900), ERR_OK);
+    assert_int_equal(ts_expunge(&ts, id, 5, 100), ERR_OK);
     check(&ts, id);
     assert_int_equal(ts_append(&ts, id, 3, 40, NULL), MESSAGES + 1);
     check(&ts, id);
