@@ -481,7 +481,7 @@ static enum errcode
 get_fullmailbox(struct state_call *c, struct store_snap *snap,
                 struct error *err)
 {
-    const char *name;
+    const char *name = NULL; /* gcc cannot see that it is set */
     mbid_t id = 0;
 
     enum errcode rc = one_text(c, &name, err);

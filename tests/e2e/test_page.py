@@ -9,6 +9,7 @@ history: that makes those of docs/monitoring/.
 """
 
 import html
+import itertools
 import os
 import re
 import shutil
@@ -29,7 +30,9 @@ CHROMIUM = shutil.which("chromium")
 
 
 class Load(threading.Thread):
-    """Mail for INSTANCE at a rate that goes up and down."""
+    """Mail for INSTANCE at a rate that goes up and down, none of it twice."""
+
+    numbers = itertools.count(1)
 
     def __init__(self, world, instance):
         super().__init__(daemon=True)
@@ -38,9 +41,9 @@ class Load(threading.Thread):
         self.start()
 
     def run(self):
-        conn, n, began = self.instance.lmtp(), 0, time.monotonic()
+        conn, began = self.instance.lmtp(), time.monotonic()
         while not self.over:
-            n += 1
+            n = next(self.numbers)
             try:
                 self.instance.deliver(conn, ["alice"], message(
                     n, 400 + n * 131 % 9000))
