@@ -46,6 +46,9 @@ csync_target_from_config(const struct config *cfg, const char *channel,
     t.authname = config_channel_string(cfg, channel, "sync_authname");
     t.password = config_channel_string(cfg, channel, "sync_password");
     t.realm = config_channel_string(cfg, channel, "sync_realm");
+    t.must_tls = config_channel_switch(cfg, channel, "sync_tls_required");
+    t.any_certificate = !config_channel_switch(cfg, channel, "sync_tls_verify");
+    t.tls_ca_file = config_channel_string(cfg, channel, "sync_tls_ca_file");
     t.compress = config_channel_switch(cfg, channel, "sync_compress");
     t.timeout_ms =
         (int)MIN(config_duration_s(cfg, "client_timeout"), (uint64_t)3600) *
@@ -277,21 +280,28 @@ read_greeting(struct csync_client *c, struct error *err)
 }
 
 static enum errcode
-start_tls(struct csync_client *c, const struct config *cfg,
-          const struct address *a, bool command, struct error *err)
+start_tls(struct csync_client *c, const struct csync_target *t,
+          const struct config *cfg, const struct address *a, bool command,
+          struct error *err)
 {
     AUTO(tls_context_free) struct tls_context *tls = NULL;
-    bool has_ca = config_string(cfg, "tls_server_ca_file") != NULL ||
+    bool has_ca = t->tls_ca_file != NULL ||
+                  config_string(cfg, "tls_server_ca_file") != NULL ||
                   config_string(cfg, "tls_server_ca_dir") != NULL;
 
     enum errcode rc = tls_client_from_config(
-        cfg, has_ca ? TLS_VERIFY_REQUIRED : TLS_VERIFY_OFF, &tls, err);
+        cfg, t->any_certificate ? TLS_VERIFY_OFF : TLS_VERIFY_REQUIRED,
+        t->tls_ca_file, &tls, err);
     if (rc == ERR_OK && command)
         rc = csync_command(c, SPAN_LIT("STARTTLS"), NULL, NULL, err);
     if (rc == ERR_OK)
         rc = bclient_start_tls(c->conn, tls, a->host, c->timeout_ms, err);
     if (rc != ERR_OK)
-        return error_prefix(err, "TLS with %s", bclient_name(c->conn));
+        return error_prefix(err, "TLS with %s%s", bclient_name(c->conn),
+                            has_ca || t->any_certificate
+                                ? ""
+                                : " (sync_tls_ca_file is not set, so the "
+                                  "system's authorities are believed)");
     return ERR_OK;
 }
 
@@ -407,13 +417,17 @@ establish(struct csync_client *c, const struct csync_target *t,
     enum errcode rc = ERR_OK;
 
     if (a->tls)
-        rc = start_tls(c, cfg, a, false, err);
+        rc = start_tls(c, t, cfg, a, false, err);
     if (rc == ERR_OK)
         rc = read_greeting(c, err);
     if (rc == ERR_OK && !a->tls && c->has_starttls) {
-        rc = start_tls(c, cfg, a, true, err);
+        rc = start_tls(c, t, cfg, a, true, err);
         if (rc == ERR_OK)
             rc = read_greeting(c, err);
+    } else if (rc == ERR_OK && !a->tls && t->must_tls) {
+        rc = error_set(err, ERR_DENIED,
+                       "%s offers no TLS, and sync_tls_required is set",
+                       bclient_name(c->conn));
     }
     if (rc == ERR_OK && !a->noauth)
         rc = log_in(c, t, a, err);

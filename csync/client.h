@@ -17,7 +17,10 @@ struct csync_target {
     const char *port; /* if not in host */
     const char *authname, *password, *realm;
     const char *mechs; /* HOST_mechs, or NULL */
-    bool require_tls;
+    bool require_tls;        /* TLS from the first byte */
+    bool must_tls;           /* no login without TLS */
+    bool any_certificate;    /* the peer's is not looked at */
+    const char *tls_ca_file; /* whom alone we believe; NULL: tls_server_ca_* */
     bool compress;         /* COMPRESS DEFLATE, if it is offered */
     bool require_compress; /* and if not, ERR_UNSUPPORTED */
     int timeout_ms;

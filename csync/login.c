@@ -9,12 +9,10 @@
 #include "csync/session.h"
 
 static bool
-is_admin(const struct csync_server_options *o, const char *user)
+is_among(const char *const *names, const char *user)
 {
-    const char *const *admin = o->admins;
-
-    for (; admin != NULL && *admin != NULL; admin++)
-        if (strcmp(*admin, user) == 0)
+    for (; names != NULL && *names != NULL; names++)
+        if (strcmp(*names, user) == 0)
             return true;
     return false;
 }
@@ -54,7 +52,8 @@ logged_in(struct csync_session *s)
     const char *user = saslsrv_authorized(s->sasl);
 
     s->authenticated = true;
-    s->permitted = is_admin(session_options(s), user);
+    s->permitted = is_among(session_options(s)->admins, user) ||
+                   is_among(session_options(s)->sync_admins, user);
     s->phase = PHASE_COMMAND;
     conn_set_deadline_ms(s->conn, 0);
     conn_set_timeout_ms(s->conn, session_options(s)->idle_timeout_ms);

@@ -6,7 +6,8 @@
  * struct csync_instance, which failover/ fills in; so this folder knows how the
  * questions look, and failover/ what the answers are.
  *
- * Only `admins` may log in.  On a Unix socket of the control kind nobody logs
+ * Only `admins` and `sync_admins` may log in to any avail; the latter are no
+ * admins to IMAP.  On a Unix socket of the control kind nobody logs
  * in: root and the instance's own user are let in, and may say NODE commands.
  */
 #ifndef POLLUX_CSYNC_SERVER_H
@@ -75,6 +76,7 @@ struct csync_server_options {
     const char *servername;
     const struct config *cfg; /* SASL */
     const char *const *admins;
+    const char *const *sync_admins; /* may replicate, and nothing else */
     bool allow_plaintext;
     bool is_control;         /* the control socket */
     struct tls_context *tls; /* STARTTLS; NULL: none */

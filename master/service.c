@@ -176,6 +176,7 @@ sync_make(struct service *s, struct generation *g, struct error *err)
         .servername = h->servername,
         .cfg = h->cfg,
         .admins = config_service_list(h->cfg, s->name, "admins"),
+        .sync_admins = config_list(h->cfg, "sync_admins"),
         .allow_plaintext =
             s->plan.outer_layer ||
             config_service_switch(h->cfg, s->name, "allowplaintext"),

@@ -67,11 +67,13 @@ tls_server_from_config(const struct config *cfg, const char *service,
 /*
  * The same for connections that we make: tls_client_cert, tls_client_key
  * (shown if asked for), tls_server_ca_file, tls_server_ca_dir (whom we
- * believe), tls_versions, tls_ciphers.  VERIFY is what the caller wants.
+ * believe), tls_versions, tls_ciphers.  VERIFY is what the caller wants; CA_FILE,
+ * if not NULL, whom alone it believes.
  */
 MUST_CHECK enum errcode
 tls_client_from_config(const struct config *cfg, enum tls_verify verify,
-                       struct tls_context **ret, struct error *err);
+                       const char *ca_file, struct tls_context **ret,
+                       struct error *err);
 
 struct tls_context *
 tls_context_ref(struct tls_context *ctx);

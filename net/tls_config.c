@@ -89,7 +89,8 @@ tls_server_from_config(const struct config *cfg, const char *service,
 
 enum errcode
 tls_client_from_config(const struct config *cfg, enum tls_verify verify,
-                       struct tls_context **ret, struct error *err)
+                       const char *ca_file, struct tls_context **ret,
+                       struct error *err)
 {
     struct tls_options o = {.verify = verify};
 
@@ -97,6 +98,10 @@ tls_client_from_config(const struct config *cfg, enum tls_verify verify,
     o.key_file = file_option(config_string(cfg, "tls_client_key"));
     o.ca_file = file_option(config_string(cfg, "tls_server_ca_file"));
     o.ca_dir = file_option(config_string(cfg, "tls_server_ca_dir"));
+    if (file_option(ca_file) != NULL) {
+        o.ca_file = ca_file;
+        o.ca_dir = NULL;
+    }
     common_options(cfg, NULL, &o);
     return tls_client_context(&o, ret, err);
 }

@@ -102,6 +102,79 @@ def test_twin_with_an_unknown_certificate_gets_nothing(bin_dir):
             check_equal(code, 5, "exit code of status")
 
 
+def client_certificate(path, name):
+    """NAME.pem and NAME.key, of the CA."""
+    def openssl(*args):
+        subprocess.run(("openssl",) + args, check=True, cwd=path,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=" + name,
+            "-keyout", name + ".key", "-out", name + ".csr")
+    openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey",
+            "ca.key", "-CAcreateserial", "-days", "2", "-out", name + ".pem")
+    for end in (".key", ".pem"):
+        os.chmod(os.path.join(path, name + end), 0o644)
+
+
+def test_mutual_tls_with_a_pinned_authority(bin_dir):
+    """csync wants certificates of clients, and replicas are believed only if
+    the authority of sync_tls_ca_file says so; the login is no admin."""
+    with Certificates() as path:
+        client_certificate(path, "twin")
+        both = options(path, "server.pem")  # nobody of those counts
+        both.update({
+            "sync_tls_ca_file": os.path.join(path, "ca.pem"),
+            "sync_tls_required": "yes",
+            "tls_client_cert": os.path.join(path, "twin.pem"),
+            "tls_client_key": os.path.join(path, "twin.key"),
+            "csync_tls_client_ca_file": os.path.join(path, "ca.pem"),
+            "csync_tls_client_certs": "require",
+            "admins": "admin",
+            "sync_admins": "replica",
+        })
+        with World(bin_dir, both) as w:
+            w.deliver_all(w.a, range(1, 6))
+            w.wait_equal()
+            check_equal(w.a.ctl("swap")[0], 0, "exit code of swap")
+            w.wait_equal(asked=w.b)
+            # Without a certificate of its own it gets nowhere.
+            w.b.configure(options={"tls_client_cert": "",
+                                   "tls_client_key": ""})
+            with open(w.b.imapd_conf) as f:
+                lines = [l for l in f if not l.endswith(": \n")]
+            with open(w.b.imapd_conf, "w") as f:
+                f.writelines(lines)
+            done = w.b.run("sync_client", "-A", "-o", "-t", "5")
+            check_equal(done.returncode, 1, "without a certificate")
+            # To IMAP the login is nobody special.
+            conn = imap_under_tls(w.b, "replica", "replica-secret", path)
+            check_equal(conn.select("user/alice", readonly=True)[0], "NO",
+                        "SELECT of another's mailbox")
+            conn.logout()
+
+
+def test_replica_without_tls_is_not_logged_in_at(bin_dir):
+    with World(bin_dir, {"sync_tls_required": "yes"}, promote=False) as w:
+        w.a.ctl("promote")
+        done = w.a.run("sync_client", "-A", "-o")
+        check_equal(done.returncode, 1, "exit code")
+        check("offers no TLS" in done.stderr, done.stderr)
+
+
+def test_any_certificate_only_on_demand(bin_dir):
+    """No authority is named, and the system's do not know it."""
+    with Certificates() as path:
+        own = options(path)
+        del own["tls_server_ca_file"]
+        with World(bin_dir, own, promote=False) as w:
+            w.a.ctl("promote")
+            done = w.a.run("sync_client", "-A", "-o")
+            check_equal(done.returncode, 1, "exit code")
+            check("sync_tls_ca_file" in done.stderr, done.stderr)
+        with World(bin_dir, {**own, "sync_tls_verify": "no"}) as w:
+            w.deliver_all(w.a, [1])
+            w.wait_equal()
+
+
 if shutil.which("openssl") is None:
     print("skipped: there is no openssl program")
     sys.exit(77)
@@ -109,4 +182,7 @@ run([
     test_twins_and_clients_talk_under_tls,
     test_csync_offers_no_password_in_clear,
     test_twin_with_an_unknown_certificate_gets_nothing,
+    test_mutual_tls_with_a_pinned_authority,
+    test_replica_without_tls_is_not_logged_in_at,
+    test_any_certificate_only_on_demand,
 ])

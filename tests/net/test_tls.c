@@ -497,7 +497,8 @@ test_context_from_configuration(void **state)
     ASSERT_OK(config_parse(buf_span(&text), "tls", &cfg, &err));
     ASSERT_OK(tls_server_from_config(cfg, "imap", &server_tls, &err));
     assert_non_null(server_tls);
-    ASSERT_OK(tls_client_from_config(cfg, TLS_VERIFY_REQUIRED, &tls, &err));
+    ASSERT_OK(
+        tls_client_from_config(cfg, TLS_VERIFY_REQUIRED, NULL, &tls, &err));
     struct served s = {0};
     atomic_store(&opened, 0);
     atomic_store(&closed, 0);
