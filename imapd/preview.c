@@ -181,9 +181,9 @@ find_text(struct imap_session *s, struct fetch_job *job, struct text_part *ret,
 {
     struct mime_part_iter it = mime_part_iter(&job->mime);
     struct mime_part part;
-    struct text_part text;
+    struct text_part text = {0};
     enum errcode rc = ERR_OK;
-    bool ok;
+    bool ok = false;
 
     *ret_found = false;
     for (unsigned n = 0;
@@ -209,8 +209,8 @@ make_preview(struct imap_session *s, struct fetch_job *job, struct buf *out,
     AUTO(buf_free) struct buf decoded = BUF_INIT;
     AUTO(buf_free) struct buf utf8 = BUF_INIT;
     struct writer w = {.out = out};
-    struct text_part text;
-    bool found;
+    struct text_part text = {0};
+    bool found = false;
 
     enum errcode rc = find_text(s, job, &text, &found, err);
     if (rc != ERR_OK || !found)
