@@ -25,8 +25,8 @@ apply_epoch(const struct apply *ap)
 {
     struct rec_epoch rec;
 
-    const size_t known = ap->st->v.nepochs;
-    const epoch_t before = known == 0 ? 0 : ap->st->epochs[known - 1].epoch;
+    const epoch_t before =
+        epochs_jumped_last(ap->st->epochs, ap->st->v.nepochs, EPOCH_MAX);
     enum errcode rc = rec_epoch_decode(ap->rec->body, ap->rec->version,
                                        &ap->st->scratch, &rec, ap->err);
     if (rc == ERR_OK)
@@ -35,7 +35,7 @@ apply_epoch(const struct apply *ap)
         return rc;
     /* A master that is gone may have given out UIDVALIDITYs that we never saw:
      * seconds of its clock, one for each mailbox made in that second; and so
-     * may one of each epoch of which nothing came here. */
+     * may one of each epoch of which nothing came here, since the last jump. */
     const uint64_t jump =
         (uint64_t)UIDVALIDITY_HEADROOM *
         (rec.entry.epoch > before ? rec.entry.epoch - before : 1);

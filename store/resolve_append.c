@@ -14,17 +14,15 @@ enum errcode
 resolve_next_uid(const struct group *g, const struct mailbox *mb, uint32_t *ret,
                  struct error *err)
 {
+    const size_t n = g->st->v.nepochs;
     uint64_t uid = mb->uidnext;
-    uint64_t jump = 0;
+    uint64_t jump = epochs_uid_jump(g->st->epochs, n, mb->uid_epoch);
 
-    for (size_t i = 0; i < g->st->v.nepochs; i++) {
-        const struct epoch_entry *e = &g->st->epochs[i];
-        if (e->epoch > mb->uid_epoch && e->epoch <= g->epoch)
-            jump = MAX(jump, epoch_uid_jump(e, mb->uid_epoch));
-        if (e->epoch > mb->uid_epoch && e->uid_headroom > 0 &&
-            (g->mutants & MUTANT_NARROW_HEADROOM) != 0)
-            jump = e->uid_headroom;
-    }
+    if (jump > 0 && (g->mutants & MUTANT_NARROW_HEADROOM) != 0)
+        for (size_t i = 0; i < n; i++)
+            if (g->st->epochs[i].epoch > mb->uid_epoch &&
+                g->st->epochs[i].uid_headroom > 0)
+                jump = g->st->epochs[i].uid_headroom;
     if ((g->mutants & MUTANT_NO_HEADROOM) == 0)
         uid += jump;
     if (uid >= UINT32_MAX)

@@ -19,7 +19,13 @@
  * never written, and its bytes in the pack belong to nobody.
  *
  * Rows are written past the writer thread, which has nothing to do in a store
- * without history that is not a master.
+ * without history that is not a master: it takes no frames while the mark says
+ * `seeding`, which is set while it stands still.
+ *
+ * Two givers may come at a time: a master that was deposed and has not heard of
+ * it, or one whose connection broke without a word.  The one that came last is
+ * the one that counts (`seed_turn`); from then on the other one's calls change
+ * nothing, and `seed_lock` keeps one that is under way apart from it.
  */
 #include "store/seed.h"
 
@@ -41,6 +47,7 @@
 
 struct seed {
     struct store *store;
+    uint64_t turn; /* the store's seed_turn when this one came */
     struct kv *kv;
     struct packs *packs;
     struct kv_batch *rows;    /* of the snapshot */
@@ -156,22 +163,57 @@ write_out(struct seed *s, struct kv_batch *b, struct error *err)
     return rc;
 }
 
-static void
-say_seeding(struct seed *s, uint32_t seeding)
+static enum errcode
+check_turn(const struct seed *s, struct error *err)
 {
-    struct synclog *log = store_log(s->store);
+    if (atomic_load(&s->store->seed_turn) == s->turn)
+        return ERR_OK;
+    return error_set(err, ERR_CONFLICT,
+                     "seeding: another seed has begun since, or is done");
+}
 
-    if (log == NULL)
-        return;
-    atomic_store(&synclog_mark(log)->seeding, seeding);
-    mark_wake(synclog_mark(log));
+/* Does S still count?  Then with the lock, until leave().  One that does not
+ * never waits for the one that does. */
+static enum errcode
+enter(struct seed *s, struct error *err)
+{
+    enum errcode rc = check_turn(s, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    pthread_mutex_lock(&s->store->seed_lock);
+    rc = check_turn(s, err);
+    if (rc != ERR_OK)
+        pthread_mutex_unlock(&s->store->seed_lock);
+    return rc;
+}
+
+static void
+leave(struct seed *s)
+{
+    pthread_mutex_unlock(&s->store->seed_lock);
+}
+
+/* LOCAL_SEEDING, durable; the log begins only when the seed is done. */
+static enum errcode
+open_locked(struct seed *s, struct error *err)
+{
+    struct key k;
+
+    if (!store_begin_seeding(s->store))
+        return error_set(err, ERR_CONFLICT,
+                         "there is history here already: not seeded over");
+    /* What an attempt before has lost (a full disk) is asked for again. */
+    struct error lost;
+    (void)!packs_sync(s->packs, &lost);
+    kv_batch_put(s->rows, KV_STATE, key_local(&k, LOCAL_SEEDING), SPAN_EMPTY);
+    enum errcode rc = write_out(s, s->rows, err);
+    return rc == ERR_OK ? kv_flush(s->kv, err) : rc;
 }
 
 enum errcode
 seed_open(struct store *store, struct seed **ret, struct error *err)
 {
-    struct key k;
-
     if (!store_is_empty(store))
         return error_set(err, ERR_CONFLICT,
                          "there is history here already: not seeded over");
@@ -184,19 +226,17 @@ seed_open(struct store *store, struct seed **ret, struct error *err)
     s->coming = kv_batch_new();
     s->raw = xmalloc(BODY_PART_BYTES);
 
-    /* What an attempt before has lost (a full disk) is asked for again. */
-    struct error lost;
-    (void)!packs_sync(s->packs, &lost);
-    kv_batch_put(s->rows, KV_STATE, key_local(&k, LOCAL_SEEDING), SPAN_EMPTY);
-    enum errcode rc = write_out(s, s->rows, err);
-    if (rc == ERR_OK)
-        rc = kv_flush(s->kv, err);
+    s->turn = atomic_fetch_add(&store->seed_turn, 1) + 1;
+    enum errcode rc = enter(s, err);
+    if (rc == ERR_OK) {
+        rc = open_locked(s, err);
+        leave(s);
+    }
     if (rc != ERR_OK) {
         seed_close(&s);
         return error_prefix(err, "seeding");
     }
     s->synced_ns = env_mono_ns(store_env(store));
-    say_seeding(s, 1);
     *ret = s;
     return ERR_OK;
 }
@@ -233,6 +273,26 @@ seed_has(struct seed *s, const struct guid *guid)
         return true;
     return bodies_stat(store_bodies(s->store), NULL, guid, &size, NULL) ==
            ERR_OK;
+}
+
+/* A body whose first parts are in a synced pack needs no more than that: its
+ * rows come with a later sync. */
+static enum errcode
+sync_locked(struct seed *s, struct error *err)
+{
+    enum errcode rc = packs_sync(s->packs, err);
+
+    s->pending_bytes = 0;
+    s->synced_ns = env_mono_ns(store_env(s->store));
+    if (rc != ERR_OK) {
+        kv_batch_clear(s->pending);
+        forget_coming(s);
+        return error_prefix(err, "seeding");
+    }
+    rc = write_out(s, s->pending, err);
+    if (rc == ERR_OK)
+        rc = kv_flush(s->kv, err);
+    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
 }
 
 /* The part is the one that has to come; the first one begins a body. */
@@ -311,7 +371,7 @@ end_body(struct seed *s, uint32_t parts, struct error *err)
     s->pending_bytes += s->size;
     if (s->pending_bytes > PENDING_BYTES ||
         env_mono_ns(store_env(s->store)) - s->synced_ns > PENDING_NS)
-        return seed_sync(s, err);
+        return sync_locked(s, err);
     return ERR_OK;
 }
 
@@ -321,38 +381,33 @@ seed_put_part(struct seed *s, const struct guid *guid,
 {
     struct body_loc own = *loc;
     char text[GUID_TEXT_BYTES];
-    enum errcode rc = ERR_OK;
+    enum errcode rc = enter(s, err);
 
+    if (rc != ERR_OK)
+        return rc;
     if (!body_loc_fits(loc) || stored.n != loc->stored_bytes)
         rc = error_set(err, ERR_CORRUPT, "its sizes do not fit");
     if (rc == ERR_OK)
         rc = take_part(s, guid, &own, stored, err);
     if (rc == ERR_OK && own.part + 1 == own.parts)
         rc = end_body(s, own.parts, err);
+    leave(s);
     if (rc == ERR_OK)
         return ERR_OK;
     forget_coming(s);
     return error_prefix(err, "seeding body %s", guid_text(guid, text));
 }
 
-/* A body whose first parts are in a synced pack needs no more than that: its
- * rows come with a later sync. */
 enum errcode
 seed_sync(struct seed *s, struct error *err)
 {
-    enum errcode rc = packs_sync(s->packs, err);
+    enum errcode rc = enter(s, err);
 
-    s->pending_bytes = 0;
-    s->synced_ns = env_mono_ns(store_env(s->store));
-    if (rc != ERR_OK) {
-        kv_batch_clear(s->pending);
-        forget_coming(s);
-        return error_prefix(err, "seeding");
-    }
-    rc = write_out(s, s->pending, err);
-    if (rc == ERR_OK)
-        rc = kv_flush(s->kv, err);
-    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
+    if (rc != ERR_OK)
+        return rc;
+    rc = sync_locked(s, err);
+    leave(s);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -389,10 +444,15 @@ is_local_table(uint8_t table)
 enum errcode
 seed_begin_rows(struct seed *s, struct error *err)
 {
+    enum errcode rc = enter(s, err);
+
+    if (rc != ERR_OK)
+        return rc;
     kv_batch_clear(s->rows);
-    enum errcode rc = delete_all(s, KV_STATE, is_local_table, err);
+    rc = delete_all(s, KV_STATE, is_local_table, err);
     if (rc == ERR_OK)
         rc = delete_all(s, KV_CACHE, NULL, err);
+    leave(s);
     return rc == ERR_OK ? rc : error_prefix(err, "seeding");
 }
 
@@ -409,8 +469,12 @@ seed_put_row(struct seed *s, struct span key, struct span value,
                          key.n, value.n);
     kv_batch_put(s->rows, KV_STATE, key, value);
     if (kv_batch_bytes(s->rows) < BATCH_BYTES)
-        return ERR_OK;
-    enum errcode rc = write_out(s, s->rows, err);
+        return check_turn(s, err);
+    enum errcode rc = enter(s, err);
+    if (rc != ERR_OK)
+        return rc;
+    rc = write_out(s, s->rows, err);
+    leave(s);
     return rc == ERR_OK ? rc : error_prefix(err, "seeding");
 }
 
@@ -500,7 +564,7 @@ finish(struct seed *s, const struct store_pos *pos, struct error *err)
     enum errcode rc = write_out(s, s->rows, err);
 
     if (rc == ERR_OK)
-        rc = seed_sync(s, err);
+        rc = sync_locked(s, err);
     if (rc == ERR_OK)
         rc = store_build_derived(s->kv, &root, err);
     if (rc == ERR_OK && root != pos->digest)
@@ -520,16 +584,20 @@ finish(struct seed *s, const struct store_pos *pos, struct error *err)
 enum errcode
 seed_finish(struct seed *s, const struct store_pos *pos, struct error *err)
 {
-    enum errcode rc = ERR_OK;
+    enum errcode rc = enter(s, err);
 
+    if (rc != ERR_OK)
+        return rc;
     if (pos->applied.lsn == LSN_NONE || pos->applied.epoch == 0)
         rc = error_set(err, ERR_CORRUPT, "a snapshot without history");
     if (rc == ERR_OK && !store_is_empty(s->store))
         rc = error_set(err, ERR_CONFLICT, "there is history here already");
     if (rc == ERR_OK)
         rc = finish(s, pos, err);
-    if (rc != ERR_OK)
-        return error_prefix(err, "seeding");
-    say_seeding(s, 0);
-    return ERR_OK;
+    if (rc == ERR_OK) {
+        store_end_seeding(s->store);
+        atomic_fetch_add(&s->store->seed_turn, 1); /* nor does this one count */
+    }
+    leave(s);
+    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
 }

@@ -67,7 +67,11 @@ store_make_seedable(struct env *env, const struct store_config *cfg,
 
 struct seed;
 
-/* ERR_CONFLICT: there is history here already. */
+/*
+ * ERR_CONFLICT: there is history here already.  A seed that was open before is
+ * over: all its calls answer ERR_CONFLICT and change nothing; so do those of
+ * one that is finished.
+ */
 MUST_CHECK enum errcode
 seed_open(struct store *store, struct seed **ret, struct error *err);
 void

@@ -68,6 +68,29 @@ snap_pos(const struct store_snap *snap)
 
 /* ------------------------------------------------------------- mailboxes */
 
+/* The epoch that is about to begin here, as if it had: a master that is not yet
+ * sure of its first record, or waits for room or the fence, is read already. */
+static void
+add_planned(struct store_snap *snap)
+{
+    const struct store *store = snap->store;
+    const epoch_t planned = atomic_load(&store->planned.epoch);
+    const size_t n = snap->nepochs;
+
+    if (planned == 0 || (n > 0 && snap->epochs[n - 1].epoch >= planned))
+        return;
+    struct epoch_entry *v = arena_array(&snap->arena, n + 1, sizeof(*v));
+    if (n > 0)
+        memcpy(v, snap->epochs, n * sizeof(*v));
+    v[n] = (struct epoch_entry){
+        .epoch = planned,
+        .fork_lsn = store_pos(store).applied.lsn,
+        .uid_headroom = atomic_load(&store->planned.uid_headroom),
+    };
+    snap->epochs = v;
+    snap->nepochs = n + 1;
+}
+
 /*
  * What a client is told: no less than what a master that is lost may have told
  * it.  The first write in the new epoch makes it so (store/resolve.c); until
@@ -78,7 +101,8 @@ static enum errcode
 look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
 {
     /* Written in the newest epoch of all: the common case, and cheap. */
-    epoch_t newest = store_pos(snap->store).applied.epoch;
+    const epoch_t planned = atomic_load(&snap->store->planned.epoch);
+    epoch_t newest = MAX(store_pos(snap->store).applied.epoch, planned);
 
     if (mb->uid_epoch >= newest && modseq_epoch(mb->highestmodseq) >= newest)
         return ERR_OK;
@@ -87,17 +111,16 @@ look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
             snap_epochs(snap, &snap->arena, &snap->epochs, &snap->nepochs, err);
         if (rc != ERR_OK)
             return rc;
+        add_planned(snap);
         snap->has_epochs = true;
     }
-    uint64_t jump = 0;
+    const uint64_t jump =
+        epochs_uid_jump(snap->epochs, snap->nepochs, mb->uid_epoch);
     for (size_t i = 0; i < snap->nepochs; i++) {
         const struct epoch_entry *e = &snap->epochs[i];
-        if (e->uid_headroom == 0)
-            continue;
-        if (e->epoch > mb->uid_epoch)
-            jump = MAX(jump, epoch_uid_jump(e, mb->uid_epoch));
-        mb->highestmodseq =
-            MAX(mb->highestmodseq, modseq_of(e->epoch, e->fork_lsn + 1));
+        if (e->uid_headroom > 0)
+            mb->highestmodseq =
+                MAX(mb->highestmodseq, modseq_of(e->epoch, e->fork_lsn + 1));
     }
     mb->uidnext = (uint32_t)MIN(mb->uidnext + jump, (uint64_t)UINT32_MAX);
     return ERR_OK;

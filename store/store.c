@@ -23,8 +23,8 @@
 
 /* -------------------------------------------------------------- controls */
 
-static void
-control_begin(struct store *store)
+void
+store_control_begin(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
     store->controls++;
@@ -32,8 +32,8 @@ control_begin(struct store *store)
         pthread_cond_wait(&store->idle, &store->lock);
 }
 
-static void
-control_end(struct store *store)
+void
+store_control_end(struct store *store)
 {
     store->controls--;
     pthread_cond_broadcast(&store->idle);
@@ -46,7 +46,7 @@ store_set_role(struct store *store, enum role role, epoch_t epoch)
 {
     struct synclog_mark *mark = synclog_mark(store->log);
 
-    control_begin(store);
+    store_control_begin(store);
     struct held *held = role != store->role || epoch != store->epoch
                             ? acks_reset(store, role)
                             : NULL;
@@ -55,7 +55,7 @@ store_set_role(struct store *store, enum role role, epoch_t epoch)
     atomic_store(&mark->role, (uint32_t)role);
     atomic_store(&mark->epoch, epoch);
     mark_wake(mark);
-    control_end(store);
+    store_control_end(store);
     acks_refuse_held(store, held);
 }
 
@@ -70,18 +70,29 @@ store_role(const struct store *store)
     return role;
 }
 
+epoch_t
+store_epoch(const struct store *store)
+{
+    struct store *s = (struct store *)store; /* for the lock only */
+
+    pthread_mutex_lock(&s->lock);
+    epoch_t epoch = s->epoch;
+    pthread_mutex_unlock(&s->lock);
+    return epoch;
+}
+
 bool
 store_check_fence(struct store *store)
 {
     struct synclog_mark *mark = synclog_mark(store->log);
 
-    control_begin(store);
+    store_control_begin(store);
     const bool up = store->cfg.fence_path != NULL &&
                     env_exists(store->env, store->cfg.fence_path);
     store->fence = up;
     atomic_store(&mark->fence, up && acks_are_none(store) ? 1 : 0);
     mark_wake(mark);
-    control_end(store);
+    store_control_end(store);
     if (!up || acks_are_none(store))
         return up;
     acks_wait(store); /* nothing is added to them behind the fence */
@@ -91,24 +102,10 @@ store_check_fence(struct store *store)
 void
 store_hold(struct store *store, uint64_t hold_ms)
 {
-    control_begin(store);
+    store_control_begin(store);
     store->hold_until_ns =
         hold_ms == 0 ? 0 : env_mono_ns(store->env) + hold_ms * 1000000;
-    control_end(store);
-}
-
-enum errcode
-store_begin_epoch(struct store *store, epoch_t epoch, uint32_t uid_headroom,
-                  const char *reason, struct error *err)
-{
-    AUTO(txn_free) struct store_txn *txn = txn_new();
-
-    struct op *op = txn_add_op(txn, OP_EPOCH, 0);
-    op->u.epoch.entry.epoch = epoch;
-    op->u.epoch.entry.uid_headroom = uid_headroom;
-    op->u.epoch.reason = arena_str(&txn->arena, span_str(reason));
-    txn->is_begin = true;
-    return store_commit(store, txn, err);
+    store_control_end(store);
 }
 
 /* ----------------------------------------------------------------- queue */
@@ -504,6 +501,7 @@ init_threads(struct store *store)
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->pos_lock, NULL);
     pthread_mutex_init(&store->checkpoint_lock, NULL);
+    pthread_mutex_init(&store->seed_lock, NULL);
     pthread_mutex_init(&store->watches.lock, NULL);
     pthread_mutex_init(&store->part_hashes.lock, NULL);
     full_init(&store->full, store->env);
@@ -580,6 +578,7 @@ free_store(struct store *store)
     pthread_mutex_destroy(&store->lock);
     pthread_mutex_destroy(&store->pos_lock);
     pthread_mutex_destroy(&store->checkpoint_lock);
+    pthread_mutex_destroy(&store->seed_lock);
     pthread_mutex_destroy(&store->watches.lock);
     pthread_mutex_destroy(&store->part_hashes.lock);
     full_done(&store->full);
@@ -775,14 +774,38 @@ enum errcode
 store_adopt(struct store *store, const struct store_pos *pos, struct error *err)
 {
     pthread_mutex_lock(&store->checkpoint_lock);
-    control_begin(store);
+    store_control_begin(store);
     enum errcode rc = adopt(store, pos, err);
     const bool lost = store->log == NULL;
-    control_end(store);
+    store_control_end(store);
     pthread_mutex_unlock(&store->checkpoint_lock);
     if (lost)
         store_die(store, err);
     return rc;
+}
+
+bool
+store_begin_seeding(struct store *store)
+{
+    struct synclog_mark *mark = synclog_mark(store->log);
+
+    store_control_begin(store); /* no frames are under way */
+    const bool is_empty = store->pos.applied.lsn == LSN_NONE;
+    if (is_empty) {
+        atomic_store(&mark->seeding, 1);
+        mark_wake(mark);
+    }
+    store_control_end(store);
+    return is_empty;
+}
+
+void
+store_end_seeding(struct store *store)
+{
+    struct synclog_mark *mark = synclog_mark(store->log);
+
+    atomic_store(&mark->seeding, 0);
+    mark_wake(mark);
 }
 
 /* ---------------------------------------------------------------- cluster */
@@ -825,10 +848,10 @@ store_join_cluster(struct store *store, const struct instid *cluster,
     if (instid_eq(&store->cfg.cluster, cluster))
         return ERR_OK;
     pthread_mutex_lock(&store->checkpoint_lock);
-    control_begin(store);
+    store_control_begin(store);
     enum errcode rc = join_cluster(store, cluster, err);
     const bool lost = store->log == NULL;
-    control_end(store);
+    store_control_end(store);
     pthread_mutex_unlock(&store->checkpoint_lock);
     if (lost)
         store_die(store, err);

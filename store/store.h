@@ -122,11 +122,22 @@ void
 store_set_role(struct store *store, enum role role, epoch_t epoch);
 enum role
 store_role(const struct store *store);
+epoch_t
+store_epoch(const struct store *store);
 /* Write the REC_EPOCH that begins ENTRY's epoch (fork_* and time are filled in
  * here) and wait for it; role MASTER must be set.  First thing of an epoch. */
 MUST_CHECK enum errcode
 store_begin_epoch(struct store *store, epoch_t epoch, uint32_t uid_headroom,
                   const char *reason, struct error *err);
+/*
+ * What will be begun once it is the epoch of store_set_role() (0: nothing);
+ * before that is called, since readers are told of UIDs and MODSEQs as if it
+ * had.  BY_ITSELF: the writer begins it as soon as the fence is down and there
+ * is room, and nobody waits; else store_begin_epoch() does.
+ */
+void
+store_plan_epoch(struct store *store, epoch_t epoch, uint32_t uid_headroom,
+                 const char *reason, bool by_itself);
 /*
  * A store that is empty and of no cluster becomes one of CLUSTER: its log is
  * begun anew under that name.  Returns when the writer obeys.  ERR_CONFLICT:

@@ -2,10 +2,10 @@
  * store/store_private.h - the inside of an open store, for the files of this
  * folder.
  *
- * Locks, in the order in which they are taken: `checkpoint_lock`, `lock`
- * (queue, role, what the writer is doing), that of acks.c, `watch_lock`,
- * `pos_lock`.  The writer holds none of them while it works on a group; `busy`
- * says that it does.
+ * Locks, in the order in which they are taken: `seed_lock`,
+ * `checkpoint_lock`, `lock` (queue, role, what the writer is doing), that of
+ * acks.c, `watch_lock`, `pos_lock`.  The writer holds none of them while it
+ * works on a group; `busy` says that it does.
  */
 #ifndef POLLUX_STORE_STORE_PRIVATE_H
 #define POLLUX_STORE_STORE_PRIVATE_H
@@ -39,6 +39,12 @@ store_pack_dir(const struct store *store);
 MUST_CHECK enum errcode
 store_adopt(struct store *store, const struct store_pos *pos,
             struct error *err);
+/* seed.c: the mark says `seeding`, and the writer takes no frames any more;
+ * false: there is history here. */
+bool
+store_begin_seeding(struct store *store);
+void
+store_end_seeding(struct store *store);
 /*
  * seed.c: KV holds all replicated rows (table_is_replicated()) and no derived
  * ones.  Recounts every mailbox and quota root (ERR_CORRUPT names the first
@@ -47,6 +53,21 @@ store_adopt(struct store *store, const struct store_pos *pos,
  */
 MUST_CHECK enum errcode
 store_build_derived(struct kv *kv, uint64_t *ret_root, struct error *err);
+
+/* ---- epochs.c --------------------------------------------------------- */
+
+/* In a turn of the writer: the transaction that begins the epoch that is owed,
+ * if it can begin; else NULL.  It frees itself. */
+struct job *
+epochs_owed(struct store *store);
+
+/* ---- store.c ---------------------------------------------------------- */
+
+/* The writer stands still, and the lock is held, from one to the other. */
+void
+store_control_begin(struct store *store);
+void
+store_control_end(struct store *store);
 
 /* ---- watch.c ---------------------------------------------------------- */
 
@@ -181,6 +202,8 @@ struct store {
     struct acks *sync_acks; /* NULL: nothing waits for replicas */
     struct store_tallies tallies; /* the writer adds */
 
+    pthread_mutex_t seed_lock;       /* a call of the seed that comes */
+    atomic_uint_fast64_t seed_turn;  /* which one that is */
     pthread_mutex_t checkpoint_lock; /* a checkpoint, the log's exchange, bodies
                                         that move */
     pthread_mutex_t lock;
@@ -193,6 +216,12 @@ struct store {
     enum role role;
     epoch_t epoch;
     bool fence; /* as last seen */
+    struct { /* the epoch that is to begin; changed while the writer stands */
+        _Atomic epoch_t epoch; /* 0: none */
+        _Atomic uint32_t uid_headroom;
+        bool by_itself; /* the writer begins it when it can */
+        char reason[64];
+    } planned;
     uint64_t hold_until_ns;
     bool is_open;       /* store_open() is through */
     bool state_damaged; /* the key-value store said so */

@@ -131,19 +131,19 @@ struct epoch_entry {
 
 #define EPOCHS_MAX 4096U
 
+/* The last one at or before EPOCH of N entries, by epoch, that has a headroom;
+ * else the first one of all, or 0. */
+epoch_t
+epochs_jumped_last(const struct epoch_entry *entries, size_t n, epoch_t epoch);
 /*
- * How far UIDs jump at the first one given out in, or after, epoch E in a
- * mailbox where the last one was given out in epoch UID_EPOCH: once for each
- * epoch in between, since one of which nothing came here began at the same
- * UIDNEXT.  The largest of all epochs counts.
+ * How far UIDs jump at the first one given out now in a mailbox where the last
+ * one was given out in epoch UID_EPOCH.  If there was a promotion since, then
+ * once for each epoch since the one in which they jumped last: epochs of which
+ * nothing came here began at the same UIDNEXT.  Those with a planned swap count
+ * too: on another line of history the same numbers may be promotions.
  */
-static inline uint64_t
-epoch_uid_jump(const struct epoch_entry *e, epoch_t uid_epoch)
-{
-    return e->epoch > uid_epoch
-               ? (uint64_t)e->uid_headroom * (e->epoch - uid_epoch)
-               : 0;
-}
+uint64_t
+epochs_uid_jump(const struct epoch_entry *entries, size_t n, epoch_t uid_epoch);
 
 /* How far the state is, and what it looks like there. */
 struct store_pos {

@@ -555,6 +555,12 @@ frames_group(struct store *store, bool alone)
         answer_all(store);
         return true;
     }
+    if (atomic_load(&synclog_mark(store->log)->seeding) != 0) {
+        /* Another master's stream began before: its rows would mix. */
+        (void)error_set(&err, ERR_CONFLICT, "a seed is coming");
+        fail_frames(store, &err);
+        return true;
+    }
     enum errcode rc = synclog_begin(store->log, store->frames.n, &place, &err);
     if (rc == ERR_OK)
         rc = synclog_append_frames(store->log, buf_span(&store->frames), &err);
@@ -687,6 +693,13 @@ run(struct store *store, struct job_list *list)
         jobs_refuse(store, &store->acks, &store->dead_err);
         jobs_refuse(store, list, &store->dead_err);
         return;
+    }
+    struct job *begin = epochs_owed(store);
+    if (begin != NULL) {
+        begin->next = list->first;
+        if (list->first == NULL)
+            list->last = &begin->next;
+        list->first = begin;
     }
     if (list->first == NULL)
         return;

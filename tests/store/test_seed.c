@@ -375,6 +375,110 @@ test_store_with_history_is_not_seeded_over(void **state)
     free_machine(&a);
 }
 
+/* One row of FROM that any seed may bring, for one that comes late. */
+static bool
+put_late_row(void *ctx, struct span key, struct span value)
+{
+    struct seed *seed = ctx;
+    struct error err = {0};
+
+    assert_int_equal(seed_put_row(seed, key, value, &err), ERR_CONFLICT);
+    return false;
+}
+
+/* A second giver comes while the first one is at its rows: the first one is
+ * over, and whatever it still sends changes nothing, neither before nor after
+ * the second one is done. */
+static void
+test_of_two_seeds_the_later_one_counts(void **state)
+{
+    (void)state;
+    struct machine *a = make_giver();
+    struct machine *b = make_machine(2);
+    struct way first = {.from = a};
+    struct seed *second = NULL;
+    struct error err = {0};
+    const struct store_pos pos = store_pos(a->store);
+
+    first.snap = store_snapshot(a->store);
+    assert_int_equal(seed_open(b->store, &first.seed, &err), ERR_OK);
+    assert_int_equal(seed_each_guid(first.snap, NULL, send_body, &first, &err),
+                     ERR_OK);
+    assert_int_equal(seed_begin_rows(first.seed, &err), ERR_OK);
+    assert_int_equal(first.rc, ERR_OK);
+
+    assert_int_equal(seed_open(b->store, &second, &err), ERR_OK);
+    assert_int_equal(
+        snap_each_row(first.snap, SPAN_EMPTY, put_late_row, first.seed, &err),
+        ERR_OK);
+    assert_int_equal(seed_begin_rows(first.seed, &err), ERR_CONFLICT);
+    assert_int_equal(seed_sync(first.seed, &err), ERR_CONFLICT);
+    assert_int_equal(seed_finish(first.seed, &pos, &err), ERR_CONFLICT);
+    assert_empty(b);
+    seed_close(&second);
+
+    struct way w = {.from = a};
+    seed_all(&w, b);
+    assert_int_equal(w.rc, ERR_OK);
+    assert_int_equal(seed_begin_rows(first.seed, &err), ERR_CONFLICT);
+    assert_int_equal(
+        snap_each_row(first.snap, SPAN_EMPTY, put_late_row, first.seed, &err),
+        ERR_OK);
+    assert_equal(a, b);
+    seed_close(&first.seed);
+    store_release(&first.snap);
+    assert_equal(a, b);
+    free_machine(&a);
+    free_machine(&b);
+}
+
+static void
+frames_answered(void *ctx, enum errcode code, const struct error *err,
+                struct store_pos pos)
+{
+    (void)err;
+    (void)pos;
+    *(enum errcode *)ctx = code;
+}
+
+/* Another master's stream was open when the seed began. */
+static void
+test_no_frames_are_taken_while_a_seed_comes(void **state)
+{
+    (void)state;
+    struct machine *a = make_giver();
+    struct machine *b = make_machine(2);
+    struct synclog_reader *r = NULL;
+    struct span frames = SPAN_EMPTY;
+    struct error err = {0};
+    enum errcode code = ERR_OK;
+    lsn_t last;
+    uint64_t time_us;
+    struct seed *seed = NULL;
+
+    assert_int_equal(reader_open(env_sim_env(a->sim), "/var/be/synclog",
+                                 synclog_mark(store_log(a->store)), 0, &r,
+                                 &err),
+                     ERR_OK);
+    assert_int_equal(reader_next(r, 1 << 20, &frames, &last, &time_us, &err),
+                     ERR_OK);
+    assert_true(frames.n > 0);
+    assert_int_equal(seed_open(b->store, &seed, &err), ERR_OK);
+    store_append_frames(b->store, frames, frames_answered, &code);
+    while (store_step(b->store))
+        ;
+    assert_int_equal(code, ERR_CONFLICT);
+    assert_empty(b);
+    seed_close(&seed);
+    reader_close(&r);
+    struct way w = {.from = a};
+    seed_all(&w, b);
+    assert_int_equal(w.rc, ERR_OK);
+    assert_equal(a, b);
+    free_machine(&a);
+    free_machine(&b);
+}
+
 /* The way breaks after each part and at some rows; with and without the power
  * going too, the next attempt ends well and does not send what is there. */
 static void
@@ -599,6 +703,8 @@ main(void)
         cmocka_unit_test(test_seeded_store_is_equal_and_stays_so),
         cmocka_unit_test(test_store_with_history_is_not_seeded_over),
         cmocka_unit_test(test_reseeded_store_keeps_its_bodies),
+        cmocka_unit_test(test_of_two_seeds_the_later_one_counts),
+        cmocka_unit_test(test_no_frames_are_taken_while_a_seed_comes),
         cmocka_unit_test(test_seeding_goes_on_where_it_was_cut),
         cmocka_unit_test(test_wrong_bytes_are_not_taken_over),
         cmocka_unit_test(test_rows_of_other_tables_and_sizes_are_refused),

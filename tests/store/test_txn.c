@@ -859,6 +859,97 @@ test_promotion_gives_out_no_uid_twice(void **state)
     assert_int_equal(uid_after_promotion(MUTANT_NO_HEADROOM), 2); /* noticed */
 }
 
+/*
+ * Two lines of history part at epoch 1 and do not know of each other: on one of
+ * them the epochs 2 and 3 are planned swaps, on the other 4 is a promotion.
+ * Then the first is promoted, to 5: beyond what the second has told.
+ */
+static void
+test_swaps_on_another_line_count_for_the_jump_of_uids(void **state)
+{
+    struct teststore a, b;
+    struct error err = {0};
+    struct arena arena = ARENA_INIT;
+
+    (void)state;
+    ts_new_master(&a, 1, 0);
+    ts_new(&b, 2, 0);
+    mbid_t id = ts_create(&a, "user.ann");
+    (void)ts_append(&a, id, 1, 100, NULL);
+    assert_int_equal(ts_ship(&a, &b, 1 << 20), ERR_OK);
+
+    store_set_role(b.store, ROLE_MASTER, 4);
+    assert_int_equal(store_begin_epoch(b.store, 4, 1000, "promote", &err),
+                     ERR_OK);
+    assert_int_equal(ts_mailbox(&b, id, &arena).uidnext, 3002);
+    assert_int_equal(ts_append(&b, id, 2, 100, NULL), 3002);
+    const uint32_t validity =
+        ts_mailbox(&b, ts_create(&b, "user.bob"), &arena).uidvalidity;
+
+    for (epoch_t epoch = 2; epoch <= 3; epoch++) {
+        store_set_role(a.store, ROLE_MASTER, epoch);
+        assert_int_equal(store_begin_epoch(a.store, epoch, 0, "swap", &err),
+                         ERR_OK);
+        assert_int_equal(ts_append(&a, id, 1, 100, NULL), epoch);
+    }
+    store_set_role(a.store, ROLE_MASTER, 5);
+    assert_int_equal(store_begin_epoch(a.store, 5, 1000, "promote", &err),
+                     ERR_OK);
+    assert_int_equal(ts_mailbox(&a, id, &arena).uidnext, 4004);
+    assert_int_equal(ts_append(&a, id, 3, 100, NULL), 4004);
+    assert_int_equal(ts_append(&a, id, 3, 100, NULL), 4005);
+    assert_true(ts_mailbox(&a, ts_create(&a, "user.bob"), &arena).uidvalidity >
+                validity);
+    /* Once is enough. */
+    store_set_role(a.store, ROLE_MASTER, 6);
+    assert_int_equal(store_begin_epoch(a.store, 6, 0, "swap", &err), ERR_OK);
+    assert_int_equal(ts_append(&a, id, 3, 100, NULL), 4006);
+    store_set_role(a.store, ROLE_MASTER, 7);
+    assert_int_equal(store_begin_epoch(a.store, 7, 1000, "promote", &err),
+                     ERR_OK);
+    assert_int_equal(ts_append(&a, id, 3, 100, NULL), 6007);
+    ts_verify(&a);
+    arena_free(&arena);
+    ts_free(&a);
+    ts_free(&b);
+}
+
+/* From the moment at which this is the master its readers are told what they
+ * are told once its epoch has begun. */
+static void
+test_epoch_that_is_about_to_begin_is_told_ahead(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+    struct arena a = ARENA_INIT;
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    mbid_t id = ts_create(&ts, "user.ann");
+    assert_int_equal(ts_append(&ts, id, 1, 100, NULL), 1);
+    store_plan_epoch(ts.store, 2, 1000, "promote", false);
+    store_set_role(ts.store, ROLE_MASTER, 2);
+    (void)store_step(ts.store);
+    assert_int_equal(create(&ts, "user.bob"), ERR_READONLY);
+    struct mailbox before = ts_mailbox(&ts, id, &a);
+    assert_int_equal(before.uidnext, 1002);
+    assert_int_equal(modseq_epoch(before.highestmodseq), 2);
+    assert_int_equal(store_begin_epoch(ts.store, 2, 1000, "promote", &err),
+                     ERR_OK);
+    struct mailbox after = ts_mailbox(&ts, id, &a);
+    assert_int_equal(after.uidnext, 1002);
+    assert_true(after.highestmodseq == before.highestmodseq);
+
+    store_plan_epoch(ts.store, 3, 1000, "owed", true);
+    store_set_role(ts.store, ROLE_MASTER, 3);
+    (void)store_step(ts.store);
+    assert_int_equal(create(&ts, "user.bob"), ERR_OK); /* begun by itself */
+    assert_int_equal(ts_append(&ts, id, 1, 100, NULL), 2002);
+    ts_verify(&ts);
+    arena_free(&a);
+    ts_free(&ts);
+}
+
 /* -------------------------------------------------------------- full disk */
 
 static void
@@ -1114,6 +1205,8 @@ main(void)
         cmocka_unit_test(test_only_a_master_takes_transactions),
         cmocka_unit_test(test_epoch_has_to_begin_before_it_is_written_in),
         cmocka_unit_test(test_promotion_gives_out_no_uid_twice),
+        cmocka_unit_test(test_epoch_that_is_about_to_begin_is_told_ahead),
+        cmocka_unit_test(test_swaps_on_another_line_count_for_the_jump_of_uids),
         cmocka_unit_test(test_full_disk_refuses_and_heals),
         cmocka_unit_test(test_full_state_disk_keeps_what_the_log_has),
         cmocka_unit_test(test_watchers_are_told_once_until_rearmed),
