@@ -318,6 +318,7 @@ ask_follow(struct csync_session *s)
                          "the master writes records of format %" PRIu32
                          ", this replica knows %u: upgrade the replica first",
                          format, RECORD_FORMAT);
+    s->epoch = epoch;
     return i->follow(i->ctx, &cluster, &instance, epoch, &s->work_err);
 }
 

@@ -64,6 +64,7 @@ struct csync_session {
 
     /* PHASE_TAKE_LOG */
     struct store *store;
+    epoch_t epoch; /* that we follow here */
     lsn_t received;
     struct store_pos reached;
     uint64_t ping;

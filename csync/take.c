@@ -108,6 +108,14 @@ take_frames(struct csync_session *s, struct span frames)
 {
     struct error err = {0};
 
+    if (s->epoch < store_epoch(s->store)) {
+        error_set(&err, ERR_FENCED,
+                  "epoch %" PRI_EPOCH " is over: this replica follows epoch "
+                  "%" PRI_EPOCH " now",
+                  s->epoch, store_epoch(s->store));
+        session_fail(s, ERR_FENCED, &err);
+        return;
+    }
     if (!last_lsn_of(frames, &s->received)) {
         error_set(&err, ERR_PROTO, "not whole frames");
         session_fail(s, ERR_PROTO, &err);

@@ -834,6 +834,20 @@ rejoin_stopped(struct ctl *c)
     return CTL_OK;
 }
 
+/* A replica is told where the twin's history left its own. */
+static const char *
+rejoin_command(struct ctl *c)
+{
+    uint64_t chain = 0;
+    lsn_t fork = 0;
+
+    if (c->here.role != ROLE_REPLICA || !c->has_there ||
+        !instid_eq(&c->here.cluster, &c->there.cluster) ||
+        !logstatus_fork(&c->here, &c->there, &fork, &chain))
+        return "NODE REJOIN";
+    return arena_printf(&c->arena, "NODE REJOIN %%(FORK %" PRI_LSN ")", fork);
+}
+
 static enum ctl_exit
 run_rejoin(struct ctl *c)
 {
@@ -849,7 +863,7 @@ run_rejoin(struct ctl *c)
         return fail(c, CTL_FAILED, "not rejoined", &err);
     }
     tell_fork(c);
-    if (ask_local(c, "NODE REJOIN", &err) != ERR_OK)
+    if (ask_local(c, rejoin_command(c), &err) != ERR_OK)
         return fail(c, CTL_FAILED, "not rejoined", &err);
     fprintf(c->o->out,
             "rejoined: %" PRIu64 " records (%" PRIu64

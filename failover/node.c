@@ -149,19 +149,26 @@ node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
     next.seed_wanted = false;
     set_why(&next, "promoted: %s", reason);
     struct nodefile before = node->file;
+    store_plan_epoch(node->store, next.epoch, uid_headroom, reason, false);
     rc = node_move(node, &next, err);
-    if (rc == ERR_OK)
-        rc = store_begin_epoch(node->store, next.epoch, uid_headroom, reason,
-                               err);
+    if (rc != ERR_OK) {
+        store_plan_epoch(node->store, 0, 0, "", false);
+        return rc;
+    }
+    rc = store_begin_epoch(node->store, next.epoch, uid_headroom, reason, err);
     if (rc == ERR_OK)
         return ERR_OK;
 
-    /* The epoch is used up; the role is given back. */
+    /* The epoch is used up; the role is given back.  If it cannot be, this
+     * stays the master, here as after a restart. */
     struct error ignored = {0};
     before.epoch = node->file.epoch;
     before.cluster = node->file.cluster;
-    if (node_move(node, &before, &ignored) != ERR_OK)
+    const bool is_back = node_move(node, &before, &ignored) == ERR_OK;
+    if (!is_back)
         log_error(NULL, "failover.role", "why=\"%s\"", ignored.text);
+    store_plan_epoch(node->store, is_back ? 0 : next.epoch, uid_headroom,
+                     reason, true);
     return rc;
 }
 
@@ -177,7 +184,7 @@ node_depose(struct node *node, epoch_t epoch, lsn_t fork, uint64_t chain,
         return ERR_OK; /* nothing new */
     if (next.role == ROLE_REPLICA) {
         next.epoch = epoch;
-        return node_save(node, &next, err);
+        return node_move(node, &next, err);
     }
     next.epoch = epoch;
     next.fork_lsn = fork;
@@ -498,11 +505,17 @@ finish_opening(struct node *node, bool is_new, struct error *err)
                          "reseed this instance",
                          node->path, node->file.epoch, epoch);
     if (node->file.role == ROLE_MASTER && epoch < node->file.epoch) {
-        if (node_fence_is_up(node))
-            return ERR_OK; /* written when the fence is lowered, or never */
-        rc = store_begin_epoch(node->store, node->file.epoch,
-                               node->file.uid_headroom, "finished at start",
-                               err);
+        rc = node_fence_is_up(node)
+                 ? ERR_FENCED
+                 : store_begin_epoch(node->store, node->file.epoch,
+                                     node->file.uid_headroom,
+                                     "finished at start", err);
+        if (rc == ERR_FENCED || rc == ERR_NOSPACE) {
+            store_plan_epoch(node->store, node->file.epoch,
+                             node->file.uid_headroom, "finished after a start",
+                             true);
+            rc = ERR_OK; /* it can be read meanwhile */
+        }
     }
     return rc;
 }

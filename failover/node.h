@@ -127,7 +127,8 @@ node_ask_rejoin(struct env *env, const char *dir, epoch_t twin_epoch,
  *   DEMOTE %(EPOCH e)       after a handover that the peer confirmed: replica
  *   DEPOSED %(EPOCH e FORK n CHAIN h)  a peer of a newer epoch was seen
  *   EXPORT                  what the fork left behind: * EXPORT %(PATH ...)
- *   REJOIN                  export, empty the store, wait for a seed
+ *   REJOIN %(FORK n)        export, empty the store, wait for a seed; FORK is
+ *                           where a replica's history left the twin's
  */
 
 #endif

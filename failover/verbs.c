@@ -335,7 +335,9 @@ verb_unfence(struct node *node, const struct dlist *args, struct buf *out,
     rc = env_read_file(node->env, node->fence_path, 4096, &text, err);
     if (rc != ERR_OK && rc != ERR_LIMIT)
         return rc;
-    if (span_starts(buf_span(&text), SPAN_LIT(HANDOVER_MARK)) &&
+    /* Whoever is not the master any more has its answer. */
+    if (node->file.role == ROLE_MASTER &&
+        span_starts(buf_span(&text), SPAN_LIT(HANDOVER_MARK)) &&
         !arg_is_set(args, "FORCE"))
         return error_set(err, ERR_CONFLICT,
                          "a handover was sent from here and its answer is not "
@@ -435,26 +437,14 @@ verb_deposed(struct node *node, const struct dlist *args, struct buf *out,
 /* ---- after a failover -------------------------------------------------- */
 
 static enum errcode
-verb_export(struct node *node, const struct dlist *args, struct buf *out,
-            struct error *err)
+export_behind(struct node *node, lsn_t fork, struct buf *out, struct error *err)
 {
     AUTO(buf_free) struct buf path = BUF_INIT;
     struct dlist_printer p;
     uint64_t records = 0;
     uint64_t messages = 0;
 
-    (void)args;
-    if (node->file.role != ROLE_FENCED)
-        return error_set(err, ERR_CONFLICT,
-                         "this instance is %s: only one that was deposed has "
-                         "something to export",
-                         role_name(node->file.role));
-    if (node->file.fork_lsn == 0)
-        return error_set(err, ERR_AGAIN,
-                         "where the newer history began is not known yet: the "
-                         "twin must be reachable");
-    enum errcode rc =
-        node_export(node, node->file.fork_lsn, &records, &messages, &path, err);
+    enum errcode rc = node_export(node, fork, &records, &messages, &path, err);
     if (rc != ERR_OK)
         return rc;
     buf_add_str(out, "* ");
@@ -466,6 +456,43 @@ verb_export(struct node *node, const struct dlist *args, struct buf *out,
     dlist_close(&p);
     buf_add_str(out, "\r\n");
     return ERR_OK;
+}
+
+static enum errcode
+verb_export(struct node *node, const struct dlist *args, struct buf *out,
+            struct error *err)
+{
+    (void)args;
+    if (node->file.role != ROLE_FENCED)
+        return error_set(err, ERR_CONFLICT,
+                         "this instance is %s: only one that was deposed has "
+                         "something to export",
+                         role_name(node->file.role));
+    if (node->file.fork_lsn == 0)
+        return error_set(err, ERR_AGAIN,
+                         "where the newer history began is not known yet: the "
+                         "twin must be reachable");
+    return export_behind(node, node->file.fork_lsn, out, err);
+}
+
+/*
+ * A replica that followed a master which was deposed has records behind FORK
+ * that the new one never got.  The old master has them too, if its disk lives.
+ * What cannot be read does not stop it here: the old store is kept whole.
+ */
+static enum errcode
+export_replica(struct node *node, lsn_t fork, struct buf *out,
+               struct error *err)
+{
+    if (fork >= store_pos(node->store).applied.lsn)
+        return ERR_OK;
+    enum errcode rc = export_behind(node, fork, out, err);
+    if (rc == ERR_CORRUPT || rc == ERR_NOTFOUND) {
+        log_error(NULL, "failover.export",
+                  "why=\"%s\" then=\"all is kept in discarded-*\"", err->text);
+        rc = ERR_OK;
+    }
+    return rc;
 }
 
 static enum errcode
@@ -497,13 +524,17 @@ verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
     AUTO(buf_free) struct buf aside = BUF_INIT;
     struct dlist_printer p;
     enum errcode rc = ERR_OK;
+    uint64_t fork = 0;
 
     if (node->file.role == ROLE_MASTER)
         return error_set(err, ERR_CONFLICT,
                          "this instance is the master: it has nobody to "
                          "rejoin");
     if (node->file.role == ROLE_FENCED)
-        rc = verb_export(node, args, out, err);
+        rc = verb_export(node, NULL, out, err);
+    else if (node->file.role == ROLE_REPLICA && args != NULL &&
+             dlist_get_u64(args, "FORK", &fork))
+        rc = export_replica(node, fork, out, err);
     if (rc != ERR_OK)
         return rc;
     if (node->hooks.close_sessions != NULL) {

@@ -154,6 +154,83 @@ test_prefix_of_a_history(void **state)
     assert_true(logstatus_is_prefix(&own, &peer));
 }
 
+/* ---- forks ------------------------------------------------------------- */
+
+#define EPOCH(e, lsn, who)                                                     \
+    {                                                                          \
+        .epoch = (e), .fork_lsn = (lsn), .fork_chain = (lsn)*7, .instance = {  \
+            {(who)}                                                            \
+        }                                                                      \
+    }
+
+/* Two histories, as their epochs tell of them, and where they part. */
+static void
+test_fork_is_the_last_record_that_both_have(void **state)
+{
+    static const struct {
+        struct epoch_entry own[3], peer[3];
+        size_t nown, npeer;
+        bool found;
+        lsn_t lsn;
+    } rows[] = {
+        /* The peer was promoted at 50. */
+        {{EPOCH(1, 0, 1)}, {EPOCH(1, 0, 1), EPOCH(2, 50, 2)}, 1, 2, true, 50},
+        /* Nothing is newer over there. */
+        {{EPOCH(1, 0, 1), EPOCH(2, 50, 2)}, {EPOCH(1, 0, 1)}, 2, 1, false, 0},
+        {{EPOCH(1, 0, 1)}, {EPOCH(1, 0, 1)}, 1, 1, false, 0},
+        /* Both were promoted since: whoever left first. */
+        {{EPOCH(1, 0, 1), EPOCH(2, 30, 1)},
+         {EPOCH(1, 0, 1), EPOCH(3, 50, 2)},
+         2,
+         2,
+         true,
+         30},
+        {{EPOCH(1, 0, 1), EPOCH(2, 60, 1)},
+         {EPOCH(1, 0, 1), EPOCH(3, 50, 2)},
+         2,
+         2,
+         true,
+         50},
+        /* An epoch of the same number is the same one only if the same instance
+         * began it, at the same record. */
+        {{EPOCH(1, 0, 1), EPOCH(2, 60, 1)},
+         {EPOCH(1, 0, 1), EPOCH(2, 60, 2), EPOCH(3, 90, 2)},
+         2,
+         3,
+         true,
+         60},
+        {{EPOCH(1, 0, 1), EPOCH(2, 40, 1)},
+         {EPOCH(1, 0, 1), EPOCH(2, 60, 1), EPOCH(3, 90, 2)},
+         2,
+         3,
+         true,
+         40},
+        /* We went on in the last one that both know. */
+        {{EPOCH(1, 0, 1), EPOCH(2, 60, 1)},
+         {EPOCH(1, 0, 1), EPOCH(2, 60, 1), EPOCH(3, 90, 2)},
+         2,
+         3,
+         true,
+         90},
+        /* Nothing in common. */
+        {{EPOCH(1, 0, 1)}, {EPOCH(1, 0, 2)}, 1, 1, true, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct logstatus own = {.epochs = rows[i].own,
+                                      .nepochs = rows[i].nown};
+        const struct logstatus peer = {.epochs = rows[i].peer,
+                                       .nepochs = rows[i].npeer};
+        uint64_t chain = 1;
+        lsn_t lsn = 1;
+        assert_int_equal(logstatus_fork(&own, &peer, &lsn, &chain),
+                         rows[i].found);
+        assert_int_equal(lsn, rows[i].found ? rows[i].lsn : 1);
+        assert_int_equal(chain, rows[i].found ? rows[i].lsn * 7 : 1);
+    }
+}
+
 int
 main(void)
 {
@@ -164,6 +241,7 @@ main(void)
             test_unknown_or_oversized_message_is_bad_at_its_header),
         cmocka_unit_test(test_ack_comes_back_as_it_went),
         cmocka_unit_test(test_status_comes_back_as_it_went),
+        cmocka_unit_test(test_fork_is_the_last_record_that_both_have),
         cmocka_unit_test(test_prefix_of_a_history),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -508,6 +509,17 @@ test_fence_of_a_handover_is_not_lowered_unasked(void **state)
                      ERR_OK);
     assert_int_equal(verb(&p->a, "UNFENCE", &err), ERR_CONFLICT);
     assert_int_equal(verb(&p->a, "UNFENCE %(FORCE 1)", &err), ERR_OK);
+
+    /* Deposed meanwhile: it could not write anyhow, and has to follow. */
+    assert_int_equal(verb(&p->a, "FENCE %(WHY \"handover sent\" SWAP 0)", &err),
+                     ERR_OK);
+    assert_int_equal(
+        verb(&p->a, "DEPOSED %(EPOCH 2 FORK 0 CHAIN 0000000000000000)", &err),
+        ERR_OK);
+    assert_int_equal(status(&p->a).role, ROLE_FENCED);
+    assert_int_equal(verb(&p->a, "UNFENCE", &err), ERR_OK);
+    assert_false(status(&p->a).fence);
+    assert_int_equal(create(&p->a, "user.x", &err), ERR_FENCED);
 }
 
 /* A crash between the node file and the epoch's record. */
@@ -534,6 +546,207 @@ test_promotion_cut_short_is_finished_at_the_next_start(void **state)
     assert_int_equal(b.nepochs, 2);
     assert_int_equal(b.epochs[1].epoch, 2);
     assert_int_equal(b.epochs[1].uid_headroom, 1000);
+}
+
+/* The same while the fence is up, which then goes in any way. */
+static void
+test_promotion_cut_short_is_finished_when_the_fence_goes(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    struct nodefile n;
+    char path[300];
+
+    start_pair(p);
+    close_twin(&p->b);
+    p->b.arena = ARENA_INIT;
+    snprintf(path, sizeof(path), "%s/node", p->b.dir);
+    assert_int_equal(nodefile_read(env_system(), path, &n, &err), ERR_OK);
+    n.role = ROLE_MASTER;
+    n.epoch = 2;
+    n.uid_headroom = 1000;
+    assert_int_equal(nodefile_write(env_system(), path, &n, &err), ERR_OK);
+    assert_int_equal(env_write_file_atomic(env_system(), p->b.fence,
+                                           SPAN_LIT("maintenance\n"), &err),
+                     ERR_OK);
+    open_twin(&p->b, true);
+    assert_int_equal(status(&p->b).nepochs, 1);
+    assert_int_equal(create(&p->b, "user.x", &err), ERR_FENCED);
+    assert_int_equal(unlink(p->b.fence), 0); /* by hand */
+    enum errcode rc = ERR_FENCED;
+    for (int i = 0; rc != ERR_OK && i < 2000; i++) {
+        assert_false(store_check_fence(node_store(p->b.node)));
+        rc = create(&p->b, "user.x", &err);
+        assert_true(rc == ERR_OK || rc == ERR_READONLY);
+        poll(NULL, 0, rc == ERR_OK ? 0 : 5);
+    }
+    assert_int_equal(rc, ERR_OK);
+    struct logstatus b = status(&p->b);
+    assert_int_equal(b.role, ROLE_MASTER);
+    assert_int_equal(b.nepochs, 2);
+    assert_int_equal(b.epochs[1].epoch, 2);
+    assert_int_equal(b.epochs[1].uid_headroom, 1000);
+}
+
+/* ---- what lies behind a fork ------------------------------------------- */
+
+static bool
+give_body(void *ctx, const struct guid *guid, uint64_t size)
+{
+    void **v = ctx;
+    struct body_loc loc;
+    AUTO(buf_free) struct buf stored = BUF_INIT;
+    struct error err = {0};
+
+    (void)size;
+    assert_int_equal(seed_read_part(v[0], v[1], guid, 0, &loc, &stored, &err),
+                     ERR_OK);
+    assert_int_equal(seed_put_part(v[2], guid, &loc, buf_span(&stored), &err),
+                     ERR_OK);
+    return true;
+}
+
+static bool
+give_row(void *ctx, struct span key, struct span value)
+{
+    void **v = ctx;
+    struct error err = {0};
+
+    assert_int_equal(seed_put_row(v[2], key, value, &err), ERR_OK);
+    return true;
+}
+
+/* TO is empty, and gets FROM's state, not its log. */
+static void
+give_seed(struct twin *from, struct twin *to)
+{
+    struct store *source = node_store(from->node);
+    struct store_snap *snap = store_snapshot(source);
+    const struct store_pos pos = snap_pos(snap);
+    struct seed *seed = NULL;
+    struct error err = {0};
+
+    assert_int_equal(follow(to, from, &err), ERR_OK);
+    assert_int_equal(seed_open(node_store(to->node), &seed, &err), ERR_OK);
+    void *v[] = {source, snap, seed};
+    assert_int_equal(seed_each_guid(snap, NULL, give_body, v, &err), ERR_OK);
+    assert_int_equal(seed_begin_rows(seed, &err), ERR_OK);
+    assert_int_equal(snap_each_row(snap, SPAN_EMPTY, give_row, v, &err),
+                     ERR_OK);
+    if (seed_finish(seed, &pos, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    seed_close(&seed);
+    store_release(&snap);
+}
+
+static void
+read_index(struct twin *t, epoch_t epoch, lsn_t fork, struct buf *ret)
+{
+    char path[600];
+    struct error err = {0};
+
+    snprintf(path, sizeof(path),
+             "%s/export/epoch-%" PRI_EPOCH "-after-%" PRI_LSN "/index.txt",
+             t->dir, epoch, fork);
+    if (env_read_file(env_system(), path, 1U << 20, ret, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+}
+
+static size_t
+lines_of(const struct buf *b)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < b->n; i++)
+        n += b->p[i] == '\n';
+    return n;
+}
+
+/* A master that had been seeded is deposed, and the fork is before its log: it
+ * exports what it has. */
+static void
+test_export_begins_where_a_seeded_log_begins(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    char line[100];
+
+    assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_OK);
+    assert_int_equal(create(&p->a, "user.jane", &err), ERR_OK);
+    append(&p->a, "user.jane", "Subject: 1\r\n\r\n");
+    give_seed(&p->a, &p->b);
+    assert_equal_state(p);
+    const lsn_t seeded = store_pos(node_store(p->b.node)).applied.lsn;
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    append(&p->b, "user.jane", "Subject: 2\r\n\r\n");
+    assert_int_equal(append(&p->b, "user.jane", "Subject: 3\r\n\r\n"), 1003);
+    snprintf(line, sizeof(line),
+             "DEPOSED %%(EPOCH 3 FORK %" PRI_LSN " CHAIN 0000000000000000)",
+             seeded - 1);
+    if (verb(&p->b, line, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    if (verb(&p->b, "EXPORT", &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    AUTO(buf_free) struct buf index = BUF_INIT;
+    read_index(&p->b, 2, seeded - 1, &index);
+    assert_int_equal(lines_of(&index), 3); /* the epoch, two messages */
+}
+
+/* A replica has followed the old master beyond where the new one began. */
+static void
+test_tail_of_a_replica_is_exported_before_a_rejoin(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    char line[60];
+
+    start_pair(p);
+    const lsn_t fork = store_pos(node_store(p->b.node)).applied.lsn;
+    append(&p->a, "user.jane", "Subject: only here\r\n\r\n");
+    assert_int_equal(ship(&p->a, &p->b, &err), ERR_OK);
+    snprintf(line, sizeof(line), "REJOIN %%(FORK %" PRI_LSN ")", fork);
+    if (verb(&p->b, line, &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    AUTO(buf_free) struct buf index = BUF_INIT;
+    read_index(&p->b, 1, fork, &index);
+    assert_int_equal(lines_of(&index), 1);
+    assert_true(span_find(buf_span(&index), SPAN_LIT("user.jane")) > 0);
+    assert_true(store_is_empty(node_store(p->b.node)));
+}
+
+/* It has nothing that the new master lacks. */
+static void
+test_replica_before_the_fork_exports_nothing(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    char path[300];
+    char line[60];
+
+    start_pair(p);
+    snprintf(line, sizeof(line), "REJOIN %%(FORK %" PRI_LSN ")",
+             store_pos(node_store(p->b.node)).applied.lsn);
+    assert_int_equal(verb(&p->b, line, &err), ERR_OK);
+    snprintf(path, sizeof(path), "%s/export", p->b.dir);
+    assert_false(env_exists(env_system(), path));
+}
+
+/* Who has heard of a newer epoch obeys it, so that connections made in the old
+ * one are known for what they are (csync C7). */
+static void
+test_replica_that_hears_of_a_newer_epoch_is_in_it(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    assert_int_equal(store_epoch(node_store(p->b.node)), 1);
+    assert_int_equal(
+        verb(&p->b, "DEPOSED %(EPOCH 4 FORK 0 CHAIN 0000000000000000)", &err),
+        ERR_OK);
+    assert_int_equal(status(&p->b).role, ROLE_REPLICA);
+    assert_int_equal(store_epoch(node_store(p->b.node)), 4);
+    assert_int_equal(follow(&p->b, &p->a, &err), ERR_FENCED);
 }
 
 static void
@@ -596,6 +809,11 @@ main(void)
         NODE_TEST(test_fence_by_hand_binds_like_the_tools_N4),
         NODE_TEST(test_fence_of_a_handover_is_not_lowered_unasked),
         NODE_TEST(test_promotion_cut_short_is_finished_at_the_next_start),
+        NODE_TEST(test_promotion_cut_short_is_finished_when_the_fence_goes),
+        NODE_TEST(test_export_begins_where_a_seeded_log_begins),
+        NODE_TEST(test_tail_of_a_replica_is_exported_before_a_rejoin),
+        NODE_TEST(test_replica_before_the_fork_exports_nothing),
+        NODE_TEST(test_replica_that_hears_of_a_newer_epoch_is_in_it),
         NODE_TEST(test_node_file_that_lies_about_the_epoch_is_refused),
         NODE_TEST(test_instance_without_a_twin_starts_as_the_master),
     };
