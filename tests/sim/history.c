@@ -187,6 +187,20 @@ on_any_line(struct world *w, struct machine *m, const struct store_pos *pos)
     return false;
 }
 
+/* M's log goes on where a line ends that nobody has been seen on for a while.
+ */
+static bool
+beyond_any_line(struct world *w, struct machine *m, const struct store_pos *pos)
+{
+    for (struct line *l = w->lines; l != NULL; l = l->next)
+        if (l != m->line && fit(w, l, m, pos) == BEYOND && extend(w, l, m) &&
+            fit(w, l, m, pos) == FITS) {
+            m->line = l;
+            return true;
+        }
+    return false;
+}
+
 /* M has left its line: where, and was it allowed to? */
 static void
 branch(struct world *w, struct machine *m, const struct store_pos *pos)
@@ -249,14 +263,8 @@ settle(struct world *w, struct machine *m, const struct store_pos *pos)
     for (unsigned i = 0; i < NODES; i++)
         if (&w->m[i] != m && machine_store(&w->m[i]) != NULL)
             history_observe(w, &w->m[i]);
-    if (on_any_line(w, m, pos))
+    if (on_any_line(w, m, pos) || beyond_any_line(w, m, pos))
         return;
-    for (struct line *l = w->lines; l != NULL; l = l->next)
-        if (fit(w, l, m, pos) == BEYOND && extend(w, l, m) &&
-            fit(w, l, m, pos) == FITS) {
-            m->line = l;
-            return;
-        }
     sim_violation(w, "I5: n%u at %u:%llu is on no line", m->i,
                   pos->applied.epoch, (unsigned long long)pos->applied.lsn);
 }
@@ -288,7 +296,8 @@ history_observe(struct world *w, struct machine *m)
         enum fit f = fit(w, m->line, m, &pos);
         if (f == BEYOND && extend(w, m->line, m))
             f = fit(w, m->line, m, &pos);
-        if (f != FITS && !on_any_line(w, m, &pos))
+        if (f != FITS && !on_any_line(w, m, &pos) &&
+            !beyond_any_line(w, m, &pos))
             branch(w, m, &pos);
     }
     m->seen = pos;
@@ -297,11 +306,23 @@ history_observe(struct world *w, struct machine *m)
 
 /* ---- rejoin ------------------------------------------------------------ */
 
+/* The master's, if there is one: who began an epoch and gave it back at once
+ * (its disk failed) has the newest one, and nobody follows it. */
 static struct line *
 current(struct world *w)
 {
     struct line *best = w->lines;
+    const struct machine *master = NULL;
 
+    for (unsigned i = 0; i < NODES; i++) {
+        const struct machine *m = &w->m[i];
+        if (machine_is_master(m) && m->line != NULL &&
+            (master == NULL || store_epoch(machine_store(m)) >
+                                   store_epoch(machine_store(master))))
+            master = m;
+    }
+    if (master != NULL)
+        return master->line;
     for (struct line *l = w->lines; l != NULL; l = l->next)
         if (line_epoch(l) > line_epoch(best))
             best = l;
@@ -328,9 +349,10 @@ check_message(struct world *w, struct machine *m, const char *dir,
     arena_free(&a);
 }
 
-/* M had answered what lies behind FORK on its line. */
+/* M had answered, or got as a replica, what lies behind FORK on its line up to
+ * END. */
 static void
-check_export(struct world *w, struct machine *m, lsn_t fork)
+check_export(struct world *w, struct machine *m, lsn_t fork, lsn_t end)
 {
     AUTO(buf_free) struct buf index = BUF_INIT;
     struct error err = {0};
@@ -342,22 +364,22 @@ check_export(struct world *w, struct machine *m, lsn_t fork)
 
     if (env_read_file(env_sim_env(m->sim), path, (size_t)1 << 26, &index,
                       &err) != ERR_OK) {
-        sim_violation(w, "I17: n%u had answered %llu, the fork is at %llu: %s",
-                      m->i, (unsigned long long)m->acked,
-                      (unsigned long long)fork, err.text);
+        sim_violation(w, "I17: n%u had %llu, the fork is at %llu: %s", m->i,
+                      (unsigned long long)end, (unsigned long long)fork,
+                      err.text);
         return;
     }
     for (size_t i = 0; i < index.n; i++)
         lines += index.p[i] == '\n';
     /* What came by a seed is with who gave it. */
     const lsn_t from = MAX(fork, m->seeded_at);
-    if (m->acked > from && lines < m->acked - from)
+    if (end > from && lines < end - from)
         sim_violation(w, "I17: %llu records exported by n%u of %llu",
                       (unsigned long long)lines, m->i,
-                      (unsigned long long)(m->acked - fork));
+                      (unsigned long long)(end - fork));
     size_t at;
     (void)find(m->line, from + 1, &at);
-    for (; at < m->line->n && m->line->v[at]->last <= m->acked; at++) {
+    for (; at < m->line->n && m->line->v[at]->last <= end; at++) {
         const struct frame_ref *f = m->line->v[at];
         struct frame_head h;
         struct span payload;
@@ -379,12 +401,15 @@ history_reset(struct machine *m)
 
     if (m->line != NULL && now != NULL && m->line != now) {
         size_t n = 0;
-        while (n < m->line->n && n < now->n && m->line->v[n] == now->v[n])
+        while (n < m->line->n && n < now->n &&
+               m->line->v[n]->chain == now->v[n]->chain)
             n++;
         lsn_t fork = n == 0 ? 0 : now->v[n - 1]->last;
-        /* A replica exports nothing: whoever was deposed has it all. */
         if (m->acked > fork && m->was_fenced)
-            check_export(w, m, fork);
+            check_export(w, m, fork, m->acked);
+        else if (m->was_replica &&
+                 m->seen.applied.lsn > MAX(fork, m->seeded_at))
+            check_export(w, m, fork, m->seen.applied.lsn);
     }
     sim_trace(w, "n%u is emptied", m->i);
     m->rejoining = false;

@@ -178,6 +178,7 @@ close_sessions(void *ctx)
 
     m->rejoining = true;
     m->was_fenced = node_role(m->node) == ROLE_FENCED;
+    m->was_replica = node_role(m->node) == ROLE_REPLICA;
     net_end_sessions(m->w, m, false);
     while (machine_store(m) != NULL && store_step(machine_store(m)))
         ;

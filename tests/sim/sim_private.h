@@ -88,6 +88,7 @@ struct machine {
     lsn_t seeded_at; /* where it was first seen since it was empty */
     bool rejoining;
     bool was_fenced;      /* when it was asked to rejoin */
+    bool was_replica;     /* or this, and its history was another one */
     unsigned handover_to; /* of the last swap begun here, + 1 */
     unsigned open_failures;
     struct error open_err;

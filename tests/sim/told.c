@@ -182,7 +182,8 @@ look_at(struct world *w, struct machine *m, struct store_snap *snap, mbid_t id)
     if (snap_mailbox(snap, id, &a, &mb, &err) == ERR_OK) {
         const uint64_t box = box_key(&mb);
         uint32_t last = 0;
-        told_head(w, m, &mb, m->seen.applied.epoch);
+        /* It may be about to begin one: what it says is said in that. */
+        told_head(w, m, &mb, store_epoch(machine_store(m)));
         told_name(w, m, &mb);
         struct msg_iter *it = snap_messages(snap, id, 1, false);
         while (msg_iter_next(it, &msg)) {
@@ -233,7 +234,10 @@ told_peek(struct world *w, struct machine *m)
         sim_violation(w, "I4: n%u shows %llu, durable is %llu", m->i,
                       (unsigned long long)snap_pos(snap).applied.lsn,
                       (unsigned long long)durable.lsn);
+    /* Of an epoch that is about to begin it names the record that begins it, and
+     * nothing that could be lost. */
     if (id != 0 && snap_mailbox(snap, id, &a, &mb, &err) == ERR_OK &&
+        modseq_epoch(mb.highestmodseq) <= durable.epoch &&
         modseq_lsn(mb.highestmodseq) > durable.lsn)
         sim_violation(w, "I4: n%u: %s shows %llu, durable is %llu", m->i,
                       mb.name, (unsigned long long)modseq_lsn(mb.highestmodseq),
@@ -512,7 +516,7 @@ resync_one(struct world *w, struct machine *m, struct cache *c)
                   (unsigned long long)mb.highestmodseq, fresh.n);
         snprintf(c->uniqueid, sizeof(c->uniqueid), "%s", mb.uniqueid.s);
         c->id = mb.id;
-        c->epoch = m->seen.applied.epoch;
+        c->epoch = store_epoch(machine_store(m));
         if (c->uidvalidity != mb.uidvalidity) {
             c->l.n = 0;
             for (size_t i = 0; i < fresh.n; i++)
@@ -541,7 +545,8 @@ caches_resync(struct world *w)
     if (!machine_is_master(m))
         return;
     history_observe(w, m);
-    if (m->line == NULL || m->seen.applied.epoch < c->epoch || w->failed)
+    if (m->line == NULL || store_epoch(machine_store(m)) < c->epoch ||
+        w->failed)
         return;
     model_advance(w, m->line);
     resync_one(w, m, c);
