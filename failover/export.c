@@ -4,7 +4,8 @@
  *
  * DIR/export/epoch-E-after-N/index.txt has a line for each record behind the
  * fork: LSN, what it did, in which mailbox, and for a message its GUID; the
- * message itself lies beside it as GUID.eml.  The folder gets its name only
+ * message itself lies beside it as GUID.eml, unless it was purged later in this
+ * tail.  The folder gets its name only
  * when all of it is on disk, so an export is whole or not there, and a second
  * one finds the first.
  */
@@ -62,6 +63,18 @@ add_mailbox(struct exporter *x, mbid_t id, struct arena *a)
         buf_addf(&x->index, "\tmailbox=\"%s\"", mb.name);
 }
 
+/* Has the message gone since, with its body? */
+static bool
+is_purged(const struct exporter *x, const struct rec_append *append,
+          struct arena *a)
+{
+    struct message msg;
+    struct error err = {0};
+
+    return snap_message(x->snap, append->id, append->msg.uid, a, &msg, &err) ==
+           ERR_NOTFOUND;
+}
+
 static enum errcode
 export_record(struct exporter *x, const struct record *rec, struct error *err)
 {
@@ -77,7 +90,12 @@ export_record(struct exporter *x, const struct record *rec, struct error *err)
             add_mailbox(x, append.id, &a);
             rc = write_body(x, &append.msg.guid, err);
         }
-        x->messages++;
+        if (rc == ERR_NOTFOUND && is_purged(x, &append, &a)) {
+            buf_add_str(&x->index, "\tpurged");
+            rc = ERR_OK;
+        } else {
+            x->messages++;
+        }
     }
     buf_add_byte(&x->index, '\n');
     x->records++;

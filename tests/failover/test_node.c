@@ -692,6 +692,49 @@ test_export_begins_where_a_seeded_log_begins(void **state)
     assert_int_equal(lines_of(&index), 3); /* the epoch, two messages */
 }
 
+/* A message that came and went behind the fork has no body any more: that is
+ * said, and holds nothing up. */
+static void
+test_purged_message_does_not_hold_up_the_export(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+
+    start_pair(p);
+    const lsn_t fork = store_pos(node_store(p->b.node)).applied.lsn;
+    const uint32_t uid =
+        append(&p->a, "user.jane", "Subject: short-lived\r\n\r\n");
+    append(&p->a, "user.jane", "Subject: only here\r\n\r\n");
+    struct store_snap *snap = store_snapshot(node_store(p->a.node));
+    struct mailbox mb;
+    assert_int_equal(
+        snap_mailbox_by_name(snap, "user.jane", &p->a.arena, &mb, &err),
+        ERR_OK);
+    store_release(&snap);
+    struct uidset uids = UIDSET_INIT;
+    uidset_add(&uids, uid, uid);
+    for (int i = 0; i < 2; i++) {
+        struct store_txn *txn = txn_new();
+        if (i == 0)
+            txn_expunge(txn, mb.id, &uids, false);
+        else
+            txn_purge(txn, mb.id, &uids);
+        assert_int_equal(store_commit(node_store(p->a.node), txn, &err),
+                         ERR_OK);
+        txn_free(&txn);
+    }
+    uidset_free(&uids);
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    struct logstatus b = status(&p->b);
+    assert_int_equal(node_heard(p->a.node, &b, &err), ERR_OK);
+    if (verb(&p->a, "REJOIN", &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    AUTO(buf_free) struct buf index = BUF_INIT;
+    read_index(&p->a, 1, fork, &index);
+    assert_int_equal(lines_of(&index), 4);
+    assert_true(span_find(buf_span(&index), SPAN_LIT("\tpurged\n")) > 0);
+}
+
 /* A replica has followed the old master beyond where the new one began. */
 static void
 test_tail_of_a_replica_is_exported_before_a_rejoin(void **state)
@@ -811,6 +854,7 @@ main(void)
         NODE_TEST(test_promotion_cut_short_is_finished_at_the_next_start),
         NODE_TEST(test_promotion_cut_short_is_finished_when_the_fence_goes),
         NODE_TEST(test_export_begins_where_a_seeded_log_begins),
+        NODE_TEST(test_purged_message_does_not_hold_up_the_export),
         NODE_TEST(test_tail_of_a_replica_is_exported_before_a_rejoin),
         NODE_TEST(test_replica_before_the_fork_exports_nothing),
         NODE_TEST(test_replica_that_hears_of_a_newer_epoch_is_in_it),

@@ -343,7 +343,8 @@ check_message(struct world *w, struct machine *m, const char *dir,
         AUTO(xfree)
         char *path =
             xasprintf("%s/%s.eml", dir, guid_text(&append.msg.guid, hex));
-        if (!env_exists(env_sim_env(m->sim), path))
+        if (!env_exists(env_sim_env(m->sim), path) &&
+            model_has(m->line, append.id, append.msg.uid))
             sim_violation(w, "I17: n%u: %s is not exported", m->i, path);
     }
     arena_free(&a);
@@ -378,6 +379,7 @@ check_export(struct world *w, struct machine *m, lsn_t fork, lsn_t end)
                       (unsigned long long)lines, m->i,
                       (unsigned long long)(end - fork));
     size_t at;
+    model_advance(w, m->line);
     (void)find(m->line, from + 1, &at);
     for (; at < m->line->n && m->line->v[at]->last <= end; at++) {
         const struct frame_ref *f = m->line->v[at];

@@ -489,6 +489,17 @@ model_purged(const struct line *line, mbid_t id)
     return b == NULL ? 0 : b->purged;
 }
 
+bool
+model_has(const struct line *line, mbid_t id, uint32_t uid)
+{
+    const struct mbox *b = box_of(line->model, id);
+
+    for (size_t i = 0; b != NULL && i < b->n; i++)
+        if (b->v[i].uid == uid)
+            return true;
+    return false;
+}
+
 mbid_t
 model_random_mailbox(const struct line *line, uint64_t random)
 {

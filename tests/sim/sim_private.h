@@ -211,6 +211,9 @@ model_deliveries(const struct line *line, const uint8_t mark[16]);
 /* LSN of the last purge in mailbox ID. */
 lsn_t
 model_purged(const struct line *line, mbid_t id);
+/* Is there such a message, or its tombstone, at the end of LINE? */
+bool
+model_has(const struct line *line, mbid_t id, uint32_t uid);
 /* A mailbox at random, or 0. */
 mbid_t
 model_random_mailbox(const struct line *line, uint64_t random);
