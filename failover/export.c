@@ -216,8 +216,16 @@ node_export(struct node *node, lsn_t fork, uint64_t *ret_records,
         free(final);
         return rc;
     }
-    x.dir = xasprintf("%s.new", final);
     x.snap = store_snapshot(node->store);
+    if (snap_pos(x.snap).applied.lsn < end.lsn) {
+        /* Its bodies are found by rows that are not there yet. */
+        store_release(&x.snap);
+        free(final);
+        return error_set(err, ERR_AGAIN,
+                         "export: the state's disk is full, and the state "
+                         "behind the log: make room first");
+    }
+    x.dir = xasprintf("%s.new", final);
     rc = env_mkdirs(node->env, x.dir, err);
     if (rc == ERR_OK && fork < end.lsn)
         rc = export_tail(&x, fork, err);

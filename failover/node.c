@@ -57,7 +57,7 @@ node_move(struct node *node, const struct nodefile *next, struct error *err)
     struct nodefile old = node->file;
 
     ENSURE((roles[old.role].next & (1U << next->role)) != 0);
-    ENSURE(next->epoch >= old.epoch);
+    ENSURE(next->epoch >= old.epoch || old.role == ROLE_MASTER);
     enum errcode rc = node_save(node, next, err);
     if (rc != ERR_OK)
         return rc;
@@ -159,10 +159,12 @@ node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
     if (rc == ERR_OK)
         return ERR_OK;
 
-    /* The epoch is used up; the role is given back.  If it cannot be, this
-     * stays the master, here as after a restart. */
+    /* The role is given back, and the epoch too if it is sure that no record of
+     * it was written: a higher one would depose a master that does well.  If
+     * they cannot be, this stays the master, here as after a restart. */
     struct error ignored = {0};
-    before.epoch = node->file.epoch;
+    if (rc != ERR_NOSPACE)
+        before.epoch = node->file.epoch;
     before.cluster = node->file.cluster;
     const bool is_back = node_move(node, &before, &ignored) == ERR_OK;
     if (!is_back)

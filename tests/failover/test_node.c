@@ -15,9 +15,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/env_sim.h"
 #include "failover/node.h"
 #include "failover/nodefile.h"
+#include "store/compact.h"
 #include "store/kv.h"
+#include "store/kv_mem.h"
 #include "store/seed.h"
 #include "store/txn.h"
 #include "synclog/reader.h"
@@ -724,6 +727,13 @@ test_purged_message_does_not_hold_up_the_export(void **state)
         txn_free(&txn);
     }
     uidset_free(&uids);
+    struct compaction_view view = {0};
+    for (int i = 0; view.dropped == 0 && i < 4000; i++) {
+        assert_int_equal(
+            store_compaction_view(node_store(p->a.node), &view, &err), ERR_OK);
+        poll(NULL, 0, view.dropped == 0 ? 5 : 0);
+    }
+    assert_int_equal(view.dropped, 1);
     assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
     struct logstatus b = status(&p->b);
     assert_int_equal(node_heard(p->a.node, &b, &err), ERR_OK);
@@ -834,6 +844,70 @@ test_instance_without_a_twin_starts_as_the_master(void **state)
     close_twin(&c);
 }
 
+/* ---- full disks -------------------------------------------------------- */
+
+static struct kv *
+open_kv_mem(void *ctx, const char *dir)
+{
+    (void)dir;
+    return kv_open_mem_on(ctx);
+}
+
+/* A promotion for which there is no room leaves the epoch as it was: with a
+ * newer one this instance would depose the master that it follows. */
+static void
+test_promotion_without_room_uses_up_no_epoch(void **state)
+{
+    struct env_sim *sim = env_sim_new(&(struct env_sim_options){.seed = 1});
+    struct kv_disk *disk = kv_disk_new();
+    struct twin t = {.dir = "/a", .fence = "/a/shutdown"};
+    struct node_config cfg = {
+        .store = {.dir = t.dir,
+                  .fence_path = t.fence,
+                  .segment_bytes = 256U << 10,
+                  .no_threads = true,
+                  .open_kv = open_kv_mem,
+                  .open_kv_ctx = disk},
+        .servername = "test.example",
+        .has_twin = true,
+        .uid_headroom = 1000,
+    };
+    struct node_hooks hooks = {0};
+    struct store_opened found;
+    struct error err = {0};
+    enum errcode rc = ERR_OK;
+    char name[40];
+
+    (void)state;
+    if (node_open(env_sim_env(sim), &cfg, &hooks, &t.node, &found, &err) !=
+        ERR_OK)
+        fail_msg("%s", err.text);
+    node_csync_instance(t.node, &t.i);
+    assert_int_equal(verb(&t, "PROMOTE", &err), ERR_OK);
+    const uint64_t used = env_sim_used_bytes(sim);
+    env_sim_set_disk_bytes(sim, used + 8192);
+    for (int i = 0; rc == ERR_OK && i < 20000; i++) {
+        snprintf(name, sizeof(name), "user.jane.%d", i);
+        rc = create(&t, name, &err);
+    }
+    assert_int_equal(rc, ERR_NOSPACE);
+    env_sim_set_disk_bytes(sim, env_sim_used_bytes(sim) + 8192);
+    if (verb(&t, "DEPOSED %(EPOCH 4 FORK 0 CHAIN 0000000000000000)", &err) !=
+        ERR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(verb(&t, "PROMOTE %(FORCE 1)", &err), ERR_NOSPACE);
+    assert_int_equal(status(&t).role, ROLE_FENCED);
+    assert_int_equal(status(&t).epoch, 4);
+    env_sim_set_disk_bytes(sim, 0);
+    if (verb(&t, "PROMOTE %(FORCE 1)", &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(status(&t).epoch, 5);
+    assert_int_equal(create(&t, "user.joe", &err), ERR_OK);
+    close_twin(&t);
+    kv_disk_free(&disk);
+    env_sim_free(&sim);
+}
+
 #define NODE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -855,6 +929,7 @@ main(void)
         NODE_TEST(test_promotion_cut_short_is_finished_when_the_fence_goes),
         NODE_TEST(test_export_begins_where_a_seeded_log_begins),
         NODE_TEST(test_purged_message_does_not_hold_up_the_export),
+        cmocka_unit_test(test_promotion_without_room_uses_up_no_epoch),
         NODE_TEST(test_tail_of_a_replica_is_exported_before_a_rejoin),
         NODE_TEST(test_replica_before_the_fork_exports_nothing),
         NODE_TEST(test_replica_that_hears_of_a_newer_epoch_is_in_it),

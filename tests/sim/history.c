@@ -396,24 +396,31 @@ check_export(struct world *w, struct machine *m, lsn_t fork, lsn_t end)
 }
 
 void
-history_reset(struct machine *m)
+history_rejoins(struct machine *m)
 {
     struct world *w = m->w;
-    struct line *now = current(w);
+    const struct line *now = current(w);
+    const enum role role = node_role(m->node);
+    size_t n = 0;
 
-    if (m->line != NULL && now != NULL && m->line != now) {
-        size_t n = 0;
-        while (n < m->line->n && n < now->n &&
-               m->line->v[n]->chain == now->v[n]->chain)
-            n++;
-        lsn_t fork = n == 0 ? 0 : now->v[n - 1]->last;
-        if (m->acked > fork && m->was_fenced)
-            check_export(w, m, fork, m->acked);
-        else if (m->was_replica &&
-                 m->seen.applied.lsn > MAX(fork, m->seeded_at))
-            check_export(w, m, fork, m->seen.applied.lsn);
-    }
-    sim_trace(w, "n%u is emptied", m->i);
+    if (m->line == NULL || now == NULL || m->line == now || w->failed)
+        return;
+    while (n < m->line->n && n < now->n &&
+           m->line->v[n]->chain == now->v[n]->chain)
+        n++;
+    const lsn_t fork = n == 0 ? 0 : now->v[n - 1]->last;
+    if (role == ROLE_FENCED && m->acked > fork)
+        check_export(w, m, fork, m->acked);
+    /* Before its master has begun its epoch nobody can say where it left. */
+    else if (role == ROLE_REPLICA && line_epoch(now) > line_epoch(m->line) &&
+             m->seen.applied.lsn > MAX(fork, m->seeded_at))
+        check_export(w, m, fork, m->seen.applied.lsn);
+}
+
+void
+history_reset(struct machine *m)
+{
+    sim_trace(m->w, "n%u is emptied", m->i);
     m->rejoining = false;
     m->line = NULL;
     m->seen = (struct store_pos){0};

@@ -177,14 +177,13 @@ close_sessions(void *ctx)
     struct machine *m = ctx;
 
     m->rejoining = true;
-    m->was_fenced = node_role(m->node) == ROLE_FENCED;
-    m->was_replica = node_role(m->node) == ROLE_REPLICA;
     net_end_sessions(m->w, m, false);
     while (machine_store(m) != NULL && store_step(machine_store(m)))
         ;
     (void)reactor_run(m);
     clients_lost(m->w, m);
     history_observe(m->w, m);
+    history_rejoins(m);
     drop_reader(m);
 }
 

@@ -87,8 +87,6 @@ struct machine {
     bool damaged;    /* bits were flipped */
     lsn_t seeded_at; /* where it was first seen since it was empty */
     bool rejoining;
-    bool was_fenced;      /* when it was asked to rejoin */
-    bool was_replica;     /* or this, and its history was another one */
     unsigned handover_to; /* of the last swap begun here, + 1 */
     unsigned open_failures;
     struct error open_err;
@@ -184,8 +182,10 @@ struct line {
 /* Look where M's store is, and whether that is right (I1, I5, I6). */
 void
 history_observe(struct world *w, struct machine *m);
-/* M was emptied: what it had answered beyond the fork is in its export (I17).
- */
+/* M is about to be emptied: what it had answered beyond the fork is in its
+ * export (I17). */
+void
+history_rejoins(struct machine *m);
 void
 history_reset(struct machine *m);
 lsn_t
