@@ -59,6 +59,28 @@ advise_role(const struct sample *s, struct list *l)
 }
 
 static void
+advise_acks(const struct sample *s, struct list *l, struct arena *a)
+{
+    if (s->role != ROLE_MASTER)
+        return;
+    if (s->acks.state == ACKS_REFUSING)
+        say(l, ADVICE_BAD,
+            arena_printf(a,
+                         "Mail is refused: commits wait for %u replicas "
+                         "(sync_ack), and %u stream.",
+                         s->acks.replicas, s->acks.have),
+            "Bring a replica back. Until then the setting of sync_ack decides "
+            "whether mail is taken on one machine only.");
+    else if (s->acks.state == ACKS_DEGRADED)
+        say(l, ADVICE_WARN,
+            arena_printf(a,
+                         "%" PRIu64 " groups were answered without a replica, "
+                         "since too few answer (sync_ack).",
+                         s->acks.alone),
+            "Bring a replica back: new mail lies on this machine only.");
+}
+
+static void
 advise_disk(const struct sample *s, struct list *l, struct arena *a)
 {
     if (s->full.is_full)
@@ -213,6 +235,7 @@ advice_make(const struct sample *s, struct arena *a, const struct advice **ret)
     if (!s->is_there)
         say(l, ADVICE_WARN, "The instance is not up yet.", "Wait.");
     advise_role(s, l);
+    advise_acks(s, l, a);
     advise_disk(s, l, a);
     for (size_t i = 0; i < s->nchannels; i++)
         advise_channel(s, &s->channels[i], l, a);
@@ -255,5 +278,7 @@ health_complaint(const struct sample *s, enum health what, struct arena *a)
         return "the fence is up";
     if (s->sync_stalled_ms > STALLED_MS)
         return "the disk does not answer";
+    if (s->acks.state == ACKS_REFUSING)
+        return "no replica answers, and sync_ack refuses";
     return NULL;
 }

@@ -168,6 +168,12 @@ name_of_state(unsigned i)
 }
 
 static const char *
+name_of_acks(unsigned i)
+{
+    return ack_state_name((enum ack_state)i);
+}
+
+static const char *
 name_of_equality(unsigned i)
 {
     return equality_name((enum equality)i);
@@ -246,6 +252,26 @@ print_log(struct om *om, const struct sample *s)
           "Frames and transactions that wait for the writer.", s->queue_bytes);
     gauge(om, "pollux_disk_full", NULL,
           "1 while mutations are refused for want of room.", s->full.is_full);
+}
+
+static void
+print_acks(struct om *om, const struct sample *s)
+{
+    family(om, "pollux_sync_ack", "gauge", NULL,
+           "1 for the state of sync_ack: off, waiting for replicas as it is "
+           "to be, refusing or degraded while they do not answer.");
+    states(om, NULL, 0, "state", name_of_acks, 4, (unsigned)s->acks.state);
+    gauge(om, "pollux_sync_ack_replicas", NULL,
+          "Replicas that a commit waits for.", s->acks.replicas);
+    gauge(om, "pollux_sync_ack_streaming", NULL, "Channels that stream.",
+          s->acks.have);
+    gauge(om, "pollux_sync_ack_held", NULL,
+          "Commit groups that wait for them now.", s->acks.held);
+    counter(om, "pollux_sync_ack_refused", NULL,
+            "Mutations refused since too few replicas answered.",
+            s->acks.refused);
+    counter(om, "pollux_sync_ack_alone", NULL,
+            "Commit groups answered without a replica.", s->acks.alone);
 }
 
 static void
@@ -640,6 +666,7 @@ openmetrics_print(const struct sample *s,
     print_role(&om, s);
     print_position(&om, s);
     print_log(&om, s);
+    print_acks(&om, s);
     print_storage(&om, s);
     print_damage(&om, s);
     print_properties(&om, s);

@@ -139,6 +139,7 @@ look_at_store(const struct look *look, struct store *store)
     s->log_written = store_log_written(store);
     s->queue_bytes = store_queue_bytes(store);
     store_full_look(store, &s->full);
+    store_ack_view(store, &s->acks);
     if (store_compaction_view(store, &s->storage, NULL) != ERR_OK)
         s->storage = (struct compaction_view){0}; /* told by who trips on it */
     store_damage_view(store, &s->damage);

@@ -9,6 +9,7 @@
 #include "failover/node.h"
 #include "metrics/history.h"
 #include "metrics/metrics.h"
+#include "store/acks.h"
 #include "store/compact.h"
 #include "store/damage.h"
 #include "store/scrub.h"
@@ -91,6 +92,7 @@ struct sample {
     uint64_t log_written;
     uint64_t queue_bytes;
     struct store_full_view full;
+    struct ack_view acks;
     struct compaction_view storage;
     struct damage_view damage;
     struct scrub_view scrub;

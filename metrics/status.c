@@ -194,6 +194,12 @@ print_storage(const struct sample *s, uint64_t now_us, struct buf *out)
     number(out, "p50_us", tally_quantile(&s->sync_us, 500));
     number(out, "p99_us", tally_quantile(&s->sync_us, 990));
     number(out, "stalled_ms", s->sync_stalled_ms);
+    buf_addf(out, "},\"sync_ack\":{\"replicas\":%u", s->acks.replicas);
+    text(out, "state", ack_state_name(s->acks.state));
+    number(out, "streaming", s->acks.have);
+    number(out, "held", s->acks.held);
+    number(out, "refused", s->acks.refused);
+    number(out, "alone", s->acks.alone);
     buf_addf(out, "},\"damage\":{\"count\":%" PRIu64, s->damage.count);
     number(out, "lost", s->damage.lost);
     number(out, "healed", s->damage.healed);

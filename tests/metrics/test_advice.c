@@ -142,6 +142,22 @@ test_disks(void **state)
 }
 
 static void
+test_commits_that_wait_for_replicas(void **state)
+{
+    (void)state;
+    s.acks =
+        (struct ack_view){.state = ACKS_DEGRADED, .replicas = 1, .alone = 17};
+    expect(ADVICE_WARN, "17 groups");
+    expect_health(NULL, NULL);
+    s.acks.state = ACKS_REFUSING;
+    expect(ADVICE_BAD, "Mail is refused");
+    expect_health(NULL, "no replica answers, and sync_ack refuses");
+    s.acks.state = ACKS_WAITING;
+    const struct advice *v;
+    assert_int_equal(advice_make(&s, &a, &v), 0);
+}
+
+static void
 test_channels(void **state)
 {
     struct sample_channel *c = &s.channels[0];
@@ -229,6 +245,8 @@ main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_roles_and_fences, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_commits_that_wait_for_replicas,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_channels, setup, teardown),
         cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_stuck_instance_is_not_alive,
