@@ -185,6 +185,61 @@ match_text(struct imap_session *s, struct finder *f,
     return found;
 }
 
+/* Take an nstring off the front of *IN, an ENVELOPE that we wrote; UNQUOTED
+ * gets its bytes. */
+static bool
+take_nstring(struct span *in, struct buf *unquoted)
+{
+    struct span s = *in;
+    size_t at = 1;
+
+    buf_clear(unquoted);
+    if (span_starts(s, SPAN_LIT("NIL"))) {
+        *in = span_skip(s, 3);
+        return true;
+    }
+    if (s.n == 0)
+        return false;
+    if (s.p[0] == '{') {
+        uint32_t n = 0;
+        ptrdiff_t end = span_find_byte(s, '}', 0);
+        if (end < 0 || !parse_u32(span_sub(s, 1, (size_t)end - 1), &n))
+            return false;
+        s = span_skip(s, (size_t)end + 3);
+        buf_add(unquoted, span_sub(s, 0, n));
+        *in = span_skip(s, n);
+        return true;
+    }
+    if (s.p[0] != '"')
+        return false;
+    for (; at < s.n && s.p[at] != '"'; at++) {
+        if (s.p[at] == '\\')
+            at++;
+        if (at < s.n)
+            buf_add_byte(unquoted, s.p[at]);
+    }
+    *in = span_skip(s, at + 1);
+    return true;
+}
+
+static bool
+match_subject(struct imap_session *s, struct finder *f,
+              const struct imap_search *node)
+{
+    if (!find_cache(s, f))
+        return false;
+    struct span left =
+        span_skip(f->mime.envelope, 1); /* "(" date " " subject */
+    if (!take_nstring(&left, &f->scratch) || left.n == 0)
+        return false;
+    left = span_skip(left, 1);
+    if (span_starts(left, SPAN_LIT("NIL")) || !take_nstring(&left, &f->scratch))
+        return false;
+    buf_clear(&f->decoded);
+    mime_header_decode(buf_span(&f->scratch), &f->decoded);
+    return mime_needle_in(node->needle, buf_span(&f->decoded));
+}
+
 /* HEADER, BODY, TEXT: by the index where it knows the message. */
 static bool
 match_words(struct imap_session *s, struct finder *f,
@@ -196,9 +251,12 @@ match_words(struct imap_session *s, struct finder *f,
         if (node->exact)
             return true;
     }
-    if (node->kind == SEARCH_HEADER)
-        return mime_header_search(need_header(s, f), node->name, node->needle);
-    return match_text(s, f, node);
+    if (node->kind != SEARCH_HEADER)
+        return match_text(s, f, node);
+    /* RFC 9051, 6.4.4: SUBJECT is the envelope's, which is at hand. */
+    if (node->want && span_eq_str(node->name, "Subject"))
+        return match_subject(s, f, node);
+    return mime_header_search(need_header(s, f), node->name, node->needle);
 }
 
 static bool
@@ -384,6 +442,8 @@ find_close(struct imap_session *s, struct finder *f)
     store_release(&f->snap);
     buf_free(&f->cache);
     stored_source_free(&f->source);
+    buf_free(&f->scratch);
+    buf_free(&f->decoded);
     uidset_free(&f->covered);
     uidset_free(&f->may);
     free_needles(s->cmd->search);

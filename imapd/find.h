@@ -26,6 +26,7 @@ struct finder {
     struct buf cache;
     struct mime_cache mime;
     struct stored_source source;
+    struct buf scratch, decoded;
 
     /* What the index knows. */
     struct uidset covered; /* messages of which it knows all */

@@ -159,6 +159,7 @@ words_of(struct search_parser *p, const struct imap_search *node)
         left = span_trim(span_skip(left, word.n));
         *end = node_new(p, node->kind);
         (*end)->name = node->name;
+        (*end)->want = node->want;
         (*end)->text = word;
         end = &(*end)->next;
     }

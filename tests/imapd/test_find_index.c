@@ -22,9 +22,9 @@ index_setup(void **state)
     assert_int_equal(setup(state), 0);
     assert_non_null(mkdtemp(path));
     index_path = xstrdup(path);
-    assert_int_equal(search_index_open(env_system(), path, world.store,
-                                       &index_now, &err),
-                     ERR_OK);
+    assert_int_equal(
+        search_index_open(env_system(), path, world.store, &index_now, &err),
+        ERR_OK);
     return 0;
 }
 
@@ -49,8 +49,8 @@ bring_level(void)
     struct mailbox mb;
     struct error err = {0};
 
-    assert_int_equal(
-        snap_mailbox_by_name(snap, "user.fred", &a, &mb, &err), ERR_OK);
+    assert_int_equal(snap_mailbox_by_name(snap, "user.fred", &a, &mb, &err),
+                     ERR_OK);
     assert_int_equal(search_update(index_now, mb.id, &wish, NULL, &err),
                      ERR_OK);
 }
@@ -159,8 +159,8 @@ test_exact_hits_are_not_read(void **state)
     const uint32_t doc = 0;
     struct mailbox mb;
     struct row_key k;
-    assert_int_equal(
-        snap_mailbox_by_name(snap, "user.fred", &a, &mb, &err), ERR_OK);
+    assert_int_equal(snap_mailbox_by_name(snap, "user.fred", &a, &mb, &err),
+                     ERR_OK);
     assert_int_equal(head_read(index_now->db, NULL, mb.id, &h, &err), ERR_OK);
     segment_out_begin(&out, index_now->db, mb.id, h.segments[0].id, &err);
     out.kind = WORDS_BODY;
@@ -197,6 +197,37 @@ test_expunged_and_new_ones(void **state)
          "* ESEARCH (TAG \"c\") UID COUNT 3\r\nc OK Completed\r\n");
 }
 
+/* SUBJECT is the envelope's, HEADER Subject is any (RFC 9051, 6.4.4). */
+static void
+test_subject_is_that_of_the_envelope(void **state)
+{
+    struct fake_client *c;
+    (void)state;
+
+    world.opt.index = NULL;
+    c = login(0, "fred");
+    append(c, "INBOX", "",
+           "Subject: one \"quoted\\\" =?utf-8?Q?=C3=9Cber?=\r\n"
+           "Subject: two\r\n\r\nx\r\n");
+    append(c, "INBOX", "", "From: a@x.org\r\n\r\nx\r\n");
+    append(c, "INBOX", "",
+           "Subject: raw \xC3\xBC"
+           "ber\r\n\r\nx\r\n");
+    append(c, "INBOX", "", "Subject:\r\n\r\nx\r\n");
+    quiet(c, "x SELECT INBOX");
+    talk(c, "a SEARCH SUBJECT one", "* SEARCH 1\r\na OK Completed\r\n");
+    talk(c, "b SEARCH SUBJECT two", "* SEARCH\r\nb OK Completed\r\n");
+    talk(c, "c SEARCH HEADER Subject two", "* SEARCH 1\r\nc OK Completed\r\n");
+    talk(c,
+         "d SEARCH CHARSET UTF-8 SUBJECT {5+}\r\n\xC3\xBC"
+         "ber",
+         "* SEARCH 1 3\r\nd OK Completed\r\n");
+    talk(c, "e SEARCH SUBJECT \"e \\\"quoted\\\\\"",
+         "* SEARCH 1\r\ne OK Completed\r\n");
+    talk(c, "f SEARCH HEADER Subject \"\"",
+         "* SEARCH 1 3 4\r\nf OK Completed\r\n");
+}
+
 static void
 test_damaged_index_is_passed_by(void **state)
 {
@@ -225,6 +256,7 @@ main(void)
         IN_WORLD(test_same_answers_by_index_and_by_reading),
         IN_WORLD(test_exact_hits_are_not_read),
         IN_WORLD(test_expunged_and_new_ones),
+        IN_WORLD(test_subject_is_that_of_the_envelope),
         IN_WORLD(test_damaged_index_is_passed_by),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
