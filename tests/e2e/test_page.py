@@ -60,7 +60,7 @@ class Load(threading.Thread):
 class Page:
     """What Chromium made of the page of an instance."""
 
-    def __init__(self, instance, name, size=(1120, 1180), dark=False):
+    def __init__(self, instance, name, size=(1120, 1010), dark=False):
         url = "http://%s:%d/" % (instance.host, instance.metrics_port)
         with tempfile.TemporaryDirectory(prefix="pollux-page-") as tmp:
             picture = os.path.join(tmp, "page.png")
