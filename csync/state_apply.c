@@ -297,11 +297,18 @@ seen(struct state_call *c, struct error *err)
     if (rc != ERR_OK && rc != ERR_NOTFOUND)
         return rc;
     struct store_txn *txn = txn_new();
-    if (rc == ERR_OK)
+    const bool is_here = rc == ERR_OK;
+    const bool is_early =
+        !is_here || (uids.n > 0 && uids.r[uids.n - 1].last >= mb.uidnext);
+    if (is_here)
         txn_seen_given(txn, mb.id, s.user, &uids);
     sync_seen_encode(&s, &value);
     const struct span bytes = buf_span(&value);
     txn_user(txn, s.user, USER_SEEN_TEXT, s.uniqueid, &bytes);
+    /* The mailbox, or messages of it, are still to come. */
+    txn_user(txn, "", USER_SEEN_WAITING,
+             arena_printf(&c->arena, "%s %s", s.uniqueid, s.user),
+             is_early ? &bytes : NULL);
     return commit(c, txn, err);
 }
 

@@ -471,6 +471,53 @@ find_or_make(struct taking *t, struct error *err)
     return make(t, err);
 }
 
+/* ---- what users have seen of what came only now ---------------------------
+ */
+
+struct waiting {
+    struct taking *t;
+    struct store_txn *txn;
+    size_t n;
+};
+
+static bool
+on_waiting(void *ctx, const char *name, struct span value)
+{
+    struct waiting *w = ctx;
+    const char *user = strchr(name, ' ');
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    struct sync_seen s = {0};
+
+    if (user == NULL || !sync_seen_decode(value, &s))
+        return true;
+    if (s.uids.n > 0 && !uidset_parse(s.uids, 0, SIZE_MAX, &uids))
+        return true;
+    user++;
+    w->n++;
+    txn_seen_given(w->txn, w->t->mb.id, user, &uids);
+    txn_user(w->txn, user, USER_SEEN_TEXT, w->t->in->uniqueid, &value);
+    if (uids.n == 0 || uids.r[uids.n - 1].last <= w->t->in->last_uid)
+        txn_user(w->txn, "", USER_SEEN_WAITING, name, NULL);
+    return true;
+}
+
+static enum errcode
+take_waiting(struct taking *t, struct error *err)
+{
+    struct waiting w = {.t = t, .txn = txn_new()};
+    struct store_snap *snap = store_snapshot(t->c->store);
+
+    enum errcode rc =
+        snap_user_each_from(snap, "", USER_SEEN_WAITING,
+                            arena_printf(&t->c->arena, "%s ", t->in->uniqueid),
+                            on_waiting, &w, err);
+    store_release(&snap);
+    if (rc == ERR_OK && w.n > 0)
+        return commit(t, w.txn, err);
+    txn_free(&w.txn);
+    return rc;
+}
+
 static enum errcode
 compare(struct taking *t, struct error *err)
 {
@@ -521,5 +568,7 @@ bystate_take_mailbox(struct state_call *c, const struct sync_mailbox *in,
     while (rc == ERR_OK && !done)
         rc = change_some(&t, &done, err);
     free(t.what);
+    if (rc == ERR_OK)
+        rc = take_waiting(&t, err);
     return rc == ERR_OK ? compare(&t, err) : rc;
 }

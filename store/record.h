@@ -161,6 +161,9 @@ enum user_kind {
     USER_SEEN_TEXT = 'e',    /* name: UNIQUEID; value: what a peer said that the
                                 user has seen there (csync/sync_obj.h); goes with
                                 the next REC_SEEN */
+    /* Of user "": name: UNIQUEID, blank, user; value: the same, where messages
+     * that it is about did not come yet. */
+    USER_SEEN_WAITING = 'w',
 };
 
 struct rec_user {

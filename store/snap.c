@@ -603,18 +603,29 @@ snap_user_each(struct store_snap *snap, const char *user, uint8_t kind,
                bool (*call)(void *ctx, const char *name, struct span value),
                void *ctx, struct error *err)
 {
+    return snap_user_each_from(snap, user, kind, "", call, ctx, err);
+}
+
+enum errcode
+snap_user_each_from(struct store_snap *snap, const char *user, uint8_t kind,
+                    const char *begin,
+                    bool (*call)(void *ctx, const char *name,
+                                 struct span value),
+                    void *ctx, struct error *err)
+{
     struct key k;
     struct span key, value;
     AUTO(buf_free) struct buf name = BUF_INIT;
 
-    if (strlen(user) > USER_MAX)
+    if (strlen(user) > USER_MAX || strlen(begin) > MAILBOX_NAME_MAX)
         return ERR_OK;
-    struct span prefix = key_user(&k, user, kind, "");
+    struct span prefix = key_user(&k, user, kind, begin);
+    const size_t skip = prefix.n - strlen(begin);
     struct kv_iter *it =
         kv_iter_open(snap->kv, snap->view, KV_STATE, prefix, SPAN_EMPTY);
     while (kv_iter_next(it, &key, &value)) {
         buf_clear(&name);
-        buf_add(&name, span_skip(key, prefix.n));
+        buf_add(&name, span_skip(key, skip));
         if (!call(ctx, buf_cstr(&name), value))
             break;
     }

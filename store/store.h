@@ -366,6 +366,13 @@ MUST_CHECK enum errcode
 snap_user_each(struct store_snap *snap, const char *user, uint8_t kind,
                bool (*call)(void *ctx, const char *name, struct span value),
                void *ctx, struct error *err);
+/* Those whose names begin with BEGIN. */
+MUST_CHECK enum errcode
+snap_user_each_from(struct store_snap *snap, const char *user, uint8_t kind,
+                    const char *begin,
+                    bool (*call)(void *ctx, const char *name,
+                                 struct span value),
+                    void *ctx, struct error *err);
 /* Epoch history, oldest first. */
 MUST_CHECK enum errcode
 snap_epochs(struct store_snap *snap, struct arena *a,

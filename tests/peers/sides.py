@@ -24,6 +24,22 @@ PASSWORD = servers.PASSWORD
 LIB = "/usr/lib/cyrus/bin/"
 
 
+def why_not(packages):
+    """Why no Cyrus can run here, or None; unpacks it first."""
+    why = servers.why_not()
+    if why is not None:
+        return why
+    done = subprocess.run(
+        [os.path.join(HERE, "..", "..", "bench", "peers", "unpack"), packages],
+        capture_output=True, text=True)
+    if done.returncode != 0:
+        return "Cyrus is not to be had: " + (done.stderr + done.stdout)[-300:]
+    if not os.path.exists(os.path.join(packages, "cyrus", "usr", "lib",
+                                       "cyrus", "bin", "sync_server")):
+        return "%s has a Cyrus without sync_server" % packages
+    return None
+
+
 class Done:
     """How a sync_client ended."""
 
