@@ -475,6 +475,22 @@ acknowledge(struct roll *r, lsn_t lsn, uint64_t time_us)
         log_warn(&r->p->log, "push.slot", "why=\"%s\"", err.text);
 }
 
+/* A record is durable a moment before what it did can be read: wait for that,
+ * or what is asked for now is without it.  False: told to stop, or the instance
+ * is gone. */
+static bool
+wait_applied(struct roll *r, lsn_t lsn)
+{
+    for (;;) {
+        const uint32_t seq = atomic_load(&r->mark->seq);
+        if (atomic_load(&r->mark->applied_lsn) >= lsn)
+            return true;
+        if (push_stopped(r->p) || atomic_load(&r->mark->writer_pid) == 0)
+            return false;
+        (void)mark_wait(r->mark, seq, 5);
+    }
+}
+
 /* From the slot's LSN on until told to stop; GOAL not 0: until it is reached.
  */
 static enum errcode
@@ -507,6 +523,8 @@ follow(struct roll *r, lsn_t goal, struct error *err)
                 continue; /* there may be more */
         }
         if (rc == ERR_OK && at > atomic_load(&r->slot->durable_lsn)) {
+            if (!wait_applied(r, at))
+                continue;
             rc = level_round(r, err);
             if (rc == ERR_OK) {
                 acknowledge(r, at, time_us);
@@ -531,7 +549,7 @@ start_from_all(struct roll *r,
                enum errcode (*all)(struct push *p, struct error *err),
                struct error *err)
 {
-    const lsn_t from = atomic_load(&r->mark->durable_lsn);
+    const lsn_t from = atomic_load(&r->mark->applied_lsn);
 
     set_state(r, SLOT_SEEDING, "everybody is brought level");
     enum errcode rc = all(r->p, err);

@@ -37,7 +37,8 @@ struct taking {
     struct state_call *c;
     const struct sync_mailbox *in;
     struct mailbox mb;  /* as it is here now */
-    bool is_new;        /* made by this command */
+    bool is_new;        /* to be made by this command */
+    mbid_t in_the_way;  /* has its name: goes to a DELETED. one; 0: none */
     uint8_t *what;      /* enum what, for each RECORD */
     modseq_t highest;   /* of all rows there will be */
     modseq_t forgotten; /* of tombstones that are not kept */
@@ -413,6 +414,8 @@ make(struct taking *t, struct error *err)
 {
     struct store_txn *txn = txn_new();
 
+    if (t->in_the_way != 0)
+        txn_delete(txn, t->in_the_way, true, 0);
     const size_t op = txn_create(
         txn, &(struct txn_mailbox){.name = t->in->name,
                                    .acl = t->in->acl,
@@ -424,13 +427,17 @@ make(struct taking *t, struct error *err)
     if (rc == ERR_OK)
         t->mb.id = txn_result(txn, op)->id;
     txn_free(&txn);
-    t->is_new = true;
+    if (rc != ERR_OK)
+        return rc;
+    struct store_snap *snap = store_snapshot(t->c->store);
+    rc = snap_mailbox_row(snap, t->mb.id, &t->c->arena, &t->mb, err);
+    store_release(&snap);
     return rc;
 }
 
-/* Find it by name and UNIQUEID, or make it. */
+/* Find it by name and UNIQUEID, or see that it can be made. */
 static enum errcode
-find_or_make(struct taking *t, struct error *err)
+find(struct taking *t, struct error *err)
 {
     struct store_snap *snap = store_snapshot(t->c->store);
     struct mailbox other;
@@ -462,13 +469,11 @@ find_or_make(struct taking *t, struct error *err)
                              "Mailbox exists with another name or uniqueid: "
                              "%s has UNIQUEID %s here",
                              t->in->name, t->mb.uniqueid.s);
-        struct store_txn *txn = txn_new();
-        txn_delete(txn, t->mb.id, true, 0);
-        rc = commit(t, txn, err);
-        if (rc != ERR_OK)
-            return rc;
+        t->in_the_way = t->mb.id;
     }
-    return make(t, err);
+    t->mb = (struct mailbox){.uidnext = 1}; /* no rows are of number 0 */
+    t->is_new = true;
+    return ERR_OK;
 }
 
 /* ---- what users have seen of what came only now ---------------------------
@@ -554,17 +559,20 @@ bystate_take_mailbox(struct state_call *c, const struct sync_mailbox *in,
     if (rc == ERR_OK)
         rc = name_check(in->name, err);
     if (rc == ERR_OK)
-        rc = find_or_make(&t, err);
+        rc = find(&t, err);
     if (rc != ERR_OK)
         return rc;
     t.what = xcalloc(in->nrecords + 1, 1);
     struct store_snap *snap = store_snapshot(c->store);
-    rc = snap_mailbox_row(snap, t.mb.id, &c->arena, &t.mb, err);
+    if (!t.is_new)
+        rc = snap_mailbox_row(snap, t.mb.id, &c->arena, &t.mb, err);
     if (rc == ERR_OK && !t.is_new)
         rc = look_at_head(&t, snap, err);
     if (rc == ERR_OK)
         rc = look_at_records(&t, snap, err);
     store_release(&snap);
+    if (rc == ERR_OK && t.is_new)
+        rc = make(&t, err);
     while (rc == ERR_OK && !done)
         rc = change_some(&t, &done, err);
     free(t.what);

@@ -193,7 +193,9 @@ def user_state(side, user, password, with_modseq=True):
         own = not name.startswith(("Other Users", "Shared Folders"))
         state["mailboxes"][name] = mailbox_of(c, name, own, with_modseq)
         state["mailboxes"][name]["use"] = special_use(names[name])
-    state["subscribed"] = sorted(list_names(c, "lsub"))
+    # Of mailboxes that are there: a Cyrus hides the others (RFC 3501, 6.3.9
+    # leaves that open), they come again with their mailbox.
+    state["subscribed"] = sorted(set(list_names(c, "lsub")) & set(names))
     state["quota"] = quota_of(c)
     c.logout()
     return state

@@ -1,0 +1,280 @@
+"""By state between two Pollux of different histories, and a hostile peer.
+
+    random histories   users of one side do things, sync_client -b brings the
+                       other level, killed at random moments; in the end both are
+                       equal over IMAP, and one more -A sends nothing.
+                       POLLUX_BY_STATE_ROUNDS: how many (2)
+    hostile            APPLY MAILBOX and MESSAGE cut at every byte, and lines
+                       that no Cyrus sends: refused, nothing applied, and the
+                       next one is served
+"""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "peers")]
+import imapstate  # noqa: E402
+import load  # noqa: E402
+from pair import Pair, SYNC_PASSWORD, SYNC_USER  # noqa: E402
+
+USERS = ["u00", "u01"]
+GUID = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+
+
+class Side:
+    """An instance as the helpers of tests/peers want it."""
+
+    admin = "admin"
+
+    def __init__(self, instance):
+        self.me = instance
+        self.host, self.imap_port = instance.host, instance.imap_port
+        self.csync_port = instance.csync_port
+
+
+class Strangers:
+    """Two masters that are no twins: a brings b level."""
+
+    def __init__(self, bin_dir, base):
+        users = {u: "secret" for u in USERS + ["admin"]}
+        self.pairs = [Pair(bin_dir, os.path.join(base, name), users)
+                      for name in ("one", "two")]
+        self.a, self.b = self.pairs[0].a, self.pairs[1].a
+        self.options = {"altnamespace": "yes", "unixhierarchysep": "yes",
+                        "delete_mode": "delayed", "expunge_mode": "delayed"}
+
+    def start(self):
+        peer = {"sync_host": self.b.host, "sync_port": str(self.b.csync_port)}
+        for pair, more in zip(self.pairs, (peer, {})):
+            pair.set_up(rolling=False, options={**self.options, **more})
+            pair.a.start()
+            pair.a.must("promote")
+
+    def kill(self):
+        for pair in self.pairs:
+            pair.kill()
+
+
+def sync(instance, *args, timeout=120):
+    return subprocess.run(instance.program("sync_client", "-b", *args),
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=timeout)
+
+
+def cut_sync(instance, rng):
+    """A sync_client -A that is killed somewhere in the middle."""
+    proc = subprocess.Popen(instance.program("sync_client", "-b", "-A"),
+                            stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+    try:
+        proc.wait(rng.random() * 0.5)
+    except subprocess.TimeoutExpired:
+        proc.kill()
+        proc.wait()
+
+
+def equal(a, b):
+    for user in USERS:
+        diff = imapstate.differences(
+            imapstate.user_state(a, user, "secret"),
+            imapstate.user_state(b, user, "secret"))
+        assert not diff, "%s:\n%s" % (user, "\n".join(diff[:20]))
+
+
+def test_random_histories(pair):
+    a, b = Side(pair.a), Side(pair.b)
+    corpus = load.corpus_of("")
+    people = load.fill(a, USERS, corpus, 10, 40, 1)
+    for round_ in range(int(os.environ.get("POLLUX_BY_STATE_ROUNDS", "2"))):
+        rng = random.Random(round_)
+        for _ in range(3):
+            for u in people:
+                u.connect()
+                for _ in range(15):
+                    u.act()
+                u.c.logout()
+            cut_sync(pair.a, rng)
+        done = sync(pair.a, "-A")
+        assert done.returncode == 0, done.stdout + done.stderr
+        equal(a, b)
+        done = sync(pair.a, "-A")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "changes=0" in done.stdout, done.stdout
+    # one user, one mailbox, and what only META has
+    people[0].connect()
+    people[0].append()
+    people[0].subscribe()
+    people[0].c.logout()
+    for args in (("-u", "u00"), ("-m", "user/u01"), ("-s", "u00")):
+        done = sync(pair.a, *args)
+        assert done.returncode == 0, (args, done.stdout + done.stderr)
+    equal(a, b)
+
+
+def test_the_wrong_direction_is_refused(pair):
+    """What the peer has of its own is not written over."""
+    b = imapstate.connect(Side(pair.b), "u00", "secret")
+    b.append("INBOX", None, None, b"Subject: own\r\n\r\nb's own\r\n")
+    a = imapstate.connect(Side(pair.a), "u00", "secret")
+    a.append("INBOX", None, None, b"Subject: own\r\n\r\na's own\r\n")
+    done = sync(pair.a, "-u", "u00")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "at the peer" in done.stderr or "own" in done.stderr, done.stderr
+    b.select("INBOX")
+    assert b.search(None, "SUBJECT", "own")[1][0].split(), "b lost its own"
+    a.logout()
+    b.logout()
+
+
+# ---- hostile --------------------------------------------------------------
+
+
+class Raw:
+    def __init__(self, side):
+        c = load.Csync(side, SYNC_USER, SYNC_PASSWORD)
+        self.s, self.f = c.s, c.f
+
+    def say(self, data):
+        """The answer's last line, or b"" where the server hung up."""
+        self.s.sendall(data)
+        while True:
+            line = self.f.readline()
+            if not line.startswith(b"* ") or line.startswith(b"* Fatal"):
+                return line
+
+    def close(self):
+        self.s.close()
+
+
+HEAD = ("APPLY MAILBOX %%(UNIQUEID hostile%s MBOXNAME user.u00.%s LAST_UID %s "
+        "HIGHESTMODSEQ %s RECENTUID 0 RECENTTIME 0 POP3_LAST_LOGIN 0 "
+        "UIDVALIDITY %s PARTITION default ACL \"u00\tlrs\t\" OPTIONS \"\" "
+        "RECORD (%s))\r\n")
+RECORD = ("%%(UID %s MODSEQ %s LAST_UPDATED 1 FLAGS (\\Seen) INTERNALDATE 1 "
+          "SIZE %d GUID %s)")
+BODY = b"Subject: x\r\n\r\nbody\r\n"
+
+
+def names(pair):
+    c = imapstate.connect(Side(pair.b), "u00", "secret")
+    found = set(imapstate.list_names(c, "list"))
+    c.logout()
+    return found
+
+
+def test_cut_at_every_byte_leaves_nothing(pair):
+    import hashlib
+    guid = hashlib.sha1(BODY).hexdigest()
+    line = (HEAD % ("1", "Cut", 1, 5, 7, RECORD % (1, 5, len(BODY), guid)))
+    message = b"APPLY MESSAGE (%%{default %s %d}\r\n%s)\r\n" % (
+        guid.encode(), len(BODY), BODY)
+    before = names(pair)
+    data = message + line.encode()
+    for n in list(range(0, len(data) - 1, 7)) + [len(data) - 2]:
+        r = Raw(Side(pair.b))
+        r.s.sendall(data[:n])
+        r.close()
+    assert names(pair) == before
+    r = Raw(Side(pair.b))
+    assert r.say(message) == b"OK success\r\n"
+    for byte in line.encode()[:-1]:
+        r.s.sendall(bytes([byte]))
+    assert r.say(b"\n") == b"OK success\r\n"
+    r.close()
+    assert names(pair) == before | {"Cut"}
+
+
+def test_what_no_cyrus_sends_is_refused(pair):
+    before = names(pair)
+    side = Side(pair.b)
+    for data, answer in (
+            # nothing, no mailbox, no such verb
+            (b"APPLY MAILBOX %()\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"APPLY NONSENSE x\r\n", b"NO IMAP_PROTOCOL_ERROR"),
+            (b"GET NONSENSE x\r\n", b"NO IMAP_PROTOCOL_ERROR"),
+            (b"GET FULLMAILBOX nowhere\r\n", b"NO IMAP_MAILBOX_NONEXISTENT"),
+            (b"APPLY UNMAILBOX nowhere\r\n", b"NO IMAP_MAILBOX_NONEXISTENT"),
+            # a message that is not its GUID
+            (b"APPLY MESSAGE (%%{p %s 3}\r\nabc)\r\n" % GUID.encode(),
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            # a live message whose body never came
+            ((HEAD % ("2", "NoBody", 1, 5, 7,
+                      RECORD % (1, 5, 3, "41" * 20))).encode(),
+             b"NO IMAP_MAILBOX_LOCKED"),
+            # a UIDVALIDITY, UID, MODSEQ that cannot be; not ascending
+            ((HEAD % ("3", "Far", 1, 5, 4294967295, "")).encode(),
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            ((HEAD % ("3", "Uid", 1, 5, 7, RECORD % (2, 5, 0, GUID))).encode(),
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            ((HEAD % ("3", "Modseq", 1, 5, 7,
+                      RECORD % (1, 6, 0, GUID))).encode(),
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            ((HEAD % ("3", "Twice", 1, 5, 7, " ".join(
+                [RECORD % (1, 5, 0, GUID)] * 2))).encode(),
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            # names that are none
+            ((HEAD % ("3", "a..b", 0, 1, 7, "")).encode(), b"NO POLLUX-"),
+            # a UNIQUEID that another mailbox has
+            ((HEAD % ("1", "Other", 0, 1, 7, "")).encode(),
+             b"NO IMAP_MAILBOX_MOVED"),
+            # MODSEQ and UIDs behind what is here
+            ((HEAD % ("1", "Cut", 0, 1, 7, "")).encode(),
+             b"NO IMAP_SYNC_CHECKSUM"),
+            # a delta to something else
+            ((HEAD % ("1", "Cut", 1, 9, 7, "")).replace(
+                "RECORD", "SINCE_MODSEQ 4 RECORD").encode(),
+             b"NO IMAP_SYNC_CHANGED"),
+            # no lists, no numbers
+            (b"APPLY RESERVE %(GUID (xyz))\r\n",
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"APPLY SEEN %(USERID u UNIQUEID i LASTREAD x)\r\n",
+             b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"GET MBIDS (x)\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            # beyond bounds: said, and hung up
+            (b"APPLY MAILBOX %(ACL {999999999+}\r\n", b"* Fatal error"),
+            (b"APPLY MESSAGE (%%{p %s 99999999999}\r\n" % GUID.encode(),
+             b"* Fatal error"),
+            (b"APPLY MAILBOX %(A ((((((((((((x))))))))))))\r\n",
+             b"* Fatal error")):
+        r = Raw(side)
+        got = r.say(data)
+        assert got.startswith(answer), (data[:100], got, answer)
+        if not answer.startswith(b"* Fatal"):
+            assert r.say(b"NOOP\r\n") == b"OK Noop completed\r\n", data
+        r.close()
+    assert names(pair) == before, names(pair) ^ before
+
+
+def main():
+    base = tempfile.mkdtemp(prefix="pollux-by-state-")
+    pair = Strangers(sys.argv[1], base)
+    failed = 0
+    try:
+        pair.start()
+        for name, test in list(globals().items()):
+            if not name.startswith("test_"):
+                continue
+            began = time.monotonic()
+            try:
+                test(pair)
+                print("ok     %s (%.1f s)" % (name, time.monotonic() - began))
+            except Exception as e:  # the others are worth to be seen too
+                failed += 1
+                print("FAILED %s: %s: %s" % (name, type(e).__name__, e))
+            sys.stdout.flush()
+    finally:
+        pair.kill()
+        shutil.rmtree(base, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
