@@ -468,6 +468,8 @@ verb_export(struct node *node, const struct dlist *args, struct buf *out,
                          "this instance is %s: only one that was deposed has "
                          "something to export",
                          role_name(node->file.role));
+    if (node->file.fork_lsn == 0 && store_pos(node->store).applied.lsn == 0)
+        return ERR_OK; /* emptied for a seed that never came */
     if (node->file.fork_lsn == 0)
         return error_set(err, ERR_AGAIN,
                          "where the newer history began is not known yet: the "

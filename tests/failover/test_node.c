@@ -784,6 +784,31 @@ test_replica_before_the_fork_exports_nothing(void **state)
     assert_false(env_exists(env_system(), path));
 }
 
+/* Emptied for a seed that never came, and deposed: nothing is to be exported,
+ * so where the newer history began need not be known. */
+static void
+test_empty_one_rejoins_without_knowing_the_fork(void **state)
+{
+    struct pair *p = *state;
+    struct error err = {0};
+    struct nodefile n;
+    char path[300];
+
+    close_twin(&p->a);
+    p->a.arena = ARENA_INIT;
+    snprintf(path, sizeof(path), "%s/node", p->a.dir);
+    assert_int_equal(nodefile_read(env_system(), path, &n, &err), ERR_OK);
+    n.role = ROLE_FENCED;
+    n.epoch = 4;
+    assert_int_equal(nodefile_write(env_system(), path, &n, &err), ERR_OK);
+    open_twin(&p->a, true);
+    assert_int_equal(status(&p->a).role, ROLE_FENCED);
+    assert_true(store_is_empty(node_store(p->a.node)));
+    if (verb(&p->a, "REJOIN", &err) != ERR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(status(&p->a).role, ROLE_REPLICA);
+}
+
 /* Who has heard of a newer epoch obeys it, so that connections made in the old
  * one are known for what they are (csync C7). */
 static void
@@ -932,6 +957,7 @@ main(void)
         cmocka_unit_test(test_promotion_without_room_uses_up_no_epoch),
         NODE_TEST(test_tail_of_a_replica_is_exported_before_a_rejoin),
         NODE_TEST(test_replica_before_the_fork_exports_nothing),
+        NODE_TEST(test_empty_one_rejoins_without_knowing_the_fork),
         NODE_TEST(test_replica_that_hears_of_a_newer_epoch_is_in_it),
         NODE_TEST(test_node_file_that_lies_about_the_epoch_is_refused),
         NODE_TEST(test_instance_without_a_twin_starts_as_the_master),
