@@ -253,6 +253,25 @@ def test_what_no_cyrus_sends_is_refused(pair):
     assert names(pair) == before, names(pair) ^ before
 
 
+def test_a_replica_takes_nothing_by_state(pair):
+    """Only the master of a history may be changed."""
+    base = tempfile.mkdtemp(prefix="pollux-by-state-")
+    third = Pair(sys.argv[1], base, {"u00": "secret"})
+    try:
+        third.set_up(rolling=False)
+        third.a.start()  # nobody promoted it
+        for data in (b"APPLY SUB %(USERID u00 MBOXNAME user.u00)\r\n",
+                     (HEAD % ("9", "Here", 0, 1, 7, "")).encode(),
+                     b"APPLY MESSAGE (%%{p %s 0}\r\n)\r\n" % GUID.encode()):
+            r = Raw(Side(third.a))
+            got = r.say(data)
+            assert got.startswith(b"NO POLLUX-ROLE"), (data, got)
+            r.close()
+    finally:
+        third.kill()
+        shutil.rmtree(base, ignore_errors=True)
+
+
 def main():
     base = tempfile.mkdtemp(prefix="pollux-by-state-")
     pair = Strangers(sys.argv[1], base)

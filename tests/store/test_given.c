@@ -310,6 +310,77 @@ test_seen_as_given(void **state)
     ts_free(&ma);
 }
 
+/* Bodies ahead of the messages that name them: here and on a replica. */
+static void
+test_staged_bodies_are_named_later(void **state)
+{
+    struct teststore ma, re;
+    struct arena a = ARENA_INIT;
+    struct body *small = ts_body(1, 100), *large = ts_body(2, 3U << 20);
+    struct error err = {0};
+    AUTO(buf_free) struct buf bytes = BUF_INIT;
+    bool has = true;
+
+    (void)state;
+    ts_new_master(&ma, 1, 0);
+    ts_new(&re, 2, 0);
+    const mbid_t id = make_mailbox(&ma);
+    const uint64_t now_us = store_pos(ma.store).time_us;
+    struct store_snap *snap = store_snapshot(ma.store);
+    assert_int_equal(snap_has_body(snap, body_guid(small), now_us, &has, &err),
+                     ERR_OK);
+    assert_false(has);
+    store_release(&snap);
+
+    /* a large one goes alone */
+    struct store_txn *txn = txn_new();
+    txn_stage(txn, small);
+    txn_stage(txn, large);
+    assert_int_equal(commit(&ma, txn), ERR_LIMIT);
+    txn = txn_new();
+    txn_stage(txn, large);
+    assert_int_equal(commit(&ma, txn), ERR_OK);
+    txn = txn_new();
+    txn_stage(txn, small);
+    assert_int_equal(commit(&ma, txn), ERR_OK);
+    /* once is enough */
+    const lsn_t before = store_pos(ma.store).applied.lsn;
+    txn = txn_new();
+    txn_stage(txn, small);
+    assert_int_equal(commit(&ma, txn), ERR_OK);
+    assert_int_equal(store_pos(ma.store).applied.lsn, before);
+    snap = store_snapshot(ma.store);
+    assert_int_equal(snap_has_body(snap, body_guid(large), now_us, &has, &err),
+                     ERR_OK);
+    assert_true(has);
+    assert_int_equal(snap_has_body(snap, body_guid(large),
+                                   now_us + STAGED_S * UINT64_C(1000000), &has,
+                                   &err),
+                     ERR_OK);
+    assert_false(has);
+    store_release(&snap);
+
+    struct message m = given(1, small), n = given(2, large);
+    assert_int_equal(append_given(&ma, id, &m, NULL), ERR_OK);
+    assert_int_equal(append_given(&ma, id, &n, NULL), ERR_OK);
+    assert_int_equal(store_body_read(ma.store, body_guid(large), 0, UINT64_MAX,
+                                     &bytes, &err),
+                     ERR_OK);
+    assert_int_equal(bytes.n, 3U << 20);
+    assert_int_equal(ts_ship(&ma, &re, 1), ERR_OK);
+    assert_true(store_pos(ma.store).digest == store_pos(re.store).digest);
+    buf_clear(&bytes);
+    assert_int_equal(store_body_read(re.store, body_guid(large), 0, UINT64_MAX,
+                                     &bytes, &err),
+                     ERR_OK);
+    assert_int_equal(bytes.n, 3U << 20);
+    body_free(&small);
+    body_free(&large);
+    arena_free(&a);
+    ts_free(&ma);
+    ts_free(&re);
+}
+
 int
 main(void)
 {
@@ -318,6 +389,7 @@ main(void)
         cmocka_unit_test(test_rows_change_what_is_there),
         cmocka_unit_test(test_what_does_not_fit_is_refused_whole),
         cmocka_unit_test(test_seen_as_given),
+        cmocka_unit_test(test_staged_bodies_are_named_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
