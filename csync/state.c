@@ -20,11 +20,11 @@ struct state_session {
     bool is_mailbox; /* what READER reads */
     struct sync_reader *reader;
     /* Messages that are whole and not yet in the store. */
-    struct {
+    struct staged_body {
         struct body *body;
         struct guid guid;
-    } staged[STAGE_BODIES * 2];
-    size_t nstaged, staged_bytes;
+    } * staged;
+    size_t nstaged, staged_cap, staged_bytes;
     struct body *body; /* the one coming in */
     struct guid guid;
     bool line_ended;
@@ -56,6 +56,7 @@ bystate_free(struct csync_session *s)
         return;
     drop_bodies(s->state);
     sync_reader_free(&s->state->reader);
+    free(s->state->staged);
     buf_free(&s->state->call.out);
     arena_free(&s->state->call.arena);
     free(s->state);
@@ -282,7 +283,11 @@ file_end(void *ctx, struct error *err)
     struct state_session *st = s->state;
 
     (void)err;
-    ENSURE(st->nstaged < ARRAY_LEN(st->staged));
+    /* As many as the input that is here can have: then they are written. */
+    if (st->nstaged == st->staged_cap) {
+        st->staged_cap = st->staged_cap * 2 + STAGE_BODIES;
+        st->staged = xrealloc(st->staged, st->staged_cap * sizeof(*st->staged));
+    }
     st->staged[st->nstaged].body = st->body;
     st->staged[st->nstaged].guid = st->guid;
     st->nstaged++;

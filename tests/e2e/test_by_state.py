@@ -253,6 +253,18 @@ def test_what_no_cyrus_sends_is_refused(pair):
     assert names(pair) == before, names(pair) ^ before
 
 
+def test_very_many_empty_messages(pair):
+    """More in one piece of input than are written at once."""
+    r = Raw(Side(pair.b))
+    one = b"%%{p %s 0}\r\n " % GUID.encode()
+    got = r.say(b"APPLY MESSAGE (" + one * 20000 + b")\r\n")
+    assert got == b"OK success\r\n", got
+    long = b"%%{%s %s 0}\r\n " % (b"p" * 60000, GUID.encode())
+    got = r.say(b"APPLY MESSAGE (" + long + one * 20000 + b")\r\n")
+    assert got == b"OK success\r\n", got
+    r.close()
+
+
 def test_a_replica_takes_nothing_by_state(pair):
     """Only the master of a history may be changed."""
     base = tempfile.mkdtemp(prefix="pollux-by-state-")
