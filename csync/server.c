@@ -16,7 +16,6 @@
 #include "csync/session.h"
 #include "csync/state.h"
 #include "net/lineread.h"
-#include "store/record.h"
 
 /* Before login a line is a command word and a SASL response. */
 #define LOGIN_LINE_MAX (SASL_STEP_BYTES * 4 / 3 + 128)
@@ -288,131 +287,11 @@ answer_plain(struct csync_session *s)
     conn_write_str(s->conn, "OK success\r\n");
 }
 
-static enum errcode
-missing(struct csync_session *s, const char *key)
+enum errcode
+session_missing(struct csync_session *s, const char *key)
 {
     return error_set(&s->work_err, ERR_PROTO, "%.*s without a usable %s",
                      SPAN_FMT(s->verb), key);
-}
-
-/* CLUSTER, INSTANCE, EPOCH; ours to check that we speak the same. */
-static enum errcode
-ask_follow(struct csync_session *s)
-{
-    const struct csync_instance *i = session_instance(s);
-    struct instid cluster;
-    struct instid instance;
-    uint32_t epoch = 0;
-    uint32_t format = 0;
-
-    if (!dlist_get_instid(s->args, "CLUSTER", &cluster))
-        return missing(s, "CLUSTER");
-    if (!dlist_get_instid(s->args, "INSTANCE", &instance))
-        return missing(s, "INSTANCE");
-    if (!dlist_get_u32(s->args, "EPOCH", &epoch) || epoch > EPOCH_MAX)
-        return missing(s, "EPOCH");
-    if (!dlist_get_u32(s->args, "FORMAT", &format))
-        return missing(s, "FORMAT");
-    if (format > RECORD_FORMAT)
-        return error_set(&s->work_err, ERR_VERSION,
-                         "the master writes records of format %" PRIu32
-                         ", this replica knows %u: upgrade the replica first",
-                         format, RECORD_FORMAT);
-    s->epoch = epoch;
-    return i->follow(i->ctx, &cluster, &instance, epoch, &s->work_err);
-}
-
-static void
-work_open(struct csync_session *s)
-{
-    s->work_code = ask_follow(s);
-}
-
-static void
-work_stream(struct csync_session *s)
-{
-    const struct csync_instance *i = session_instance(s);
-    struct store_pos pos;
-    uint64_t chain = 0;
-    uint64_t lsn = 0;
-
-    s->work_code = ask_follow(s);
-    if (s->work_code != ERR_OK)
-        return;
-    s->store = i->store(i->ctx);
-    s->on_receipt = dlist_get_u64(s->args, "RECEIPTS", &lsn) && lsn != 0;
-    pos = store_pos(s->store);
-    if (!dlist_get_u64(s->args, "LSN", &lsn))
-        s->work_code = missing(s, "LSN");
-    else if (!dlist_get_hex64(s->args, "CHAIN", &chain))
-        s->work_code = missing(s, "CHAIN");
-    else if (lsn != pos.applied.lsn)
-        s->work_code =
-            error_set(&s->work_err, ERR_GAP,
-                      "this replica is at %" PRI_LSN ", not at %" PRIu64,
-                      pos.applied.lsn, lsn);
-    else if (lsn > 0 && chain != pos.chain)
-        s->work_code = error_set(
-            &s->work_err, ERR_HISTORY,
-            "at %" PRI_LSN " this replica's log has chain %016" PRIx64
-            ", the master's has %016" PRIx64 ": their histories differ",
-            lsn, pos.chain, chain);
-}
-
-static void
-begin_stream(struct csync_session *s)
-{
-    if (s->work_code != ERR_OK) {
-        session_refuse(s, s->work_code, &s->work_err);
-        return;
-    }
-    conn_write_str(s->conn, "OK streaming\r\n");
-    take_log_begin(s);
-}
-
-static void
-work_reseed(struct csync_session *s)
-{
-    const struct csync_instance *i = session_instance(s);
-    uint64_t lsn = 0;
-
-    s->work_code = ask_follow(s);
-    if (s->work_code != ERR_OK)
-        return;
-    /* Who asks must know where we are, and that it is behind its own log. */
-    struct store_pos pos = store_pos(i->store(i->ctx));
-    if (!dlist_get_u64(s->args, "LSN", &lsn))
-        s->work_code = missing(s, "LSN");
-    else if (lsn != pos.applied.lsn)
-        s->work_code =
-            error_set(&s->work_err, ERR_GAP,
-                      "this replica is at %" PRI_LSN ", not at %" PRIu64,
-                      pos.applied.lsn, lsn);
-    else
-        s->work_code = i->reseed(i->ctx, &s->work_err);
-}
-
-static void
-work_seed(struct csync_session *s)
-{
-    const struct csync_instance *i = session_instance(s);
-
-    s->work_code = ask_follow(s);
-    if (s->work_code != ERR_OK)
-        return;
-    s->store = i->store(i->ctx);
-    s->work_code = seed_open(s->store, &s->seed, &s->work_err);
-}
-
-static void
-begin_seed(struct csync_session *s)
-{
-    if (s->work_code != ERR_OK) {
-        session_refuse(s, s->work_code, &s->work_err);
-        return;
-    }
-    conn_write_str(s->conn, "OK send the seed\r\n");
-    take_seed_begin(s);
 }
 
 static void
@@ -423,7 +302,7 @@ work_prepare(struct csync_session *s)
     uint64_t token = 0;
 
     if (!dlist_get_u32(s->args, "EPOCH", &epoch)) {
-        s->work_code = missing(s, "EPOCH");
+        s->work_code = session_missing(s, "EPOCH");
         return;
     }
     s->work_code = i->prepare(i->ctx, epoch, &token, &s->work_err);
@@ -441,15 +320,15 @@ work_handover(struct csync_session *s)
     uint32_t epoch = 0;
 
     if (!dlist_get_hex64(s->args, "TOKEN", &token))
-        s->work_code = missing(s, "TOKEN");
+        s->work_code = session_missing(s, "TOKEN");
     else if (!dlist_get_u32(s->args, "EPOCH", &epoch))
-        s->work_code = missing(s, "EPOCH");
+        s->work_code = session_missing(s, "EPOCH");
     else if (!dlist_get_u64(s->args, "LSN", &at.applied.lsn))
-        s->work_code = missing(s, "LSN");
+        s->work_code = session_missing(s, "LSN");
     else if (!dlist_get_hex64(s->args, "CHAIN", &at.chain))
-        s->work_code = missing(s, "CHAIN");
+        s->work_code = session_missing(s, "CHAIN");
     else if (!dlist_get_hex64(s->args, "DIGEST", &at.digest))
-        s->work_code = missing(s, "DIGEST");
+        s->work_code = session_missing(s, "DIGEST");
     else
         s->work_code = i->handover(i->ctx, token, epoch, &at, &s->work_err);
 }
@@ -461,7 +340,7 @@ work_cancel(struct csync_session *s)
     uint64_t token = 0;
 
     if (!dlist_get_hex64(s->args, "TOKEN", &token))
-        s->work_code = missing(s, "TOKEN");
+        s->work_code = session_missing(s, "TOKEN");
     else
         s->work_code = i->cancel(i->ctx, token, &s->work_err);
 }
@@ -511,10 +390,10 @@ static const struct {
 } log_verbs[] = {
     {"STATUS", NULL, print_status, false},
     {"DIGEST", NULL, log_digest, false},
-    {"OPEN", work_open, answer_status, false},
-    {"STREAM", work_stream, begin_stream, false},
-    {"SEED", work_seed, begin_seed, false},
-    {"RESEED", work_reseed, answer_plain, false},
+    {"OPEN", follow_work_open, answer_status, false},
+    {"STREAM", follow_work_stream, follow_begin_stream, false},
+    {"SEED", follow_work_seed, follow_begin_seed, false},
+    {"RESEED", follow_work_reseed, answer_plain, false},
     {"PREPARE", work_prepare, answer_plain, false},
     {"HANDOVER", work_handover, answer_status, false},
     {"CANCEL", work_cancel, answer_plain, false},

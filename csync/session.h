@@ -70,7 +70,7 @@ struct csync_session {
     uint64_t ping;
     bool ack_due;
     bool on_receipt; /* each batch is acknowledged when it has come */
-    bool ending; /* END came: close after the last acknowledgement */
+    bool ending;     /* END came: close after the last acknowledgement */
     struct reactor_deferred ack_call;
 
     /* PHASE_TAKE_SEED */
@@ -161,6 +161,24 @@ void
 login_start(struct csync_session *s, struct span rest);
 void
 login_answer(struct csync_session *s, struct span line);
+
+/* The command lacks KEY: ERR_PROTO in work_err. */
+enum errcode
+session_missing(struct csync_session *s, const char *key);
+
+/* csync/follow.c: LOG OPEN, STREAM, RESEED, SEED; on a worker, and then here */
+void
+follow_work_open(struct csync_session *s);
+void
+follow_work_stream(struct csync_session *s);
+void
+follow_begin_stream(struct csync_session *s);
+void
+follow_work_reseed(struct csync_session *s);
+void
+follow_work_seed(struct csync_session *s);
+void
+follow_begin_seed(struct csync_session *s);
 
 /* csync/take.c */
 void

@@ -228,8 +228,7 @@ on_ack(struct stream *st, const struct logack *ack)
 
     st->ack = *ack;
     st->acked = true;
-    while (st->count > 0 &&
-           st->batches[st->first].last <= ack->applied.applied.lsn) {
+    while (st->count > 0 && st->batches[st->first].last <= ack->durable) {
         const struct batch *b = &st->batches[st->first];
         atomic_store(&slot->lag_us, wall > b->time_us ? wall - b->time_us : 0);
         st->window -= b->bytes;
@@ -428,7 +427,7 @@ stream_open(struct stream *st, struct csync_client *peer,
 {
     struct ship *s = st->s;
     struct stream_start start = {
-        .lsn = status->applied.applied.lsn,
+        .lsn = status->durable.lsn,
         .on_receipt = config_enum(s->o->cfg, "sync_ack") == ACK_RECEIVED,
     };
     AUTO(buf_free) struct buf line = BUF_INIT;

@@ -23,7 +23,7 @@ ship_verdict(const struct ship *s, const struct logstatus *peer, bool seed_ok,
              struct error *err)
 {
     struct instid own = ship_cluster(s);
-    bool is_empty = peer->applied.applied.lsn == 0;
+    bool is_empty = peer->applied.applied.lsn == 0 && peer->durable.lsn == 0;
     bool same = instid_eq(&peer->cluster, &own);
 
     if (same && peer->epoch > atomic_load(&s->mark->epoch))
@@ -142,7 +142,7 @@ ship_ask_for_fork(struct ship *s)
 bool
 ship_is_beyond(const struct ship *s, const struct logstatus *peer)
 {
-    lsn_t at = peer->applied.applied.lsn;
+    lsn_t at = peer->durable.lsn;
     lsn_t first = atomic_load(&s->mark->first_lsn);
 
     return at != LSN_NONE &&
@@ -182,7 +182,7 @@ ship_ask_to_reseed(struct ship *s, struct csync_client *peer,
     AUTO(buf_free) struct buf line = BUF_INIT;
     AUTO(arena_free) struct arena arena = ARENA_INIT;
     struct logstatus own;
-    lsn_t lsn = status->applied.applied.lsn;
+    lsn_t lsn = status->durable.lsn;
 
     enum errcode rc = ship_own_status(s, &arena, &own, err);
     if (rc != ERR_OK)

@@ -25,9 +25,11 @@ send_ack(void *ctx)
 
     if (s->conn == NULL || !s->ack_due)
         return;
+    struct store_log_view log;
+    store_log_view(s->store, &log);
     struct logack ack = {
         .received = s->received,
-        .durable = s->reached.applied.lsn,
+        .durable = log.durable.lsn, /* may be ahead of the state, on purpose */
         .applied = s->reached,
         .ping = s->ping,
     };
@@ -35,7 +37,7 @@ send_ack(void *ctx)
     s->ping = 0;
     logack_encode(&ack, &out);
     session_send(s, LOGMSG_ACK, buf_span(&out));
-    if (s->ending && s->reached.applied.lsn == s->received)
+    if (s->ending && log.durable.lsn == s->received)
         conn_close_after_flush(s->conn);
 }
 
@@ -147,7 +149,9 @@ take_log_begin(struct csync_session *s)
 {
     s->phase = PHASE_TAKE_LOG;
     s->reached = store_pos(s->store);
-    s->received = s->reached.applied.lsn;
+    struct store_log_view log;
+    store_log_view(s->store, &log);
+    s->received = log.durable.lsn;
     log_notice(&s->log, "csync.follow", "applied=%" PRI_EPOCH ":%" PRI_LSN,
                s->reached.applied.epoch, s->reached.applied.lsn);
 }

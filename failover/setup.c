@@ -36,6 +36,8 @@ node_config_from(const struct config *cfg, const char *servername,
                   .segment_bytes = config_bytes(cfg, "sync_segment_bytes"),
                   .cache_bytes = config_bytes(cfg, "rocksdb_cache"),
                   .flush_bytes = config_bytes(cfg, "state_flush_bytes"),
+                  .apply_delay_us =
+                      config_duration_s(cfg, "sync_apply_delay") * 1000000,
                   .log_cap_bytes = config_bytes(cfg, "sync_log_cap")},
         .servername = servername,
         .has_twin = twin != NULL && twin[0] != '\0',

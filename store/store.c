@@ -50,6 +50,9 @@ store_set_role(struct store *store, enum role role, epoch_t epoch)
     struct held *held = role != store->role || epoch != store->epoch
                             ? acks_reset(store, role)
                             : NULL;
+    if (role == ROLE_MASTER)
+        while (!store->dead && delay_step(store, true))
+            ;
     store->role = role;
     store->epoch = epoch;
     atomic_store(&mark->role, (uint32_t)role);
@@ -309,7 +312,12 @@ store_pack_dir(const struct store *store)
 bool
 store_is_empty(const struct store *store)
 {
-    return store_pos(store).applied.lsn == LSN_NONE;
+    struct store_log_view log;
+
+    /* What is held back counts. */
+    store_log_view((struct store *)store, &log);
+    return store_pos(store).applied.lsn == LSN_NONE &&
+           log.durable.lsn == LSN_NONE;
 }
 
 /* --------------------------------------------------------------- opening */
@@ -464,6 +472,9 @@ recover(struct store *store, struct store_opened *ret, struct error *err)
                          ": the log was lost or exchanged",
                          at.applied.epoch, at.applied.lsn, store->log_dir,
                          ret->log.last.epoch, ret->log.last.lsn);
+    /* What is held back stays so over a restart; a master applies it first. */
+    if (store->cfg.apply_delay_us > 0)
+        return ERR_OK;
     return writer_replay(store, &ret->replayed, err);
 }
 
@@ -562,6 +573,7 @@ static void
 free_store(struct store *store)
 {
     compactor_free(&store->compactor);
+    delay_close(store);
     state_free(&store->st);
     bodies_close(&store->bodies);
     damages_close(&store->damages);
@@ -756,6 +768,7 @@ adopt(struct store *store, const struct store_pos *pos, struct error *err)
         state_free(&st);
         return rc;
     }
+    delay_close(store);
     state_free(&store->st);
     store->st = st;
     store->st.mutants = store->cfg.mutants;

@@ -65,6 +65,9 @@ struct store_config {
     uint64_t cache_bytes;
     uint64_t flush_bytes;   /* log between two flushes; 0: 256 MiB */
     uint64_t log_cap_bytes; /* a slot may pin so much; 0: no cap */
+    /* A replica has records in its log at once, and in its state so much later
+     * by their commit time; who becomes the master applies all first. */
+    uint64_t apply_delay_us;
     struct instid cluster;
     struct instid instance;
     struct kv *kv; /* NULL: RocksDB in DIR/state; given: a test's, taken over */

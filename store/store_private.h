@@ -175,6 +175,25 @@ acks_start(struct store *store, struct error *err);
 void
 acks_stop(struct store *store);
 
+/* ---- delay.c: a replica's log is ahead of its state ---------------------- */
+
+struct delay {
+    struct synclog_reader *reader; /* NULL: at store->reached when opened */
+    struct buf frame;              /* the next one, not due yet */
+    struct synclog_place place;
+    uint64_t time_us;
+    bool has_frame;
+};
+
+/* Is what comes to be left in the log for now?  For the writer. */
+bool
+delay_holds(struct store *store);
+/* Apply what is due, or (ALL) everything; true if there was something. */
+bool
+delay_step(struct store *store, bool all);
+void
+delay_close(struct store *store);
+
 /* ---- writer.c --------------------------------------------------------- */
 
 #define DIGEST_RING 4096U
@@ -239,6 +258,7 @@ struct store {
     struct job_list acks;     /* answered when the group is visible */
     struct store_pos reached; /* by the group under way */
     struct buf frames;
+    struct delay delay;
     bool unfinished; /* durable in the log, not yet in the state */
     uint64_t unfinished_retry_ns;
     uint64_t last_group_ns;
@@ -266,6 +286,11 @@ bool
 writer_turn(struct store *store);
 void *
 writer_main(void *store);
+/* Apply the frames of store->frames, which lie at PLACE in the log, and show
+ * them.  False: there is no room for it yet (`unfinished`), or the store has
+ * died. */
+bool
+writer_show_frames(struct store *store, const struct synclog_place *place);
 /* Recovery: apply what the log has and the state has not. */
 MUST_CHECK enum errcode
 writer_replay(struct store *store, uint64_t *ret_records, struct error *err);

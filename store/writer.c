@@ -527,6 +527,19 @@ writer_replay(struct store *store, uint64_t *ret_records, struct error *err)
     return rc;
 }
 
+bool
+writer_show_frames(struct store *store, const struct synclog_place *place)
+{
+    struct error err = {0};
+
+    if (apply_frames(store, place, &err) != ERR_OK) {
+        store_die(store, &err);
+        return false;
+    }
+    put_position(store);
+    return finish_group(store);
+}
+
 /* Frames that were refused as they came, one reason for all of them. */
 static void
 fail_frames(struct store *store, const struct error *err)
@@ -574,6 +587,11 @@ frames_group(struct store *store, bool alone)
     }
     if ((store->cfg.mutants & MUTANT_REPLICA_NO_SYNC) == 0)
         rc = sync_log(store, &err);
+    if (rc == ERR_OK && delay_holds(store)) {
+        count_log_bytes(store, store->frames.n);
+        answer_all(store);
+        return true;
+    }
     if (rc == ERR_OK)
         rc = apply_frames(store, &place, &err);
     if (rc != ERR_OK) {
@@ -735,6 +753,8 @@ idle_work(struct store *store)
 
     if (now - store->last_poll_ns >= FENCE_POLL_MS * NS_PER_MS)
         (void)look_at_fence(store);
+    if (!store->dead && !store->unfinished)
+        (void)delay_step(store, false);
     if (!store->beat && !store->dead && !store->unfinished &&
         now - store->last_group_ns >= HEARTBEAT_MS * NS_PER_MS) {
         store->beat = true;

@@ -172,6 +172,48 @@ def test_chain(bin_dir):
         no_crash(w.a, w.b, w.c)
 
 
+def test_delayed_replica(bin_dir):
+    """c has it at once and shows it later, over a restart too; promoted, it
+    shows all."""
+    with Three(bin_dir) as w:
+        w.c.configure(rolling=False, options={"sync_apply_delay": "1h"})
+        w.c.stop()
+        w.c.start()
+        w.deliver_all(w.a, range(1, 31))
+
+        def has_it():
+            third = channels(w.a)["third"]
+            return third["state"] == "streaming" and \
+                third["durable"] == here(w.a)["durable"]
+        wait_for("it to be durable at c", has_it)
+        check_equal(here(w.c)["durable"], here(w.a)["durable"], "log of c")
+        check(here(w.c)["applied"] < here(w.a)["applied"], "applied at once")
+        w.c.kill()
+        w.deliver_all(w.a, range(31, 41))
+        w.c.start()
+        wait_for("it to be durable at c", has_it, 60)
+        check_equal(here(w.c)["durable"], here(w.a)["durable"], "log of c")
+        applied = here(w.c)["applied"]
+        check(applied < here(w.a)["applied"], "applied by a restart")
+        # A shorter delay, by which some of it is due.
+        w.c.stop()
+        w.c.configure(rolling=False, options={"sync_apply_delay": "1s"})
+        w.c.start()
+        wait_for("c to show it", lambda: same(w.a, w.c), 60)
+        w.c.stop()
+        w.c.configure(rolling=False, options={"sync_apply_delay": "1h"})
+        w.c.start()
+        w.deliver_all(w.a, range(41, 61))
+        wait_for("it to be durable at c", has_it, 60)
+        w.a.kill()
+        w.b.kill()
+        w.c.must("promote", timeout=120)
+        check_equal(numbers(w.c, "alice"), list(range(1, 61)), "after promotion")
+        w.deliver_all(w.c, [61])
+        check_equal(numbers(w.c, "alice"), list(range(1, 62)), "as a master")
+        no_crash(w.c)
+
+
 def test_parked_channel(bin_dir):
     """A channel that may not log in says why and since when; the other one
     goes on."""
@@ -191,4 +233,4 @@ def test_parked_channel(bin_dir):
 
 
 run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand, test_chain,
-     test_parked_channel])
+     test_delayed_replica, test_parked_channel])
