@@ -34,6 +34,8 @@
 #define BACKOFF_MAX_MS 2000U
 /* A twin that stays away is worth a line so often. */
 #define SAY_AGAIN_MS 60000U
+/* A change of role is noticed so soon. */
+#define LOOK_MS 20U
 /* How often an instance that is not the master is looked at. */
 #define WAITING_MS 200U
 /* What somebody is likely to mend soon, and the rest. */
@@ -68,17 +70,13 @@ void
 ship_rest(struct ship *s, uint64_t ms)
 {
     uint64_t until = ship_now_ms(s) + ms;
-    uint32_t seq = s->mark == NULL ? 0 : atomic_load(&s->mark->seq);
     uint32_t role = s->mark == NULL ? 0 : atomic_load(&s->mark->role);
 
+    /* Not on the mark's futex, which every commit wakes: what cannot be shipped
+     * now is no reason to run thousands of times a second. */
     for (uint64_t now; !ship_stopped(s) && (now = ship_now_ms(s)) < until;) {
-        int slice = (int)MIN(until - now, (uint64_t)200);
-        if (s->mark == NULL) {
-            poll(NULL, 0, slice);
-            continue;
-        }
-        seq = mark_wait(s->mark, seq, slice);
-        if (atomic_load(&s->mark->role) != role)
+        poll(NULL, 0, (int)MIN(until - now, (uint64_t)LOOK_MS));
+        if (s->mark != NULL && atomic_load(&s->mark->role) != role)
             return;
     }
 }

@@ -40,7 +40,7 @@ bool
 ship_stopped(const struct ship *s);
 void
 ship_set_state(struct ship *s, enum slot_state state, const char *text);
-/* Wait up to MS, or until something changes in the instance. */
+/* Wait up to MS, or until the role of the instance changes. */
 void
 ship_rest(struct ship *s, uint64_t ms);
 /* Attach to the mark, which is made anew whenever the instance starts; false:

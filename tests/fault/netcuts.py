@@ -148,11 +148,12 @@ def one_rate(bin_dir, with_replica, seconds):
     program = os.path.join(bin_dir, os.pardir, "bench", "mailload")
     with world:
         wire = Wire(world.b.csync_port)
-        wire.cut("both")
         try:
             world.a.start()
             world.a.must("promote", "--force", timeout=120)
             world.a.imap("alice").logout()
+            # Nobody listens; from now on nobody even answers.
+            wire.cut("both")
             done = subprocess.run(
                 [program, "-h", world.a.host, "-p", str(world.a.lmtp_port),
                  "-c", "8", "-b", "4096", "-U", "alice", "-w", "2",
@@ -164,7 +165,7 @@ def one_rate(bin_dir, with_replica, seconds):
             wire.nft("delete table inet cut")
 
 
-def rate(bin_dir, seconds=10, turns=5):
+def rate(bin_dir, seconds=8, turns=5):
     runs = {False: [], True: []}
     for turn in range(turns):
         for with_replica in (False, True) if turn % 2 else (True, False):
