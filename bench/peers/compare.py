@@ -63,7 +63,9 @@ class Comparison(Runner):
     def start(self):
         users = USERS + [READER, FOLDERS]
         a = self.args
-        self.servers.append(servers.Pollux(a.build, self.base, users))
+        self.servers.append(servers.Pollux(
+            a.build, self.base, users,
+            {"search_engine": "squat"} if a.search_index else None))
         why_not = servers.why_not()
         if why_not is None:
             done = subprocess.run([os.path.join(HERE, "unpack"), a.packages])
@@ -227,6 +229,8 @@ def main():
     a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--seconds", type=int, default=0,
                    help="of each load, after 1 s of it (4)")
+    a.add_argument("--search-index", action="store_true",
+                   help="Pollux with search_engine: squat; the peers have none")
     a.add_argument("--dovecot-format", default="mdbox",
                    choices=("mdbox", "sdbox", "maildir"))
     a.add_argument("--dir", default="/var/tmp",

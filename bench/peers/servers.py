@@ -87,7 +87,9 @@ class Pollux:
         self.imap_port = self.pair.a.imap_port
         self.lmtp_port = self.pair.a.lmtp_port
         self.version = "this tree"
-        self.settings = "defaults; one fdatasync for each commit group"
+        self.settings = "%s; one fdatasync for each commit group" % (
+            "defaults" if not options else
+            ", ".join("%s: %s" % kv for kv in options.items()))
 
     def start(self):
         self.pair.set_up(rolling=False)
