@@ -515,6 +515,21 @@ run_fence(struct ctl *c)
     return CTL_OK;
 }
 
+/* A new token makes every older one worthless, and is then called off itself.
+ * Who was fenced has forgotten all of them, and need not be asked. */
+static bool
+void_tokens(struct ctl *c, struct error *err)
+{
+    char *line = arena_printf(&c->arena, "LOG PREPARE %%(EPOCH %" PRI_EPOCH ")",
+                              c->here.epoch + 1);
+
+    if (csync_command(c->twin, span_str(line), on_answer, c, err) != ERR_OK)
+        return false;
+    line = arena_printf(&c->arena, "LOG CANCEL %%(TOKEN %016" PRIx64 ")",
+                        c->token);
+    return csync_command(c->twin, span_str(line), on_answer, c, err) == ERR_OK;
+}
+
 /*
  * A handover may have been sent from here: lower the fence only if the twin
  * says that it was not promoted, and never will be by that token.  *RET_SWAPPED
@@ -546,14 +561,8 @@ settle_handover(struct ctl *c, bool *ret_swapped)
         *ret_swapped = true;
         return CTL_OK;
     }
-    /* A new token makes every older one worthless. */
-    char *line = arena_printf(&c->arena, "LOG PREPARE %%(EPOCH %" PRI_EPOCH ")",
-                              c->here.epoch + 1);
-    if (csync_command(c->twin, span_str(line), on_answer, c, &err) != ERR_OK)
-        return fail(c, CTL_UNCLEAR, "the twin does not call it off", &err);
-    line = arena_printf(&c->arena, "LOG CANCEL %%(TOKEN %016" PRIx64 ")",
-                        c->token);
-    if (csync_command(c->twin, span_str(line), on_answer, c, &err) != ERR_OK)
+    if ((c->there.role != ROLE_FENCED || c->there.epoch > c->here.epoch) &&
+        !void_tokens(c, &err))
         return fail(c, CTL_UNCLEAR, "the twin does not call it off", &err);
     if (ask_local(c, "NODE UNFENCE %(FORCE 1)", &err) != ERR_OK)
         return fail(c, CTL_FAILED, "unfence", &err);

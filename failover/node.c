@@ -191,6 +191,7 @@ node_depose(struct node *node, epoch_t epoch, lsn_t fork, uint64_t chain,
     next.epoch = epoch;
     next.fork_lsn = fork;
     next.fork_chain = chain;
+    node->token = 0; /* no handover promotes who is fenced (ctl.c) */
     next.role = ROLE_FENCED;
     set_why(&next,
             "deposed: %s is at epoch %" PRI_EPOCH
