@@ -16,13 +16,13 @@ struct csync_target {
     const char *host; /* "host", "host:port", "host:port/tls", "/a/socket"*/
     const char *port; /* if not in host */
     const char *authname, *password, *realm;
-    const char *mechs; /* HOST_mechs, or NULL */
+    const char *mechs;       /* HOST_mechs, or NULL */
     bool require_tls;        /* TLS from the first byte */
     bool must_tls;           /* no login without TLS */
     bool any_certificate;    /* the peer's is not looked at */
     const char *tls_ca_file; /* whom alone we believe; NULL: tls_server_ca_* */
-    bool compress;         /* COMPRESS DEFLATE, if it is offered */
-    bool require_compress; /* and if not, ERR_UNSUPPORTED */
+    bool compress;           /* COMPRESS DEFLATE, if it is offered */
+    bool require_compress;   /* and if not, ERR_UNSUPPORTED */
     int timeout_ms;
 };
 

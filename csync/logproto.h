@@ -164,8 +164,8 @@ MUST_CHECK bool
 logstatus_fork(const struct logstatus *own, const struct logstatus *peer,
                lsn_t *ret_lsn, uint64_t *ret_chain);
 
-/* Is all that PEER has a part of OWN's history, by the epochs that both tell of?
- * False also where too little is told. */
+/* Is all that PEER has a part of OWN's history, by the epochs that both tell
+ * of? False also where too little is told. */
 MUST_CHECK bool
 logstatus_is_prefix(const struct logstatus *own, const struct logstatus *peer);
 

@@ -20,7 +20,7 @@ struct service_host {
     struct env *env;
     const struct config *cfg;
     const char *servername;
-    struct store *const *store; /* the store of now */
+    struct store *const *store;        /* the store of now */
     struct search_index *const *index; /* and its index, or NULL there */
     struct csync_instance instance;
     struct conn_limits *limits;

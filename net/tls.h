@@ -67,8 +67,8 @@ tls_server_from_config(const struct config *cfg, const char *service,
 /*
  * The same for connections that we make: tls_client_cert, tls_client_key
  * (shown if asked for), tls_server_ca_file, tls_server_ca_dir (whom we
- * believe), tls_versions, tls_ciphers.  VERIFY is what the caller wants; CA_FILE,
- * if not NULL, whom alone it believes.
+ * believe), tls_versions, tls_ciphers.  VERIFY is what the caller wants;
+ * CA_FILE, if not NULL, whom alone it believes.
  */
 MUST_CHECK enum errcode
 tls_client_from_config(const struct config *cfg, enum tls_verify verify,

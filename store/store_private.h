@@ -218,7 +218,7 @@ struct store {
     struct watches watches;
     struct part_hashes part_hashes;
     struct full full;
-    struct acks *sync_acks; /* NULL: nothing waits for replicas */
+    struct acks *sync_acks;       /* NULL: nothing waits for replicas */
     struct store_tallies tallies; /* the writer adds */
 
     pthread_mutex_t seed_lock;       /* a call of the seed that comes */

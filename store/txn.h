@@ -121,7 +121,8 @@ struct txn_append {
     /* From a peer, copied: the row as it is to be, with UID, MODSEQ and flags
      * (FLAG_EXPUNGED too); flags, keywords and dates above are not looked at.
      * BODY may be NULL where the store has one of that GUID, or one
-     * was staged: ERR_AGAIN if that is not so any more.  ERR_CONFLICT: the UID is below UIDNEXT. */
+     * was staged: ERR_AGAIN if that is not so any more.  ERR_CONFLICT: the UID
+     * is below UIDNEXT. */
     const struct message *given;
 };
 /* ERR_NOTFOUND (no such mailbox), ERR_QUOTA, ERR_LIMIT, ERR_EXISTS (dedup). */
@@ -214,10 +215,11 @@ txn_seen_given(struct store_txn *txn, mbid_t id, const char *user,
 size_t
 txn_expect(struct store_txn *txn, const struct mailbox *mb);
 /*
- * The body goes into the log ahead of the messages that will have it (REC_BODY),
- * unless it is there: txn_append() with GIVEN may name it for STAGED_S from
- * then.  One that no message names goes by itself, days later.  Of large ones
- * (body_part_count() above 1) only one in a transaction, alone: ERR_LIMIT.
+ * The body goes into the log ahead of the messages that will have it
+ * (REC_BODY), unless it is there: txn_append() with GIVEN may name it for
+ * STAGED_S from then.  One that no message names goes by itself, days later. Of
+ * large ones (body_part_count() above 1) only one in a transaction, alone:
+ * ERR_LIMIT.
  */
 #define STAGED_S (12U * 3600)
 size_t

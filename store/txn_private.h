@@ -72,7 +72,7 @@ struct op {
         struct {
             struct txn_append msg; /* body: our reference, or NULL */
             const struct message *given;
-            bool ahead;            /* the body goes before, in parts */
+            bool ahead; /* the body goes before, in parts */
             uint32_t parts_done;
         } append;
         struct {

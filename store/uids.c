@@ -258,8 +258,8 @@ static bool
 is_level(const struct view *v)
 {
     struct found found = {.uids = UIDSET_INIT};
-    const bool ok = load(v->snap, v->mb, &found) &&
-                    found.modseq == v->mb->highestmodseq;
+    const bool ok =
+        load(v->snap, v->mb, &found) && found.modseq == v->mb->highestmodseq;
 
     uidset_free(&found.uids);
     return ok;

@@ -310,19 +310,19 @@ audit_rest(struct audit *au, struct mailbox *sum)
 static enum errcode
 compare(struct audit *au, const struct mailbox *mb, const struct mailbox *sum)
 {
-    const char *what =
-        mb->exists != sum->exists                ? "exists"
-        : mb->unseen != sum->unseen              ? "unseen"
-        : mb->deleted != sum->deleted            ? "deleted"
-        : mb->bytes != sum->bytes                ? "bytes"
-        : mb->expunged != sum->expunged          ? "expunged"
-        : mb->annot_bytes != sum->annot_bytes    ? "bytes of annotations"
-        : mb->digest != sum->digest              ? "digest"
-        : mb->uidnext < sum->uidnext             ? "uidnext"
-        : mb->highestmodseq < sum->highestmodseq &&
-                (mb->options & MBOX_PARTIAL) == 0
-            ? "highestmodseq"
-            : NULL;
+    const char *what = mb->exists != sum->exists       ? "exists"
+                       : mb->unseen != sum->unseen     ? "unseen"
+                       : mb->deleted != sum->deleted   ? "deleted"
+                       : mb->bytes != sum->bytes       ? "bytes"
+                       : mb->expunged != sum->expunged ? "expunged"
+                       : mb->annot_bytes != sum->annot_bytes
+                           ? "bytes of annotations"
+                       : mb->digest != sum->digest  ? "digest"
+                       : mb->uidnext < sum->uidnext ? "uidnext"
+                       : mb->highestmodseq < sum->highestmodseq &&
+                               (mb->options & MBOX_PARTIAL) == 0
+                           ? "highestmodseq"
+                           : NULL;
     if (what != NULL)
         return error_set(au->err, ERR_CORRUPT,
                          "mailbox %s: %s is not what its messages say",

@@ -43,8 +43,8 @@ static void
 test_varint_cut_anywhere_is_bad(void **state)
 {
     (void)state;
-    static const uint64_t values[] = {0, 1, 127, 128, 16384, UINT32_MAX,
-                                      UINT64_MAX};
+    static const uint64_t values[] = {0,     1,          127,       128,
+                                      16384, UINT32_MAX, UINT64_MAX};
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         struct buf b = BUF_INIT;
         buf_add_varint(&b, values[i]);

@@ -285,7 +285,8 @@ test_rights(void **state)
     talk(ann, "i DELETE user/fred", "i NO [NOPERM] Permission denied\r\n");
     talk(ann, "j CREATE user/fred/x", "j NO [NOPERM] Permission denied\r\n");
     talk(fred, "k LISTRIGHTS INBOX fred",
-         "* LISTRIGHTS INBOX fred lkxca r s w i p t e n d\r\nk OK Completed\r\n");
+         "* LISTRIGHTS INBOX fred lkxca r s w i p t e n d\r\nk OK "
+         "Completed\r\n");
     talk(fred, "l LISTRIGHTS INBOX ann",
          "* LISTRIGHTS INBOX ann \"\" l r s w i p k x t e a n c d\r\n"
          "l OK Completed\r\n");

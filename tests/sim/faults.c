@@ -2,9 +2,9 @@
  * tests/sim/faults.c - what goes wrong, and the person who operates the cluster
  * with ctl_failover as the documentation says.
  *
- * The operator promotes only a replica that knows of the newest epoch, and swaps
- * only the master of it: without a third vote nothing else keeps two promotions
- * of one epoch apart.
+ * The operator promotes only a replica that knows of the newest epoch, and
+ * swaps only the master of it: without a third vote nothing else keeps two
+ * promotions of one epoch apart.
  */
 #include "tests/sim/sim_private.h"
 

@@ -234,8 +234,8 @@ told_peek(struct world *w, struct machine *m)
         sim_violation(w, "I4: n%u shows %llu, durable is %llu", m->i,
                       (unsigned long long)snap_pos(snap).applied.lsn,
                       (unsigned long long)durable.lsn);
-    /* Of an epoch that is about to begin it names the record that begins it, and
-     * nothing that could be lost. */
+    /* Of an epoch that is about to begin it names the record that begins it,
+     * and nothing that could be lost. */
     if (id != 0 && snap_mailbox(snap, id, &a, &mb, &err) == ERR_OK &&
         modseq_epoch(mb.highestmodseq) <= durable.epoch &&
         modseq_lsn(mb.highestmodseq) > durable.lsn)

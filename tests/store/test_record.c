@@ -413,7 +413,8 @@ test_body_offset_points_at_the_stored_bytes(void **state)
     struct span in = golden[5].bytes;
 
     (void)state;
-    assert_int_equal(rec_append_decode(in, version(REC_APPEND), &a, &rec, &err), ERR_OK);
+    assert_int_equal(rec_append_decode(in, version(REC_APPEND), &a, &rec, &err),
+                     ERR_OK);
     assert_memory_equal(in.p + rec.body_offset, "hello\n", 6);
     assert_int_equal(rec.msg.internal_s, 2);
     assert_int_equal(rec.msg.internal_tz_min, -60);
