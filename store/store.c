@@ -874,7 +874,12 @@ store_join_cluster(struct store *store, const struct instid *cluster,
 void
 store_log_view(struct store *store, struct store_log_view *ret)
 {
+    *ret = (struct store_log_view){0};
     pthread_mutex_lock(&store->pos_lock);
+    if (store->log == NULL) { /* it could not be made anew: all stops */
+        pthread_mutex_unlock(&store->pos_lock);
+        return;
+    }
     const struct synclog_mark *mark = synclog_mark(store->log);
     *ret = (struct store_log_view){
         .first_lsn = synclog_first(store->log),
