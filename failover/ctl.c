@@ -779,23 +779,22 @@ run_promote(struct ctl *c)
     return CTL_OK;
 }
 
-/* Tell our instance where the twin's newer history began. */
-static void
-tell_fork(struct ctl *c)
+/* Tell our instance where the twin's newer history began, if it did: what is
+ * exported begins there. */
+MUST_CHECK static enum errcode
+tell_fork(struct ctl *c, struct error *err)
 {
-    struct error ignored = {0};
     uint64_t chain = 0;
     lsn_t fork = 0;
 
     if (!c->has_there || !instid_eq(&c->here.cluster, &c->there.cluster) ||
         !logstatus_fork(&c->here, &c->there, &fork, &chain))
-        return;
+        return ERR_OK;
     char *line = arena_printf(&c->arena,
                               "NODE DEPOSED %%(EPOCH %" PRI_EPOCH
                               " FORK %" PRI_LSN " CHAIN %016" PRIx64 ")",
                               c->there.epoch, fork, chain);
-    if (ask_local(c, line, &ignored) != ERR_OK)
-        fprintf(c->o->err, "ctl_failover: %s\n", ignored.text);
+    return ask_local(c, line, err);
 }
 
 static enum ctl_exit
@@ -806,8 +805,8 @@ run_export(struct ctl *c)
     look(c);
     if (!c->has_here)
         return fail(c, CTL_NOLOCAL, "no instance answers here", &c->here_err);
-    tell_fork(c);
-    if (ask_local(c, "NODE EXPORT", &err) != ERR_OK)
+    if (tell_fork(c, &err) != ERR_OK ||
+        ask_local(c, "NODE EXPORT", &err) != ERR_OK)
         return fail(c, CTL_FAILED, "no export", &err);
     fprintf(c->o->out,
             "exported %" PRIu64 " records, %" PRIu64 " messages, to %s\n",
@@ -871,8 +870,8 @@ run_rejoin(struct ctl *c)
                   "(--force empties it all the same)");
         return fail(c, CTL_FAILED, "not rejoined", &err);
     }
-    tell_fork(c);
-    if (ask_local(c, rejoin_command(c), &err) != ERR_OK)
+    if (tell_fork(c, &err) != ERR_OK ||
+        ask_local(c, rejoin_command(c), &err) != ERR_OK)
         return fail(c, CTL_FAILED, "not rejoined", &err);
     fprintf(c->o->out,
             "rejoined: %" PRIu64 " records (%" PRIu64
