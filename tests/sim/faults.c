@@ -199,6 +199,12 @@ swap(struct world *w)
         return;
     w->operated = true;
     unsigned peer = random_peer(w, m);
+    /* While a handover is open, only who was asked can say what came of it. */
+    struct logstatus s;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    m->inst.status(m->inst.ctx, &a, &s);
+    if (s.fence && m->handover_to != 0)
+        peer = m->handover_to - 1;
     m->handover_to = peer + 1;
     ctl(w, m, peer, "swap", sim_one_in(w, 3));
 }
