@@ -125,7 +125,9 @@ class World:
         os.chmod(self.tmp, 0o755)
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
-             "-days", "2", "-subj", "/CN=" + self.server, "-keyout",
+             "-days", "2", "-subj", "/CN=" + self.server, "-addext",
+             "subjectAltName=DNS:%s,IP:127.0.0.34,IP:127.0.0.35" %
+             self.server, "-keyout",
              self.tmp + "/mail.key", "-out", self.tmp + "/mail.pem"],
             check=True, capture_output=True)
         return self

@@ -618,7 +618,7 @@ def test_many_requests_at_once(bin_dir):
                  c.answer()[1].startswith(b"NO POLLUX-BUSY"))[1])
         check_equal(a.role(), "master", "status beside them")
         w.deliver_all(a, range(1, 3))
-        refused(a, TEMPFAIL, "8 requests of tools are under way",
+        refused(a, TEMPFAIL, "8 requests of this kind are under way",
                 "ctl_cyrusdb", "-r")
         rows, last = idle[0].answer()
         check_equal((len(rows), last), (MANY + 1, b"OK success\r\n"),
