@@ -870,6 +870,14 @@ run_rejoin(struct ctl *c)
                   "(--force empties it all the same)");
         return fail(c, CTL_FAILED, "not rejoined", &err);
     }
+    if (c->has_there && c->there.epoch < c->here.epoch && !c->o->force) {
+        error_set(&err, ERR_FENCED,
+                  "the twin is the master of epoch %" PRI_EPOCH
+                  ", and epoch %" PRI_EPOCH
+                  " has begun elsewhere (--force rejoins it all the same)",
+                  c->there.epoch, c->here.epoch);
+        return fail(c, CTL_FAILED, "not rejoined", &err);
+    }
     if (tell_fork(c, &err) != ERR_OK ||
         ask_local(c, rejoin_command(c), &err) != ERR_OK)
         return fail(c, CTL_FAILED, "not rejoined", &err);
