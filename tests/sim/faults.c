@@ -370,11 +370,15 @@ look(struct world *w, struct view v[NODES], struct arena *a)
     }
 }
 
-/* The fence that a swap left, or one put up by hand. */
+/* The fence that a swap left, or one put up by hand.  Not always the same one
+ * first: who was asked calls nothing off while a fence is up there too. */
 static bool
 mend_fence(struct world *w, const struct view v[NODES])
 {
-    for (unsigned i = 0; i < NODES; i++) {
+    const unsigned from = (unsigned)(w->now / US_PER_S);
+
+    for (unsigned k = 0; k < NODES; k++) {
+        const unsigned i = (from + k) % NODES;
         if (!v[i].up || !v[i].s.fence || !(w->healing || sim_one_in(w, 3)))
             continue;
         struct machine *m = &w->m[i];
