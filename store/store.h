@@ -174,8 +174,8 @@ bool
 store_digest_at(const struct store *store, lsn_t lsn, uint64_t *ret_digest);
 struct synclog *
 store_log(struct store *store);
-/* What the log says of itself; safe beside a seed that begins it anew.  All zero
- * if it could not be begun anew, and the store stops. */
+/* What the log says of itself; safe beside a seed that begins it anew.  All
+ * zero if it could not be begun anew, and the store stops. */
 struct store_log_view {
     struct logpos durable;
     uint64_t chain;  /* there */

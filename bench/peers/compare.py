@@ -46,9 +46,6 @@ class Comparison(Runner):
             "quick": args.quick, "rounds": args.rounds, "skipped": {},
             "seconds": self.seconds, "measures": []}
 
-    def busy(self):
-        return report.busy_s()
-
     def can(self, server, capability):
         if server.name not in self.capabilities:
             c = imaplib.IMAP4(server.host, server.imap_port, 30)
@@ -123,9 +120,11 @@ class Comparison(Runner):
         if raw:
             row["raw_median"] = median(raw)
             row["p50_of_raw"] = ours["p50_ms"] / row["raw_median"]["p50_ms"]
+        # Where it cannot be told apart nothing is said of it.
         row["others_cpu_share"] = max(
-            r["others_cpu_s"] / r["wall_s"] / os.cpu_count()
-            for runs_of_one in runs.values() for r in runs_of_one)
+            (r["others_cpu_s"] / r["wall_s"] / os.cpu_count()
+             for runs_of_one in runs.values() for r in runs_of_one
+             if "others_cpu_s" in r), default=None)
         row["cells"] = self.cells(m, row)
         self.results["measures"].append(row)
         print("  %-45s %s" % (text, "  ".join(
@@ -202,7 +201,8 @@ def markdown(results):
         text += "- %s: %s, %s\n" % (name, s["version"], s["settings"])
     for name, why in results["skipped"].items():
         text += "- %s: not measured, %s\n" % (name, why)
-    shares = [r["others_cpu_share"] for r in results["measures"]]
+    shares = [r["others_cpu_share"] for r in results["measures"]
+              if r["others_cpu_share"] is not None] or [0.0]
     text += ("\nOther processes of the machine took up to %.0f %% of its CPU "
              "while one of these ran, %.0f %% in the middle one.\n" % (
                  100 * max(shares), 100 * statistics.median(shares)))

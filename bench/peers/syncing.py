@@ -43,15 +43,13 @@ class FirstSync:
         count = self.count // (10 if c.args.quick else 1)
         users = servers.user_names(16)
         args = ("-c", 16, "-b", self.size, "-u", len(users), "-n", count)
-        busy = c.busy()
         if server.name == "Pollux":
             seconds = self.of_pollux(c, base, users, args)
         else:
             seconds = self.of_cyrus(c, base, users, args)
         shutil.rmtree(base, ignore_errors=True)
         return {"value": count / seconds, "seconds": seconds,
-                "messages": count, "wall_s": seconds,
-                "others_cpu_s": 0.0, "busy_s": c.busy() - busy}
+                "messages": count, "wall_s": seconds}
 
     def of_pollux(self, c, base, users, args):
         p = Pair(os.path.join(c.build, "bin"), base,
