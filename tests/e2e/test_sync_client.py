@@ -78,6 +78,8 @@ def test_names(bin_dir):
         check_equal(out.count(": equal, digest"), 2, out)
         out = client(w.a, "-z", "-m", "user/alice")
         check("mailbox user.alice: equal" in out, out)
+        out = client(w.a, "-A", "alice")  # a prefix: by state (sync_client -h)
+        check("users=1 " in out and "failed=0" in out, out)
         for bad in (["-u"], ["-m"], ["-f", names], ["-t", "x", "-A"], []):
             client(w.a, *bad, code=64)
         client(w.a, "-u", "-f", names + "-not", code=1)
