@@ -357,5 +357,6 @@ take_message(struct csync_session *s, const struct logmsg *m, struct error *err)
 void
 take_end(struct csync_session *s)
 {
+    reactor_defer_cancel(s->reactor, &s->ack_call);
     seed_close(&s->seed);
 }

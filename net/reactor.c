@@ -49,10 +49,9 @@ struct reactor {
     int wake_fd;
     struct event *wake_ev;
     pthread_mutex_t lock;
-    struct posts posts; /* under lock */
-    struct posts spare; /* the loop's */
-    struct reactor_deferred *deferred;
-    struct reactor_deferred **deferred_end;
+    struct posts posts;               /* under lock */
+    struct posts spare;               /* the loop's */
+    struct reactor_deferred deferred; /* head of a ring */
     struct reactor_timer **heap;
     size_t heap_n;
     size_t heap_cap;
@@ -383,24 +382,44 @@ reactor_defer(struct reactor *r, struct reactor_deferred *d,
     if (d->queued)
         return;
     d->queued = true;
-    d->next = NULL;
-    *r->deferred_end = d;
-    r->deferred_end = &d->next;
+    d->prev = r->deferred.prev;
+    d->next = &r->deferred;
+    d->prev->next = d->next->prev = d;
+}
+
+void
+reactor_defer_cancel(struct reactor *r, struct reactor_deferred *d)
+{
+    ENSURE(current == r);
+    if (!d->queued)
+        return;
+    d->queued = false;
+    d->prev->next = d->next;
+    d->next->prev = d->prev;
+}
+
+static bool
+has_deferred(const struct reactor *r)
+{
+    return r->deferred.next != &r->deferred;
 }
 
 static void
 run_deferred(struct reactor *r)
 {
-    struct reactor_deferred *d = r->deferred;
+    struct reactor_deferred todo;
 
-    /* What is deferred from here on belongs to the next turn. */
-    r->deferred = NULL;
-    r->deferred_end = &r->deferred;
-    while (d != NULL) {
-        struct reactor_deferred *next = d->next; /* D may be freed by FN */
-        d->queued = false;
-        d->fn(d->ctx);
-        d = next;
+    if (!has_deferred(r))
+        return;
+    /* What is deferred from here on belongs to the next turn; any of TODO may
+     * be cancelled by the call of another. */
+    todo = r->deferred;
+    todo.next->prev = todo.prev->next = &todo;
+    r->deferred.prev = r->deferred.next = &r->deferred;
+    while (todo.next != &todo) {
+        struct reactor_deferred *d = todo.next;
+        reactor_defer_cancel(r, d);
+        d->fn(d->ctx); /* may free D */
     }
 }
 
@@ -506,7 +525,7 @@ reactor_guests(const struct reactor *r)
 static bool
 may_end(struct reactor *r)
 {
-    return r->end && r->guests.next == &r->guests && r->deferred == NULL &&
+    return r->end && r->guests.next == &r->guests && !has_deferred(r) &&
            atomic_load(&r->holds) == 0 && posts_empty(r);
 }
 
@@ -518,7 +537,7 @@ reactor_main(void *arg)
     current = r;
     while (!may_end(r)) {
         /* Without ONCE, NONBLOCK goes on until nothing is ready. */
-        int flags = EVLOOP_ONCE | (r->deferred != NULL ? EVLOOP_NONBLOCK : 0);
+        int flags = EVLOOP_ONCE | (has_deferred(r) ? EVLOOP_NONBLOCK : 0);
         int rc = event_base_loop(r->base, flags);
         ENSURE(rc >= 0);
         run_deferred(r);
@@ -550,7 +569,7 @@ reactor_free(struct reactor *r)
 static enum errcode
 reactor_init(struct reactor *r, struct error *err)
 {
-    r->deferred_end = &r->deferred;
+    r->deferred.prev = r->deferred.next = &r->deferred;
     ring_init(&r->guests);
     pthread_mutex_init(&r->lock, NULL);
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

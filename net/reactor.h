@@ -141,7 +141,7 @@ reactor_timer_is_set(const struct reactor_timer *t)
 
 /* A call at the end of the turn, to be embedded; starts as {0}. */
 struct reactor_deferred {
-    struct reactor_deferred *next; /* private, as the rest */
+    struct reactor_deferred *prev, *next; /* private, as the rest */
     void (*fn)(void *ctx);
     void *ctx;
     bool queued;
@@ -151,11 +151,15 @@ struct reactor_deferred {
  * Run FN(CTX) at the end of this turn; once, however often it is asked for
  * until it runs.  Asked for from a deferred call, it runs at the end of the
  * next turn, which then comes without sleeping.  R's thread only; *D must live
- * until it has run.
+ * until it has run or was cancelled.
  */
 void
 reactor_defer(struct reactor *r, struct reactor_deferred *d,
               void (*fn)(void *ctx), void *ctx);
+
+/* Take back what was asked for, if it was and has not run.  R's thread only. */
+void
+reactor_defer_cancel(struct reactor *r, struct reactor_deferred *d);
 
 /*
  * Something that lives on R and must end before R does (a connection), to be

@@ -112,7 +112,8 @@ struct timers {
     struct reactor *r;
     struct reactor_timer t[TIMERS];
     struct reactor_timer moved, cancelled, last;
-    struct reactor_deferred deferred;
+    struct reactor_deferred deferred, second;
+    struct reactor_deferred *third; /* freed before its turn */
     unsigned fired;
     uint64_t latest_ms;
     uint64_t began_ms;
@@ -150,6 +151,17 @@ deferred_run(void *ctx)
         reactor_defer(s->r, &s->deferred, deferred_run, s);
 }
 
+/* The call of one takes back another of the same turn. */
+static void
+second_run(void *ctx)
+{
+    struct timers *s = ctx;
+    reactor_defer_cancel(s->r, s->third);
+    reactor_defer_cancel(s->r, s->third); /* twice is fine */
+    free(s->third);
+    s->third = NULL;
+}
+
 static void
 timers_begin(void *ctx)
 {
@@ -167,6 +179,8 @@ timers_begin(void *ctx)
     reactor_timer_set(s->r, &s->last, 60, timer_last, s);
     for (int i = 0; i < 3; i++)
         reactor_defer(s->r, &s->deferred, deferred_run, s);
+    reactor_defer(s->r, &s->second, second_run, s);
+    reactor_defer(s->r, s->third, timer_wrong, s);
 }
 
 static void
@@ -175,6 +189,8 @@ test_timers_fire_once_not_early_and_not_when_cancelled(void **state)
     (void)state;
     struct reactor_pool *pool = start_pool(1);
     struct timers s = {.r = reactor_pool_get(pool, 0)};
+    s.third = calloc(1, sizeof(*s.third));
+    assert_non_null(s.third);
     reactor_post(s.r, timers_begin, &s);
     WAIT_FOR(atomic_load(&s.done));
     reactor_pool_stop(&pool, 0);
@@ -182,6 +198,7 @@ test_timers_fire_once_not_early_and_not_when_cancelled(void **state)
     assert_false(s.wrong);
     assert_false(s.early);
     assert_int_equal(s.deferred_runs, 2);
+    assert_null(s.third);
 }
 
 struct task {

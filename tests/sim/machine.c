@@ -211,7 +211,7 @@ machine_init(struct world *w, unsigned i)
         &(struct env_sim_options){.seed = sim_random(w, UINT64_C(1) << 40)});
     m->fault = env_fault_new(env_sim_env(m->sim));
     m->reactor.m = m;
-    m->reactor.deferred_last = &m->reactor.deferred;
+    m->reactor.deferred.prev = m->reactor.deferred.next = &m->reactor.deferred;
     m->slow_us = 200;
     m->restart_at = 1;
     env_fault_add(m->fault, &(struct env_fault_rule){.kinds = FAULT_ANY,

@@ -125,7 +125,7 @@ machine_next(const struct machine *m)
         return m->restart_at == 0 ? UINT64_MAX : m->restart_at;
     if (machine_is_paused(m))
         return m->paused_until;
-    if (m->reactor.n > 0 || m->reactor.deferred != NULL)
+    if (m->reactor.n > 0 || m->reactor.deferred.next != &m->reactor.deferred)
         return m->w->now;
     uint64_t next = m->idle_at;
     if (store != NULL && store_queue_bytes(store) > 0)

@@ -44,7 +44,7 @@ struct reactor {
     struct machine *m;
     struct fake_call *calls;
     size_t first, n, cap;
-    struct reactor_deferred *deferred, **deferred_last;
+    struct reactor_deferred deferred; /* head of a ring */
 };
 
 /* A key-value store's disk; which one is in use says a file on the machine. */

@@ -395,6 +395,9 @@ enqueue(struct reactor *r, struct fake_call call)
     r->calls[r->first + r->n++] = call;
 }
 
+void
+__wrap_reactor_defer_cancel(struct reactor *r, struct reactor_deferred *d);
+
 bool
 reactor_run(struct machine *m)
 {
@@ -410,17 +413,17 @@ reactor_run(struct machine *m)
         call.fn(call.ctx);
         did = true;
     }
-    struct reactor_deferred *d = r->deferred;
-    r->deferred = NULL;
-    r->deferred_last = &r->deferred;
-    while (d != NULL) {
-        struct reactor_deferred *next = d->next;
-        d->queued = false;
+    if (r->deferred.next == &r->deferred)
+        return did;
+    struct reactor_deferred todo = r->deferred;
+    todo.next->prev = todo.prev->next = &todo;
+    r->deferred.prev = r->deferred.next = &r->deferred;
+    while (todo.next != &todo) {
+        struct reactor_deferred *d = todo.next;
+        __wrap_reactor_defer_cancel(r, d);
         d->fn(d->ctx);
-        d = next;
-        did = true;
     }
-    return did;
+    return true;
 }
 
 void
@@ -468,11 +471,22 @@ __wrap_reactor_defer(struct reactor *r, struct reactor_deferred *d,
     if (d->queued)
         return;
     d->queued = true;
-    d->next = NULL;
     d->fn = fn;
     d->ctx = ctx;
-    *r->deferred_last = d;
-    r->deferred_last = &d->next;
+    d->prev = r->deferred.prev;
+    d->next = &r->deferred;
+    d->prev->next = d->next->prev = d;
+}
+
+void
+__wrap_reactor_defer_cancel(struct reactor *r, struct reactor_deferred *d)
+{
+    (void)r;
+    if (!d->queued)
+        return;
+    d->queued = false;
+    d->prev->next = d->next;
+    d->next->prev = d->prev;
 }
 
 /* ---- instead of net/conn.c --------------------------------------------- */
