@@ -53,9 +53,10 @@ def number_of(raw):
     return int(found.group(1)) if found else None
 
 
-def fetch(conn, first_uid=1):
-    """[(uid, bytes)] of the selected mailbox, from FIRST_UID on."""
-    kind, data = conn.uid("FETCH", "%d:*" % first_uid, "(UID BODY.PEEK[])")
+def fetch(conn, first_uid=1, last_uid="*"):
+    """[(uid, bytes)] of the selected mailbox, from FIRST_UID to LAST_UID."""
+    kind, data = conn.uid("FETCH", "%d:%s" % (first_uid, last_uid),
+                          "(UID BODY.PEEK[])")
     check_equal(kind, "OK", "FETCH")
     got = []
     for part in data:
@@ -64,6 +65,14 @@ def fetch(conn, first_uid=1):
             if uid >= first_uid:
                 got.append((uid, part[1]))
     return sorted(got)
+
+
+def uids(conn, first_uid=1):
+    """All UIDs of the selected mailbox from FIRST_UID on, in order."""
+    kind, data = conn.uid("SEARCH", None, "UID", "%d:*" % first_uid)
+    check_equal(kind, "OK", "SEARCH")
+    return sorted(u for u in map(int, (data[0] or b"").split())
+                  if u >= first_uid)
 
 
 def mailbox(instance, user, name="INBOX", first_uid=1):

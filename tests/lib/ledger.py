@@ -8,15 +8,17 @@ sent.  What was sent and not acknowledged may be there or not, but it may not
 come later: what is looked at once stays.
 """
 
+import contextlib
 import imaplib
 import random
 import smtplib
 import threading
 import time
 
-from pollux import check, check_equal, fetch, message, number_of
+from pollux import check, check_equal, fetch, message, number_of, uids
 
 GONE = (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error)
+PAGE = 200  # messages that are read at once
 # Mostly small ones, some that have a record of their own.
 SIZES = (300, 1000, 4000, 4000, 30000, 300000)
 
@@ -206,34 +208,43 @@ class Verifier:
             number, user, by, len(raw), len(sent)))
         self.seen[user][number] = uid
 
-    def new_of(self, instance, user):
-        conn = instance.imap(user, timeout=60)
-        try:
-            kind, data = conn.select("INBOX", readonly=True)
-            if kind != "OK":
-                return 0, []
-            return int(data[0]), fetch(conn, self.last_uid[user] + 1)
-        finally:
-            conn.logout()
-
     def look(self, *instances):
         """The first of INSTANCES against the ledger, the others against it."""
         for user in self.users:
-            exists, new = self.new_of(instances[0], user)
-            for twin in instances[1:]:
-                there, twin_new = self.new_of(twin, user)
-                check(new == twin_new,
-                      "the twins show different mail of " + user)
-                check_equal(there, exists,
-                            "messages of %s on the twin" % user)
-            for uid, raw in new:
-                self.take(user, uid, raw)
-                self.last_uid[user] = uid
-            check_equal(exists, len(self.seen[user]), "messages of " + user)
+            self.look_at(instances, user)
         lost = [n for n in self.ledger.fresh
                 if n not in self.seen[self.ledger.begun[n][0]]]
         check(not lost, "acknowledged and lost: %s" % sorted(lost)[:20])
         self.ledger.fresh = set()
+
+    def look_at(self, instances, user):
+        """What is new of USER, a page at a time: bodies of one page are held."""
+        with contextlib.ExitStack() as stack:
+            conns = []
+            exists = []
+            for instance in instances:
+                conn = instance.imap(user, timeout=60)
+                stack.callback(conn.logout)
+                kind, data = conn.select("INBOX", readonly=True)
+                conns.append(conn if kind == "OK" else None)
+                exists.append(int(data[0]) if kind == "OK" else 0)
+            for n in exists[1:]:
+                check_equal(n, exists[0], "messages of %s on the twin" % user)
+            new = [uids(c, self.last_uid[user] + 1) if c is not None else []
+                   for c in conns]
+            for of_twin in new[1:]:
+                check_equal(of_twin, new[0], "UIDs of %s on the twin" % user)
+            for i in range(0, len(new[0]), PAGE):
+                page = new[0][i:i + PAGE]
+                got = fetch(conns[0], page[0], page[-1])
+                check_equal([u for u, _ in got], page, "UIDs of " + user)
+                for twin in conns[1:]:
+                    check(fetch(twin, page[0], page[-1]) == got,
+                          "the twins show different mail of " + user)
+                for uid, raw in got:
+                    self.take(user, uid, raw)
+                    self.last_uid[user] = uid
+            check_equal(exists[0], len(self.seen[user]), "messages of " + user)
 
     def there(self):
         return sum(len(s) for s in self.seen.values())
