@@ -11,11 +11,9 @@
  * Names of hosts, services and channels are not known here.  That a prefix is
  * one of them is looked at by config_check_print(), which has cyrus.conf too.
  */
-#include "base/config.h"
+#include "base/config_held.h"
 
 #include <stdlib.h>
-
-#include "base/config_value.h"
 
 #define NAME_BYTES 128
 #define NAMED_MAX 1024
@@ -23,24 +21,6 @@
 #define INCLUDE_FILES 64
 /* Looking for what was meant takes time; nobody reads more than these. */
 #define SUGGESTIONS 25
-
-/* An override or a free-form option. */
-struct named {
-    const char *name;
-    const char *prefix;                 /* of an override, else NULL */
-    const struct config_option *option; /* of an override, else NULL */
-    struct config_value value;
-};
-
-struct config {
-    struct arena arena;
-    struct findings findings;
-    struct config_value *values; /* one for each row of the table */
-    struct named *named;
-    size_t n_named;
-    size_t cap_named;
-    unsigned suggestions; /* looked for so far */
-};
 
 /* A file being read. */
 struct reader {
@@ -71,46 +51,6 @@ static const struct family {
 };
 
 /* ---- the table ---- */
-
-static const struct config_option *
-find_option(struct span name)
-{
-    size_t n;
-    const struct config_option *all = config_options(&n);
-    size_t low = 0;
-
-    while (low < n) {
-        size_t middle = low + (n - low) / 2;
-        int order = span_cmp(span_str(all[middle].name), name);
-        if (order == 0)
-            return &all[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            n = middle;
-    }
-    return NULL;
-}
-
-static size_t
-index_of(const struct config_option *o)
-{
-    size_t n;
-
-    return (size_t)(o - config_options(&n));
-}
-
-/* The option that O stands for, if it is an old name. */
-static const struct config_option *
-current(const struct config_option *o)
-{
-    if (o->replaced_by == NULL)
-        return o;
-
-    const struct config_option *to = find_option(span_str(o->replaced_by));
-    ENSURE(to != NULL && to->replaced_by == NULL && to->type == o->type);
-    return to;
-}
 
 static const char *
 option_at(const void *ctx, size_t i)
@@ -188,8 +128,8 @@ typed(struct reader *r, const char *name, const struct config_option *o,
 static void
 set_option(struct reader *r, const struct config_option *o, struct span value)
 {
-    const struct config_option *to = current(o);
-    struct config_value *v = &r->cfg->values[index_of(to)];
+    const struct config_option *to = config_current(o);
+    struct config_value *v = &r->cfg->values[config_index_of(to)];
     struct config_value parsed;
 
     if (to != o)
@@ -203,22 +143,12 @@ set_option(struct reader *r, const struct config_option *o, struct span value)
     *v = parsed;
 }
 
-static struct named *
-find_named(const struct config *cfg, struct span name)
-{
-    for (size_t i = 0; i < cfg->n_named; i++) {
-        if (span_eq_nocase_str(name, cfg->named[i].name))
-            return &cfg->named[i];
-    }
-    return NULL;
-}
-
 /* The entry of NAME, or a new one; NULL when there are too many. */
-static struct named *
+static struct config_named *
 name_entry(struct reader *r, struct span name, bool each)
 {
     struct config *cfg = r->cfg;
-    struct named *have = each ? NULL : find_named(cfg, name);
+    struct config_named *have = each ? NULL : config_find_named(cfg, name);
 
     if (have != NULL) {
         note_repeated(r, have->name, &have->value);
@@ -235,14 +165,14 @@ name_entry(struct reader *r, struct span name, bool each)
         cfg->named = xrealloc(cfg->named, cfg->cap_named * sizeof(*cfg->named));
     }
     have = &cfg->named[cfg->n_named++];
-    *have = (struct named){.name = arena_str(&cfg->arena, name)};
+    *have = (struct config_named){.name = arena_str(&cfg->arena, name)};
     return have;
 }
 
 static void
 set_free_form(struct reader *r, struct span name, struct span value, bool each)
 {
-    struct named *entry = name_entry(r, name, each);
+    struct config_named *entry = name_entry(r, name, each);
 
     if (entry != NULL)
         entry->value =
@@ -272,7 +202,7 @@ set_family(struct reader *r, struct span name, struct span value)
     for (size_t i = 0; i < ARRAY_LEN(families); i++) {
         if (!in_family(&families[i], name))
             continue;
-        if (families[i].each || find_named(r->cfg, name) == NULL)
+        if (families[i].each || config_find_named(r->cfg, name) == NULL)
             note_effect(r, config_shown(&r->cfg->arena, name),
                         families[i].effect);
         set_free_form(r, name, value, families[i].each);
@@ -291,7 +221,7 @@ set_service_sasl(struct reader *r, struct span name, struct span value)
     if (at <= 0 || (size_t)at + sasl.n == name.n)
         return false;
     set_free_form(r, name, value, false);
-    struct named *entry = find_named(r->cfg, name);
+    struct config_named *entry = config_find_named(r->cfg, name);
     if (entry != NULL)
         entry->prefix =
             arena_str(&r->cfg->arena, span_sub(name, 0, (size_t)at));
@@ -305,7 +235,7 @@ split_override(struct span name, size_t *ret_prefix)
     for (ptrdiff_t at = span_find_byte(name, '_', 1); at > 0;
          at = span_find_byte(name, '_', (size_t)at + 1)) {
         const struct config_option *o =
-            find_option(span_skip(name, (size_t)at + 1));
+            config_find_option(span_skip(name, (size_t)at + 1));
         if (o != NULL) {
             *ret_prefix = (size_t)at;
             return o;
@@ -325,7 +255,7 @@ set_override(struct reader *r, struct span name, struct span value)
         return false;
 
     /* Under the option's present name, so that look-ups find it. */
-    const struct config_option *to = current(o);
+    const struct config_option *to = config_current(o);
     const char *given = config_shown(&r->cfg->arena, name);
     const char *full = arena_printf(&r->cfg->arena, "%.*s_%s", (int)prefix,
                                     (const char *)name.p, to->name);
@@ -333,10 +263,10 @@ set_override(struct reader *r, struct span name, struct span value)
         FOUND(r, CONFIG_WARNING, "%s is now called %s", o->name, to->name);
     if (!typed(r, given, to, value, &parsed))
         return true;
-    if (find_named(r->cfg, span_str(full)) == NULL)
+    if (config_find_named(r->cfg, span_str(full)) == NULL)
         note_effect(r, given, to->effect);
 
-    struct named *entry = name_entry(r, span_str(full), false);
+    struct config_named *entry = name_entry(r, span_str(full), false);
     if (entry == NULL)
         return true;
     entry->option = to;
@@ -365,7 +295,7 @@ set_host(struct reader *r, struct span name, struct span value)
     if (near != NULL)
         FOUND(r, CONFIG_WARNING,
               "%s is taken as that of a host; did you mean %s?", shown, near);
-    else if (find_named(r->cfg, name) == NULL)
+    else if (config_find_named(r->cfg, name) == NULL)
         note_effect(r, shown, CONFIG_NOT_YET);
     set_free_form(r, name, value, false);
     return true;
@@ -401,7 +331,7 @@ unknown_option(struct reader *r, struct span name)
 static void
 set_any(struct reader *r, struct span name, struct span value)
 {
-    const struct config_option *o = find_option(name);
+    const struct config_option *o = config_find_option(name);
 
     if (o != NULL) {
         set_option(r, o, value);
@@ -575,7 +505,7 @@ referred(const struct config_option *o)
         return NULL;
 
     struct span name = span_sub(span_str(o->deflt), 1, strlen(o->deflt) - 2);
-    const struct config_option *to = find_option(name);
+    const struct config_option *to = config_find_option(name);
     ENSURE(to != NULL && to->type == o->type);
     return to;
 }
@@ -583,7 +513,7 @@ referred(const struct config_option *o)
 static void
 fill_default(struct config *cfg, const struct config_option *o)
 {
-    struct config_value *v = &cfg->values[index_of(o)];
+    struct config_value *v = &cfg->values[config_index_of(o)];
     const char *why;
 
     if (v->set || referred(o) != NULL)
@@ -622,7 +552,7 @@ finish_values(struct config *cfg)
     for (size_t i = 0; i < n; i++) {
         const struct config_option *to = referred(&all[i]);
         if (to != NULL && !cfg->values[i].set) {
-            cfg->values[i] = cfg->values[index_of(to)];
+            cfg->values[i] = cfg->values[config_index_of(to)];
             cfg->values[i].set = false;
         }
         if (all[i].type == CONFIG_STRING && all[i].replaced_by == NULL)
@@ -638,7 +568,7 @@ finish_values(struct config *cfg)
 static void
 check_configdirectory(struct config *cfg, const char *file)
 {
-    size_t i = index_of(find_option(SPAN_LIT("configdirectory")));
+    size_t i = config_index_of(config_find_option(SPAN_LIT("configdirectory")));
     const struct config_value *v = &cfg->values[i];
 
     if (!v->set)
@@ -652,13 +582,14 @@ check_configdirectory(struct config *cfg, const char *file)
 static void
 check_defaultpartition(struct config *cfg)
 {
-    size_t i = index_of(find_option(SPAN_LIT("defaultpartition")));
+    size_t i =
+        config_index_of(config_find_option(SPAN_LIT("defaultpartition")));
     const struct config_value *v = &cfg->values[i];
 
     if (!v->set)
         return;
     const char *name = arena_printf(&cfg->arena, "partition-%s", v->text);
-    if (find_named(cfg, span_str(name)) == NULL)
+    if (config_find_named(cfg, span_str(name)) == NULL)
         findings_add(&cfg->findings, &cfg->arena, CONFIG_ERROR, v->file,
                      v->line, "defaultpartition: %s is not set",
                      config_shown(&cfg->arena, span_str(name)));
@@ -737,247 +668,4 @@ config_free(struct config **cfg)
     arena_free(&c->arena);
     free(c);
     *cfg = NULL;
-}
-
-const struct config_finding *
-config_findings(const struct config *cfg, size_t *ret_n)
-{
-    *ret_n = cfg->findings.n;
-    return cfg->findings.items;
-}
-
-/* The option NAME, which the caller knows to be there. */
-static const struct config_option *
-wanted(const char *name)
-{
-    const struct config_option *o = find_option(span_str(name));
-
-    ENSURE(o != NULL);
-    return current(o);
-}
-
-/* The value of NAME under PREFIX, else its own; TYPE as the caller has it. */
-static const struct config_value *
-scoped(const struct config *cfg, const char *prefix, const char *name)
-{
-    const struct config_option *o = wanted(name);
-
-    for (size_t i = 0; prefix != NULL && *prefix != '\0' && i < cfg->n_named;
-         i++) {
-        const struct named *e = &cfg->named[i];
-        if (e->option == o && span_eq_nocase_str(span_str(prefix), e->prefix))
-            return &e->value;
-    }
-    return &cfg->values[index_of(o)];
-}
-
-static const struct config_value *
-scoped_typed(const struct config *cfg, const char *prefix, const char *name,
-             enum config_type type)
-{
-    ENSURE(wanted(name)->type == type);
-    return scoped(cfg, prefix, name);
-}
-
-const char *
-config_service_string(const struct config *cfg, const char *service,
-                      const char *name)
-{
-    return scoped(cfg, service, name)->text;
-}
-
-int64_t
-config_service_int(const struct config *cfg, const char *service,
-                   const char *name)
-{
-    return scoped_typed(cfg, service, name, CONFIG_INT)->i;
-}
-
-bool
-config_service_switch(const struct config *cfg, const char *service,
-                      const char *name)
-{
-    return scoped_typed(cfg, service, name, CONFIG_SWITCH)->u != 0;
-}
-
-unsigned
-config_service_enum(const struct config *cfg, const char *service,
-                    const char *name)
-{
-    return (unsigned)scoped_typed(cfg, service, name, CONFIG_ENUM)->u;
-}
-
-uint64_t
-config_service_bits(const struct config *cfg, const char *service,
-                    const char *name)
-{
-    return scoped_typed(cfg, service, name, CONFIG_BITFIELD)->u;
-}
-
-uint64_t
-config_service_duration_s(const struct config *cfg, const char *service,
-                          const char *name)
-{
-    return scoped_typed(cfg, service, name, CONFIG_DURATION)->u;
-}
-
-uint64_t
-config_service_bytes(const struct config *cfg, const char *service,
-                     const char *name)
-{
-    return scoped_typed(cfg, service, name, CONFIG_BYTES)->u;
-}
-
-const char *const *
-config_service_list(const struct config *cfg, const char *service,
-                    const char *name)
-{
-    return scoped_typed(cfg, service, name, CONFIG_LIST)->words;
-}
-
-const char *
-config_string(const struct config *cfg, const char *name)
-{
-    return config_service_string(cfg, NULL, name);
-}
-
-int64_t
-config_int(const struct config *cfg, const char *name)
-{
-    return config_service_int(cfg, NULL, name);
-}
-
-bool
-config_switch(const struct config *cfg, const char *name)
-{
-    return config_service_switch(cfg, NULL, name);
-}
-
-unsigned
-config_enum(const struct config *cfg, const char *name)
-{
-    return config_service_enum(cfg, NULL, name);
-}
-
-uint64_t
-config_bits(const struct config *cfg, const char *name)
-{
-    return config_service_bits(cfg, NULL, name);
-}
-
-uint64_t
-config_duration_s(const struct config *cfg, const char *name)
-{
-    return config_service_duration_s(cfg, NULL, name);
-}
-
-uint64_t
-config_bytes(const struct config *cfg, const char *name)
-{
-    return config_service_bytes(cfg, NULL, name);
-}
-
-const char *const *
-config_list(const struct config *cfg, const char *name)
-{
-    return config_service_list(cfg, NULL, name);
-}
-
-bool
-config_is_set(const struct config *cfg, const char *name)
-{
-    return scoped(cfg, NULL, name)->set;
-}
-
-const char *
-config_channel_string(const struct config *cfg, const char *channel,
-                      const char *name)
-{
-    ENSURE(wanted(name)->per_channel);
-    return config_service_string(cfg, channel, name);
-}
-
-bool
-config_channel_switch(const struct config *cfg, const char *channel,
-                      const char *name)
-{
-    ENSURE(wanted(name)->per_channel);
-    return config_service_switch(cfg, channel, name);
-}
-
-uint64_t
-config_channel_duration_s(const struct config *cfg, const char *channel,
-                          const char *name)
-{
-    ENSURE(wanted(name)->per_channel);
-    return config_service_duration_s(cfg, channel, name);
-}
-
-uint64_t
-config_channel_bytes(const struct config *cfg, const char *channel,
-                     const char *name)
-{
-    ENSURE(wanted(name)->per_channel);
-    return config_service_bytes(cfg, channel, name);
-}
-
-const char *
-config_free_form(const struct config *cfg, const char *name)
-{
-    const struct named *e = find_named(cfg, span_str(name));
-
-    if (e != NULL)
-        return e->value.text;
-
-    /* sasl_minimum_layer and the like are in the table, for their types. */
-    const struct config_option *o = find_option(span_str(name));
-    return o == NULL || !cfg->values[index_of(o)].set
-               ? NULL
-               : cfg->values[index_of(o)].text;
-}
-
-const char *
-config_service_free_form(const struct config *cfg, const char *service,
-                         const char *name)
-{
-    const char *value = NULL;
-
-    if (service != NULL && *service != '\0') {
-        char *full = xasprintf("%s_%s", service, name);
-        for (char *p = full; *p != '\0'; p++)
-            *p = (char)ascii_lower((uint8_t)*p);
-        value = config_free_form(cfg, full);
-        xfree(&full);
-    }
-    return value != NULL ? value : config_free_form(cfg, name);
-}
-
-void
-config_each(const struct config *cfg, const char *prefix,
-            void (*call)(void *ctx, const char *name, const char *value),
-            void *ctx)
-{
-    for (size_t i = 0; i < cfg->n_named; i++) {
-        const struct named *e = &cfg->named[i];
-        if (e->option == NULL &&
-            span_starts(span_str(e->name), span_str(prefix)))
-            call(ctx, e->name, e->value.text);
-    }
-}
-
-void
-config_each_override(const struct config *cfg,
-                     void (*call)(void *ctx, const struct config_override *o),
-                     void *ctx)
-{
-    for (size_t i = 0; i < cfg->n_named; i++) {
-        const struct named *e = &cfg->named[i];
-        if (e->prefix == NULL)
-            continue;
-        struct config_override o = {.prefix = e->prefix,
-                                    .option = e->option,
-                                    .file = e->value.file,
-                                    .line = e->value.line};
-        call(ctx, &o);
-    }
 }
