@@ -11,8 +11,11 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "base/log.h"
+
 #define FILL_MAX (1U << 20)
 #define SLICE_MS 200
+#define SAID_MAX 200U
 
 struct sync_peer {
     struct csync_client *client;
@@ -78,13 +81,33 @@ peer_is_broken(const struct sync_peer *p)
     return p->broken;
 }
 
+/* What is changed over there, without what is in it (-l). */
+static void
+say_apply(const struct sync_peer *p, struct span line)
+{
+    static const char *const contents[] = {"\r", " CONTENT ", " VALUE ",
+                                           " RECORD "};
+
+    line = span_sub(line, 0, MIN(line.n, (size_t)SAID_MAX));
+    for (size_t i = 0; i < ARRAY_LEN(contents); i++) {
+        ptrdiff_t at = span_find(line, span_str(contents[i]));
+        if (at >= 0)
+            line = span_sub(line, 0, (size_t)at);
+    }
+    log_info(NULL, "push.apply", "peer=%s line=\"%.*s\"", bclient_name(p->conn),
+             SPAN_FMT(line));
+}
+
 enum errcode
 peer_send(struct sync_peer *p, struct span bytes, struct error *err)
 {
     if (p->at_start) {
         p->commands++;
-        p->applies += span_starts(bytes, SPAN_LIT("APPLY ")) &&
-                      !span_starts(bytes, SPAN_LIT("APPLY RESERVE"));
+        if (span_starts(bytes, SPAN_LIT("APPLY ")) &&
+            !span_starts(bytes, SPAN_LIT("APPLY RESERVE"))) {
+            p->applies++;
+            say_apply(p, bytes);
+        }
         p->at_start = false;
     }
     enum errcode rc = bclient_write(p->conn, bytes, p->timeout_ms, err);

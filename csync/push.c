@@ -123,14 +123,36 @@ take_names(void *ctx, const struct dlist *d, struct error *err)
 }
 
 static enum errcode
-ask_names(struct push *p, const char *key, struct names *l, struct error *err)
+ask_names(struct sync_peer *p, const char *key, struct names *l,
+          struct error *err)
 {
     AUTO(buf_free) struct buf line = BUF_INIT;
     const struct sync_answer a = {.ctx = l, .line = take_names};
 
     l->key = key;
     buf_addf(&line, "GET %s \"\"", key);
-    return peer_command(p->src, buf_span(&line), &a, err);
+    return peer_command(p, buf_span(&line), &a, err);
+}
+
+static int
+compare_names(const void *x, const void *y)
+{
+    return strcmp(*(const char *const *)x, *(const char *const *)y);
+}
+
+/* In order, for has_name(). */
+static void
+sort_names(struct names *l)
+{
+    if (l->n > 0)
+        qsort(l->v, l->n, sizeof(*l->v), compare_names);
+}
+
+static bool
+has_name(const struct names *l, const char *name)
+{
+    return l->n > 0 &&
+           bsearch(&name, l->v, l->n, sizeof(*l->v), compare_names) != NULL;
 }
 
 static void
@@ -206,19 +228,62 @@ level_mailbox(struct push *p, const char *name, struct error *err)
 }
 
 static enum errcode
+part_with_user(struct push *p, const char *name, struct error *err)
+{
+    return push_gone(p, name, &name, 1, err);
+}
+
+static enum errcode
+part_with_mailbox(struct push *p, const char *name, struct error *err)
+{
+    return push_gone(p, NULL, &name, 1, err);
+}
+
+/*
+ * Who and what is only at the peer, as part_with_others() has it for one user.
+ * A Cyrus cannot be asked.  HERE is sorted after this.
+ */
+static enum errcode
+push_all_gone(struct push *p, const char *key, struct names *here,
+              struct error *err)
+{
+    struct names there = {.prefix = here->prefix}, gone = {0};
+    const bool users = strcmp(key, "USERS") == 0;
+
+    if (!peer_is_pollux(p->dst))
+        return ERR_OK;
+    sort_names(here);
+    enum errcode rc = ask_names(p->dst, key, &there, err);
+    for (size_t i = 0; i < there.n; i++)
+        if (!has_name(here, there.v[i]) &&
+            strncmp(there.v[i], "DELETED.", 8) != 0)
+            add_name(&gone, span_str(there.v[i]));
+    if (rc == ERR_OK)
+        rc = each_name(p, &gone, users ? "USER" : "MAILBOX",
+                       users ? part_with_user : part_with_mailbox, err);
+    free_names(&there);
+    free_names(&gone);
+    return rc;
+}
+
+static enum errcode
 push_all(struct push *p, struct error *err)
 {
     struct names users = {0}, shared = {0};
 
     if (p->o->nnames > 0)
         users.prefix = p->o->names[0];
-    enum errcode rc = ask_names(p, "USERS", &users, err);
+    enum errcode rc = ask_names(p->src, "USERS", &users, err);
     if (rc == ERR_OK && p->o->nnames == 0)
-        rc = ask_names(p, "SHARED", &shared, err);
+        rc = ask_names(p->src, "SHARED", &shared, err);
     if (rc == ERR_OK)
         rc = each_name(p, &users, "USER", level_user, err);
     if (rc == ERR_OK)
         rc = each_name(p, &shared, "MAILBOX", level_mailbox, err);
+    if (rc == ERR_OK)
+        rc = push_all_gone(p, "USERS", &users, err);
+    if (rc == ERR_OK && p->o->nnames == 0)
+        rc = push_all_gone(p, "SHARED", &shared, err);
     if (rc == ERR_OK && p->o->nnames == 0)
         rc = push_server_annotations(p, err);
     free_names(&users);

@@ -63,10 +63,29 @@ push_ask(struct sync_peer *p, struct push_user *u, struct error *err,
 MUST_CHECK enum errcode
 push_ask_list(struct sync_peer *p, struct push_user *u, struct error *err,
               const char *verb, const char *const *names, size_t n);
+/* APPLY VERB %(KEY VALUE ...) to the peer: pairs of strings, ended by NULL.
+ * Errors as peer_command(). */
+MUST_CHECK enum errcode
+push_tell(struct push *p, struct error *err, const char *verb, ...);
+/* A copy of MB, which lives as long as U. */
+void
+push_list_add(struct push_user *u, const struct sync_mailbox *mb);
 struct sync_mailbox *
 push_find(const struct push_list *l, const char *uniqueid);
 struct sync_mailbox *
 push_find_name(const struct push_list *l, const char *name);
+
+/*
+ * Mailboxes of HERE get their names there, wherever the peer has them (they are
+ * added to THERE), and who is in the way goes aside.  IS_WHOLE: THERE is all
+ * that a user has, and what of that is not here is counted as extra;
+ * REMOVE_EXTRA: it gets a DELETED. name.  Errors of the connections, and
+ * ERR_EXISTS.
+ */
+MUST_CHECK enum errcode
+push_names(struct push *p, const struct push_user *here,
+           struct push_user *there, bool is_whole, bool remove_extra,
+           struct error *err);
 
 /* Bring all of USER level.  ERR_CONFLICT: some of it is not. */
 MUST_CHECK enum errcode
@@ -79,6 +98,13 @@ push_meta(struct push *p, const char *user, struct error *err);
 MUST_CHECK enum errcode
 push_mailboxes(struct push *p, const char *const *names, size_t n,
                struct error *err);
+/*
+ * What the peer has of USER (or, USER NULL, the mailboxes NAMES) and we have
+ * not at all: counted as extra, and given DELETED. names if that was asked for.
+ */
+MUST_CHECK enum errcode
+push_gone(struct push *p, const char *user, const char *const *names, size_t n,
+          struct error *err);
 MUST_CHECK enum errcode
 push_server_annotations(struct push *p, struct error *err);
 

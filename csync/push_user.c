@@ -1,11 +1,7 @@
 /*
  * csync/push_user.c - a user of a peer becomes as here: mailboxes (names first,
- * then what is in them), quota, subscriptions, scripts, \Seen.
- *
- * Mailboxes are matched by UNIQUEID.  Renames go one by one, each to a name
- * that nobody has there any more; where names go round in a circle one of them
- * waits under a name of its own.  A mailbox of the peer that is not here is not
- * ours to delete: it is counted, and moved to DELETED. when that was asked for.
+ * csync/push_names.c, then what is in them), quota, subscriptions, scripts,
+ * \Seen.
  */
 #include "csync/push_private.h"
 
@@ -56,22 +52,29 @@ push_find_name(const struct push_list *l, const char *name)
 
 /* ---- asking ------------------------------------------------------------- */
 
-static enum errcode
-take_mailbox(void *ctx, struct sync_mailbox *mb, bool is_head_only,
-             struct error *err)
+void
+push_list_add(struct push_user *u, const struct sync_mailbox *mb)
 {
-    struct push_user *u = ctx;
     struct push_list *l = &u->mailboxes;
 
-    (void)err;
-    /* Names without a mailbox, and what is no mail. */
-    if (is_head_only || (mb->type[0] != '\0' && strcmp(mb->type, "e") != 0))
-        return ERR_OK;
     if (l->n == l->cap) {
         l->cap = l->cap * 2 + 16;
         l->v = xrealloc(l->v, l->cap * sizeof(*l->v));
     }
     sync_mailbox_copy(mb, &u->arena, &l->v[l->n++]);
+}
+
+static enum errcode
+take_mailbox(void *ctx, struct sync_mailbox *mb, bool is_head_only,
+             struct error *err)
+{
+    struct push_user *u = ctx;
+
+    (void)err;
+    /* Names without a mailbox, and what is no mail. */
+    if (is_head_only || (mb->type[0] != '\0' && strcmp(mb->type, "e") != 0))
+        return ERR_OK;
+    push_list_add(u, mb);
     return ERR_OK;
 }
 
@@ -191,9 +194,8 @@ push_ask_list(struct sync_peer *p, struct push_user *u, struct error *err,
 
 /* ---- telling ------------------------------------------------------------ */
 
-/* APPLY VERB %(KEY VALUE ...): pairs of strings, ended by NULL. */
-static enum errcode
-tell(struct push *p, struct error *err, const char *verb, ...)
+enum errcode
+push_tell(struct push *p, struct error *err, const char *verb, ...)
 {
     AUTO(buf_free) struct buf line = BUF_INIT;
     struct dlist_printer pr;
@@ -209,99 +211,6 @@ tell(struct push *p, struct error *err, const char *verb, ...)
     va_end(ap);
     dlist_close(&pr);
     return peer_command(p->dst, buf_span(&line), NULL, err);
-}
-
-/* ---- names -------------------------------------------------------------- */
-
-static enum errcode
-rename_there(struct push *p, struct push_user *there, struct sync_mailbox *d,
-             const char *name, const char *partition, uint32_t uidvalidity,
-             struct error *err)
-{
-    char validity[16];
-
-    snprintf(validity, sizeof(validity), "%" PRIu32, uidvalidity);
-    enum errcode rc = tell(p, err, "RENAME", "OLDMBOXNAME", d->name,
-                           "NEWMBOXNAME", name, "PARTITION", partition,
-                           "UIDVALIDITY", validity, (const char *)NULL);
-    if (rc == ERR_OK) {
-        d->name = arena_str(&there->arena, span_str(name));
-        d->partition = arena_str(&there->arena, span_str(partition));
-        d->uidvalidity = uidvalidity;
-    }
-    return rc;
-}
-
-/* Those that are not here: to DELETED. names, or only counted. */
-static enum errcode
-part_with_extra(struct push *p, const struct push_user *here,
-                struct push_user *there, bool remove, struct error *err)
-{
-    enum errcode rc = ERR_OK;
-
-    for (size_t i = 0; i < there->mailboxes.n && rc == ERR_OK; i++) {
-        struct sync_mailbox *d = &there->mailboxes.v[i];
-        if (push_find(&here->mailboxes, d->uniqueid) != NULL ||
-            strncmp(d->name, "DELETED.", 8) == 0)
-            continue;
-        p->counts.extra++;
-        if (!remove) {
-            log_warn(&p->log, "push.extra",
-                     "mailbox=\"%s\" then=\"it is only at the peer, and stays "
-                     "there: --remove-extra\"",
-                     d->name);
-            continue;
-        }
-        const char *name =
-            name_deleted(d->name, "DELETED",
-                         env_wall_us(p->o->ship->env) / 1000000, &there->arena);
-        rc = rename_there(p, there, d, name, d->partition, d->uidvalidity, err);
-    }
-    return rc;
-}
-
-/* One more rename that is possible now; false: there is none. */
-static bool
-next_rename(struct push *p, const struct push_user *here,
-            struct push_user *there, bool must, enum errcode *rc,
-            struct error *err)
-{
-    for (size_t i = 0; i < here->mailboxes.n; i++) {
-        const struct sync_mailbox *s = &here->mailboxes.v[i];
-        struct sync_mailbox *d = push_find(&there->mailboxes, s->uniqueid);
-        const char *partition = p->o->partition;
-        if (d == NULL)
-            continue;
-        if (partition == NULL)
-            partition = d->partition;
-        const bool renamed = strcmp(s->name, d->name) != 0;
-        if (!renamed && strcmp(partition, d->partition) == 0)
-            continue;
-        const char *name = s->name;
-        if (renamed && push_find_name(&there->mailboxes, name) != NULL) {
-            if (!must)
-                continue;
-            name = arena_printf(&there->arena, "%s.sync-%.8s", d->name,
-                                d->uniqueid);
-        }
-        *rc = rename_there(p, there, d, name, partition, s->uidvalidity, err);
-        return *rc == ERR_OK;
-    }
-    return false;
-}
-
-static enum errcode
-rename_all(struct push *p, const struct push_user *here,
-           struct push_user *there, struct error *err)
-{
-    enum errcode rc = ERR_OK;
-
-    /* Each step leaves one fewer, or frees a name of a circle. */
-    for (size_t left = 2 * there->mailboxes.n + 2; left > 0; left--)
-        if (!next_rename(p, here, there, false, &rc, err) &&
-            (rc != ERR_OK || !next_rename(p, here, there, true, &rc, err)))
-            break;
-    return rc;
 }
 
 /* ---- what is in them ---------------------------------------------------- */
@@ -410,12 +319,12 @@ push_subs(struct push *p, const char *user, const struct push_user *here,
 
     for (size_t i = 0; i < here->nsubs && rc == ERR_OK; i++)
         if (!has_sub(there, here->subs[i]))
-            rc = tell(p, err, "SUB", "USERID", user, "MBOXNAME", here->subs[i],
-                      (const char *)NULL);
+            rc = push_tell(p, err, "SUB", "USERID", user, "MBOXNAME",
+                           here->subs[i], (const char *)NULL);
     for (size_t i = 0; i < there->nsubs && rc == ERR_OK; i++)
         if (!has_sub(here, there->subs[i]))
-            rc = tell(p, err, "UNSUB", "USERID", user, "MBOXNAME",
-                      there->subs[i], (const char *)NULL);
+            rc = push_tell(p, err, "UNSUB", "USERID", user, "MBOXNAME",
+                           there->subs[i], (const char *)NULL);
     return rc;
 }
 
@@ -480,8 +389,8 @@ send_script(struct push *p, const char *user, const char *file, bool is_there,
         return error_set(err, ERR_LIMIT, "script %s of %zu bytes, at most %zu",
                          file, t.text.n, dlist_default_limits.literal_bytes);
     if (is_there)
-        rc = tell(p, err, "UNSIEVE", "USERID", user, "FILENAME", file,
-                  (const char *)NULL);
+        rc = push_tell(p, err, "UNSIEVE", "USERID", user, "FILENAME", file,
+                       (const char *)NULL);
     if (rc != ERR_OK)
         return rc;
     buf_clear(&line);
@@ -526,18 +435,18 @@ push_scripts(struct push *p, const char *user, const struct push_user *here,
         const struct push_script *d = &there->scripts[i];
         if (!is_source(d) || find_script(here, d->file) != NULL)
             continue;
-        rc = tell(p, err, "UNSIEVE", "USERID", user, "FILENAME", d->file,
-                  (const char *)NULL);
+        rc = push_tell(p, err, "UNSIEVE", "USERID", user, "FILENAME", d->file,
+                       (const char *)NULL);
         touched = true;
     }
     if (rc != ERR_OK)
         return rc;
     if (active != NULL && (touched || was == NULL || strcmp(active, was) != 0))
-        rc = tell(p, err, "ACTIVATE_SIEVE", "USERID", user, "FILENAME", active,
-                  (const char *)NULL);
+        rc = push_tell(p, err, "ACTIVATE_SIEVE", "USERID", user, "FILENAME",
+                       active, (const char *)NULL);
     else if (active == NULL && was != NULL)
-        rc = tell(p, err, "UNACTIVATE_SIEVE", "USERID", user,
-                  (const char *)NULL);
+        rc = push_tell(p, err, "UNACTIVATE_SIEVE", "USERID", user,
+                       (const char *)NULL);
     return rc;
 }
 
@@ -637,16 +546,16 @@ push_one_user(struct push *p, const char *user, bool remove_extra,
         rc = push_ask(p->dst, &there, err, "USER", user);
     if (rc == ERR_OK)
         rc = name_inbox(user, &here.arena, &inbox, err);
-    /* Nobody of that name here: whoever it is there is not ours. */
-    if (rc != ERR_OK || push_find_name(&here.mailboxes, inbox) == NULL) {
+    /* Nobody of that name here: whoever it is there is not ours.  One who is
+     * gone but for DELETED. mailboxes: those are. */
+    if (rc != ERR_OK || here.mailboxes.n == 0) {
         push_user_free(&here);
         push_user_free(&there);
         return rc;
     }
-    p->counts.users++;
-    rc = part_with_extra(p, &here, &there, remove_extra, err);
-    if (rc == ERR_OK)
-        rc = rename_all(p, &here, &there, err);
+    const bool lives = push_find_name(&here.mailboxes, inbox) != NULL;
+    p->counts.users += lives;
+    rc = push_names(p, &here, &there, lives, remove_extra, err);
     enum errcode level = ERR_OK;
     if (rc == ERR_OK)
         level = update_all(p, &here, &there, &why);
@@ -654,9 +563,9 @@ push_one_user(struct push *p, const char *user, bool remove_extra,
         rc = level;
         *err = why;
     }
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && lives)
         rc = push_quotas(p, &here, &there, err);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && lives)
         rc = level_meta(p, user, &here, &there, err);
     if (rc == ERR_OK && level != ERR_OK) {
         rc = level;
@@ -671,7 +580,7 @@ enum errcode
 push_mailboxes(struct push *p, const char *const *names, size_t n,
                struct error *err)
 {
-    struct push_user here = {0}, there = {0}, by_name = {0};
+    struct push_user here = {0}, there = {0};
     const char **ids = xcalloc(n + 1, sizeof(*ids));
     size_t nids = 0;
 
@@ -683,13 +592,12 @@ push_mailboxes(struct push *p, const char *const *names, size_t n,
     if (rc == ERR_UNSUPPORTED) /* before 3.2 */
         rc = push_ask_list(p->dst, &there, err, "MAILBOXES", names, n);
     if (rc == ERR_OK)
-        rc = rename_all(p, &here, &there, err);
+        rc = push_names(p, &here, &there, false, p->o->remove_extra, err);
     if (rc == ERR_OK)
         rc = update_all(p, &here, &there, err);
     free(ids);
     push_user_free(&here);
     push_user_free(&there);
-    push_user_free(&by_name);
     return rc;
 }
 

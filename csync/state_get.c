@@ -16,6 +16,7 @@
 #include <openssl/evp.h>
 
 #include "store/names.h"
+#include "store/tree.h"
 
 #define PIECE_BYTES (64U << 10)
 #define NAMES_PER_LINE 200U
@@ -687,13 +688,21 @@ add_name(void *ctx, const char *name)
     return ++l->n < NAMES_PER_LINE || end_names(l);
 }
 
-/* USERS [prefix]: * USERS (name name ...) */
+static bool
+add_owner(void *ctx, const char *user, uint64_t digest)
+{
+    (void)digest;
+    return user[0] == '\0' || add_name(ctx, user);
+}
+
+/* USERS [prefix]: * USERS (name name ...), those too who have nothing but
+ * DELETED. mailboxes. */
 static enum errcode
 get_users(struct state_call *c, struct store_snap *snap, struct error *err)
 {
     struct name_list l = {.c = c, .key = "USERS", .err = err};
 
-    enum errcode rc = snap_each_user(snap, add_name, &l, err);
+    enum errcode rc = snap_tree_each_user(snap, NULL, add_owner, &l, err);
     if (rc == ERR_OK && l.rc == ERR_OK)
         (void)end_names(&l);
     return rc == ERR_OK ? l.rc : rc;
