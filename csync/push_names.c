@@ -115,9 +115,11 @@ other_deleted_name(struct push *p, const struct sync_mailbox *d,
     const char *live = d->name;
 
     if (is_deleted(live)) {
-        const char *stamp = strrchr(live, '.');
-        live = arena_str(&there->arena,
-                         span_of(live + 8, (size_t)(stamp - (live + 8))));
+        const char *rest = live + 8;
+        const char *stamp = strrchr(rest, '.'); /* a peer may have none */
+        live = stamp == NULL ? rest
+                             : arena_str(&there->arena,
+                                         span_of(rest, (size_t)(stamp - rest)));
     }
     for (;; now_s++) {
         const char *name = name_deleted(live, "DELETED", now_s, &there->arena);
