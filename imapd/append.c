@@ -12,7 +12,7 @@
  * Memory: a body keeps up to 1 MiB of its own before it spills; so the messages
  * of one command behind the first have a limit together (MORE_BYTES_MAX).
  */
-#include "imapd/append.h"
+#include "imapd/annotate.h"
 
 #include <stdlib.h>
 
@@ -33,6 +33,7 @@ append_drop(struct imap_session *s)
     for (size_t i = 0; i < job->n; i++) {
         body_free(&job->msgs[i].body);
         body_free(&job->msgs[i].joined);
+        body_free(&job->msgs[i].encoded);
         buf_free(&job->msgs[i].cache);
     }
     free(job->msgs);
@@ -148,6 +149,7 @@ append_begin(struct imap_session *s, const struct imap_command *head)
     if (msg->body == NULL)
         msg->body = store_body_new(s->store, s->opt->message_bytes_max);
     msg->bytes += head->literal_bytes;
+    s->append->binary = head->last_append->is_binary;
     s->append->bytes += head->literal_bytes;
     return true;
 }
@@ -160,13 +162,41 @@ append_chunk(struct imap_session *s, struct span bytes)
     /* A full disk is told when the message is through. */
     if (job->err.code != ERR_OK)
         return;
-    if (span_find_byte(bytes, 0, 0) >= 0) /* RFC 3501, 4.3.1; RFC 3516, 4.4 */
+    const bool has_nul = span_find_byte(bytes, 0, 0) >= 0;
+    job->msgs[job->n - 1].has_nul |= has_nul;
+    if (has_nul && !job->binary) /* RFC 3501, 4.3.1 */
         error_set(&job->err, ERR_SYNTAX, "NUL in message");
     else if (body_write(job->msgs[job->n - 1].body, bytes, &job->err) != ERR_OK)
         return;
 }
 
 /* ---- all of it is here ------------------------------------------------- */
+
+/* RFC 3516, 4.4: of BODY comes another one, without NUL. */
+static void
+encode_binary(struct imap_session *s, struct append_msg *msg,
+              const struct body *body)
+{
+    struct append_job *job = s->append;
+    struct mime_message *parsed = NULL;
+    enum errcode rc;
+
+    mime_parse(body_raw(body), NULL, &parsed);
+    mime_cache_encode(parsed, &msg->cache);
+    mime_message_free(&parsed);
+    msg->encoded = store_body_new(s->store, s->opt->message_bytes_max);
+    if (!binary_convert(body_raw(body), buf_span(&msg->cache), msg->encoded,
+                        &rc, &job->err)) {
+        error_set(&job->err, ERR_UNSUPPORTED, "NUL where it cannot be kept");
+        job->why = "NO [UNKNOWN-CTE] NUL outside of a binary part";
+    } else if (rc == ERR_LIMIT) {
+        job->why = "NO [TOOBIG] Message too large in base64";
+    } else if (rc == ERR_OK) {
+        /* It says itself what went wrong. */
+        (void)!body_finish(msg->encoded, &job->err);
+    }
+    buf_clear(&msg->cache);
+}
 
 static void
 finish_one(struct imap_session *s, const struct imap_append *how,
@@ -180,6 +210,12 @@ finish_one(struct imap_session *s, const struct imap_append *how,
     struct body *body = how->is_catenate ? msg->joined : msg->body;
     if (body_finish(body, &job->err) != ERR_OK)
         return;
+    if (msg->has_nul) {
+        encode_binary(s, msg, body);
+        if (job->err.code != ERR_OK)
+            return;
+        body = msg->encoded;
+    }
     mime_parse(body_raw(body), NULL, &parsed);
     mime_cache_encode(parsed, &msg->cache);
     mime_message_free(&parsed);
@@ -211,6 +247,7 @@ struct appended_job {
     size_t first;     /* operation of the first message */
     size_t n;         /* of them */
     const bool *seen; /* \Seen, which is kept apart, was asked for */
+    bool annotated;
 };
 
 static enum run
@@ -222,6 +259,8 @@ appended(struct imap_session *s)
     AUTO(buf_free) struct buf text = BUF_INIT;
     uint32_t uidvalidity = 0;
 
+    if (txn_code(s->txn) == ERR_LIMIT && job->annotated)
+        return reply(s, "NO [ANNOTATE TOOMANY] Too many annotations");
     if (txn_code(s->txn) != ERR_OK)
         return reply_error_try(s, txn_error(s->txn));
     for (size_t i = 0; i < job->n; i++) {
@@ -267,13 +306,17 @@ add_append(struct imap_session *s, struct store_txn *txn,
 {
     const struct append_job *job = s->append;
     uint32_t flags = allowed_flags(how->flags.flags, job->rights);
+    size_t nannots = 0;
+    const struct txn_append_annot *annots = annots_of_append(s, how, &nannots);
     const bool seen = job->own_seen && (flags & FLAG_SEEN) != 0;
 
     if (job->own_seen)
         flags &= ~(uint32_t)FLAG_SEEN;
     const struct txn_append msg = {
         .id = job->id,
-        .body = how->is_catenate ? from->joined : from->body,
+        .body = from->encoded != NULL ? from->encoded
+                : how->is_catenate    ? from->joined
+                                      : from->body,
         .flags = flags,
         .keywords = how->flags.keywords,
         .nkeywords = (job->rights & ACL_WRITE) != 0 ? how->flags.nkeywords : 0,
@@ -282,6 +325,8 @@ add_append(struct imap_session *s, struct store_txn *txn,
                           : (int64_t)(env_wall_us(s->opt->env) / 1000000),
         .internal_tz_min = (int16_t)how->date_zone_min,
         .cache = buf_span(&from->cache),
+        .annots = annots,
+        .nannots = nannots,
         .check_quota = true,
     };
     txn_append(txn, &msg);
@@ -299,6 +344,13 @@ append_commit(struct imap_session *s)
         return reply(s, "%s", job->why);
     if (job->err.code != ERR_OK)
         return reply_error(s, &job->err);
+    size_t k = 0;
+    for (const struct imap_append *a = s->cmd->append; a != NULL; a = a->next) {
+        if (!annot_parts_exist(a->annots, a->nannots,
+                               buf_span(&job->msgs[k++].cache)))
+            return reply(s, "BAD There is no such part");
+        after->annotated |= a->nannots > 0;
+    }
     struct store_txn *txn = txn_new();
     if (job->replaced != 0) {
         /* In front, so that quota counts what is left (RFC 8508, 3.4). */
@@ -363,13 +415,13 @@ cmd_append(struct imap_session *s)
     for (const struct imap_append *how = s->cmd->append; how != NULL;
          how = how->next, i++) {
         dear |= how->is_catenate;
+        if (!check_annot_sets(s, how->annots, how->nannots, job->rights))
+            return RUN_DONE;
         if (!how->is_catenate && job->msgs[i].body == NULL)
             return reply(s, "BAD Missing message literal");
     }
     if (s->cmd->cmd == CMD_REPLACE && !find_replaced(s, &job->replaced))
         return RUN_DONE;
-    if (job->err.code == ERR_SYNTAX && s->cmd->last_append->is_binary)
-        return reply(s, "NO [UNKNOWN-CTE] Binary parts are not kept here");
     if (job->err.code == ERR_SYNTAX)
         return reply(s, "NO Message contains NUL characters");
     if (job->err.code != ERR_OK)

@@ -9,9 +9,11 @@
 
 /* One message. */
 struct append_msg {
-    struct body *body;   /* what came; with CATENATE all its literals */
-    struct body *joined; /* CATENATE: the message itself */
-    uint64_t bytes;      /* that came */
+    struct body *body;    /* what came; with CATENATE all its literals */
+    struct body *joined;  /* CATENATE: the message itself */
+    struct body *encoded; /* in place of it: without NUL (imapd/binary.c) */
+    uint64_t bytes;       /* that came */
+    bool has_nul;         /* in a literal8 */
     struct buf cache;
 };
 
@@ -26,6 +28,7 @@ struct append_job {
     uint32_t rights;
     bool own_seen;     /* \Seen is kept apart for this user there */
     uint32_t replaced; /* REPLACE: the UID that goes */
+    bool binary;       /* what comes now is a literal8 */
 };
 
 /*
@@ -36,5 +39,14 @@ struct append_job {
 MUST_CHECK bool
 catenate(struct imap_session *s, struct append_job *job,
          const struct imap_append *how, struct append_msg *msg);
+
+/*
+ * imapd/binary.c: RAW, whose derived record is CACHE, into OUT with its binary
+ * parts in base64.  False: there is NUL where it cannot be kept.  *RET_RC: what
+ * stopped it (ERR_LIMIT and kin of body_write()).
+ */
+MUST_CHECK bool
+binary_convert(struct span raw, struct span cache, struct body *out,
+               enum errcode *ret_rc, struct error *err);
 
 #endif

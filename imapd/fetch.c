@@ -10,7 +10,7 @@
  * other messages come, and the command ends with NO [CORRUPTION].  Where the
  * twin may have it, that is waited for first, for a moment, on a worker.
  */
-#include "imapd/fetch_private.h"
+#include "imapd/annotate.h"
 
 #include "mime/date.h"
 #include "mime/header.h"
@@ -252,8 +252,9 @@ write_item(struct imap_session *s, struct fetch_job *job,
 {
     const size_t before = s->out.n;
     const bool was_first = job->first;
+    bool untold = false;
 
-    if (!job->first)
+    if (!job->first && !job->annot_more)
         buf_add_byte(&s->out, ' ');
     job->first = false;
     switch (item->what) {
@@ -308,8 +309,11 @@ write_item(struct imap_session *s, struct fetch_job *job,
     case FETCH_PREVIEW:
         write_preview(s, job, item);
         break;
+    case FETCH_ANNOTATION:
+        untold = !write_annotations(s, job, item);
+        break;
     }
-    if (job->work != NULL) { /* as if it had not been looked at */
+    if (job->work != NULL || untold) { /* as if it had not been looked at */
         s->out.n = before;
         job->first = was_first;
     }
@@ -425,6 +429,8 @@ close_message(struct imap_session *s, struct fetch_job *job)
     bool flags = job->has_flags || uidset_has(&job->seen, job->uid);
     if (!job->has_modseq && (flags || s->cmd->has_since))
         write_modseq(s, job->first && !flags, job->msg.modseq);
+    else if (job->first && !flags) /* nothing that was asked for is there */
+        write_fetch_uid(s, job->uid, true);
     buf_add_str(&s->out, ")\r\n");
     job->open = false;
     job->turn_messages++;
@@ -455,7 +461,7 @@ fetch_more(struct imap_session *s, struct fetch_job *job,
         }
     } else if (job->item < s->cmd->nitems) {
         write_item(s, job, &s->cmd->items[job->item]);
-        if (job->work == NULL)
+        if (job->work == NULL && !job->annot_more)
             job->item++;
     } else {
         close_message(s, job);
@@ -537,6 +543,8 @@ fetch_next(struct imap_session *s)
     if (!take_chunk(&job->all, &job->done, CHUNK_MESSAGES, &job->chunk)) {
         if (job->some_damaged)
             return reply(s, "NO [CORRUPTION] Some messages cannot be read");
+        if (job->some_bad_part) /* RFC 5257, 3.2.1 */
+            return reply(s, "BAD There is no such part");
         if (job->some_undecodable) /* RFC 3516, 4.3 */
             return reply(s, "NO [UNKNOWN-CTE] Some parts cannot be decoded");
         if (job->some_gone)
@@ -607,6 +615,8 @@ cmd_fetch(struct imap_session *s)
             item->what == FETCH_ENVELOPE || item->what == FETCH_BODY ||
             item->what == FETCH_BODYSTRUCTURE ||
             item->what == FETCH_BINARY_SIZE || item->what == FETCH_PREVIEW ||
+            (item->what == FETCH_ANNOTATION &&
+             annot_names_part(&item->annot)) ||
             (section && item->section.n > 0);
     }
     if (s->cmd->vanished && !s->qresync)

@@ -41,6 +41,7 @@ struct fetch_job {
     bool some_gone;
     bool some_damaged;
     bool some_undecodable;
+    bool some_bad_part; /* an annotation of a part that is not there */
     /* A damaged body may be repaired from the twin within a moment. */
     bool no_heal;    /* it did not help once: this command waits no more */
     uint32_t healed; /* UID of the message that was waited for */
@@ -58,7 +59,11 @@ struct fetch_job {
     /* A literal under way. */
     uint64_t off;
     uint64_t left;
-    struct binary binary; /* BINARY (imapd/fetch_binary.c) */
+    /* ANNOTATION under way (imapd/annotate.c). */
+    bool annot_more;        /* goes on where it stopped */
+    bool annot_any;         /* an entry is told */
+    const char *annot_last; /* up to this one */
+    struct binary binary;   /* BINARY (imapd/fetch_binary.c) */
 
     /* To be done on a worker before going on where we are. */
     void (*work)(void *session);

@@ -6,6 +6,8 @@
  */
 #include "imapd/find.h"
 
+#include "imapd/annotate.h"
+
 #include "mime/date.h"
 #include "mime/text.h"
 
@@ -100,6 +102,7 @@ is_dear(const struct imap_search *node)
     case SEARCH_SAVEDON:
     case SEARCH_SAVEDSINCE:
     case SEARCH_EMAILID:
+    case SEARCH_ANNOTATION:
     case SEARCH_UIDS:
     case SEARCH_SEQS:
         break;
@@ -321,6 +324,8 @@ match(struct imap_session *s, struct finder *f, const struct imap_search *node)
         return saved_day(msg) >= node->day;
     case SEARCH_EMAILID:
         return is_emailid(node->text, &msg->guid);
+    case SEARCH_ANNOTATION:
+        return match_annotation(s, f->snap, msg, node);
     case SEARCH_UIDS:
     case SEARCH_SEQS:
         return uidset_has(&node->set, msg->uid);
@@ -333,7 +338,8 @@ match(struct imap_session *s, struct finder *f, const struct imap_search *node)
 static bool
 takes_text(enum imap_search_kind kind)
 {
-    return kind == SEARCH_HEADER || kind == SEARCH_BODY || kind == SEARCH_TEXT;
+    return kind == SEARCH_HEADER || kind == SEARCH_BODY ||
+           kind == SEARCH_TEXT || kind == SEARCH_ANNOTATION;
 }
 
 /* RFC 7377, 2: a number beyond the end of the mailbox is no error here. */

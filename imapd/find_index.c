@@ -112,6 +112,7 @@ can_match(const struct imap_search *node, const struct uidset *others,
     case SEARCH_SAVEDON:
     case SEARCH_SAVEDSINCE:
     case SEARCH_EMAILID:
+    case SEARCH_ANNOTATION:
         break;
     }
     return false;

@@ -130,7 +130,7 @@ lex_quoted(struct lex *l)
 }
 
 static struct span
-lex_literal(struct lex *l)
+lex_literal(struct lex *l, bool nul_ok)
 {
     struct literal lit;
     struct span before;
@@ -145,7 +145,7 @@ lex_literal(struct lex *l)
     }
     struct span s = span_sub(l->left, (size_t)lf + 1, (size_t)lit.n);
     l->left = span_skip(l->left, (size_t)lf + 1 + s.n);
-    if (span_find_byte(s, 0, 0) >= 0) {
+    if (!nul_ok && span_find_byte(s, 0, 0) >= 0) {
         lex_fail(l, "NUL in a literal");
         return SPAN_EMPTY;
     }
@@ -160,9 +160,15 @@ lex_string(struct lex *l)
     if (c == '"')
         return lex_quoted(l);
     if (c == '{')
-        return lex_literal(l);
+        return lex_literal(l, false);
     lex_fail(l, "Missing or invalid string");
     return SPAN_EMPTY;
+}
+
+struct span
+lex_string8(struct lex *l)
+{
+    return lex_accept(l, '~') ? lex_literal(l, true) : lex_string(l);
 }
 
 struct span

@@ -50,6 +50,9 @@ lex_astring_chars(struct lex *l);
 /* Quoted or literal; unescaped, in the arena or in the text. */
 struct span
 lex_string(struct lex *l);
+/* The same, or a literal8, in which NUL may be. */
+struct span
+lex_string8(struct lex *l);
 struct span
 lex_astring(struct lex *l);
 /* *RET_NIL: it was NIL. */
@@ -76,6 +79,16 @@ void
 lex_append(struct lex *l, struct imap_command *cmd);
 bool
 lex_append_head(struct lex *l, struct imap_command *cmd);
+
+/* imapd/parse_annotate.c: what follows the word ANNOTATION. */
+void
+lex_annot_ask(struct lex *l, struct imap_annot_ask *ret);
+void
+lex_annot_sets(struct lex *l, struct imap_annot_set **ret, size_t *ret_n);
+void
+lex_annot_search(struct lex *l, struct imap_search *node);
+void
+lex_annot_sort(struct lex *l, struct imap_sort_key *key);
 
 /* imapd/parse_fetch.c, imapd/parse_search.c */
 void

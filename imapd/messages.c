@@ -6,7 +6,7 @@
  * durable, while the next one is under way.  COPY and MOVE are one transaction:
  * RFC 3501, 6.4.7 wants all or nothing.
  */
-#include "imapd/session_private.h"
+#include "imapd/annotate.h"
 
 #define STORE_CHUNK 1000U
 #define FETCHES_PER_TURN 500U
@@ -367,6 +367,8 @@ store_rights(struct imap_session *s, struct store_job *job)
 enum run
 cmd_store(struct imap_session *s)
 {
+    if (s->cmd->nannots > 0)
+        return store_annotations(s);
     struct store_job *job = arena_alloc(&s->arena, sizeof(*job));
 
     s->job = job;
@@ -539,7 +541,10 @@ cmd_copy(struct imap_session *s)
     job->own_seen = mailbox_has_own_seen(&to, s->user);
     s->job = job;
     struct store_txn *txn = txn_new();
-    txn_copy(txn, s->sel->id, &uids, to.id, move, true);
+    const size_t op = txn_copy(txn, s->sel->id, &uids, to.id, move, true);
+    /* RFC 5257, 4.6.  What is moved stays everybody's. */
+    txn_copy_annots(txn, op, move ? NULL : s->user,
+                    (rights_of(s, &to) & ACL_ANNOTATE) != 0);
     return submit(s, txn, copied);
 }
 

@@ -369,6 +369,8 @@ args_select(struct lex *l, struct imap_command *cmd)
     do {
         if (lex_accept_word(l, "CONDSTORE")) {
             cmd->condstore = true;
+        } else if (lex_accept_word(l, "ANNOTATE")) {
+            cmd->annotate = true;
         } else if (lex_accept_word(l, "QRESYNC")) {
             lex_sp(l);
             lex_qresync(l, &cmd->qresync);
@@ -447,6 +449,10 @@ args_store(struct lex *l, struct imap_command *cmd)
         cmd->since = lex_modseq(l);
         lex_expect(l, ')', "Missing ) after STORE modifier");
         lex_sp(l);
+    }
+    if (lex_accept_word(l, "ANNOTATION")) {
+        lex_annot_sets(l, &cmd->annots, &cmd->nannots);
+        return;
     }
     cmd->store_mode = lex_accept(l, '+') ? '+' : lex_accept(l, '-') ? '-' : '=';
     if (lex_accept_word(l, "FLAGS.SILENT"))

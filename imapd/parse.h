@@ -83,7 +83,30 @@ enum imap_fetch_what {
     FETCH_SECTION, /* BODY[...], RFC822, RFC822.HEADER, RFC822.TEXT */
     FETCH_BINARY,  /* RFC 3516 */
     FETCH_BINARY_SIZE,
-    FETCH_PREVIEW, /* RFC 8970 */
+    FETCH_PREVIEW,    /* RFC 8970 */
+    FETCH_ANNOTATION, /* RFC 5257 */
+};
+
+enum { /* attributes of an annotation (RFC 5257, 3.2.2) */
+       ANNOT_VALUE_PRIV = 1U << 0,
+       ANNOT_VALUE_SHARED = 1U << 1,
+       ANNOT_SIZE_PRIV = 1U << 2,
+       ANNOT_SIZE_SHARED = 1U << 3,
+};
+
+/* What a FETCH asks of the annotations of a message. */
+struct imap_annot_ask {
+    struct span *entries; /* '*' and '%' may be in them */
+    size_t nentries;
+    unsigned attributes; /* ANNOT_* */
+};
+
+/* What a STORE or an APPEND sets. */
+struct imap_annot_set {
+    const char *entry;
+    bool is_private;
+    bool is_nil; /* it goes */
+    struct span value;
 };
 
 struct imap_fetch_item {
@@ -96,6 +119,7 @@ struct imap_fetch_item {
     bool fields_not;
     struct span *fields;
     size_t nfields;
+    struct imap_annot_ask annot; /* FETCH_ANNOTATION */
     bool has_partial;
     uint32_t partial_off;
     uint32_t partial_bytes;
@@ -128,8 +152,9 @@ enum imap_search_kind {
     SEARCH_SAVEDBEFORE, /* day (RFC 8514) */
     SEARCH_SAVEDON,
     SEARCH_SAVEDSINCE,
-    SEARCH_EMAILID, /* text (RFC 8474) */
-    SEARCH_UIDS,    /* text: a sequence set */
+    SEARCH_EMAILID,    /* text (RFC 8474) */
+    SEARCH_ANNOTATION, /* name, flag: ANNOT_VALUE_*, text (RFC 5257) */
+    SEARCH_UIDS,       /* text: a sequence set */
     SEARCH_SEQS,
 };
 
@@ -170,12 +195,15 @@ enum imap_sort_what { /* RFC 5256, 5957 */
                       SORT_TO,
                       SORT_DISPLAYFROM,
                       SORT_DISPLAYTO,
-                      SORT_RELEVANCY, /* RFC 6203 */
+                      SORT_RELEVANCY,  /* RFC 6203 */
+                      SORT_ANNOTATION, /* entry, is_private (RFC 5257) */
 };
 
 struct imap_sort_key {
     enum imap_sort_what what;
     bool reverse;
+    const char *entry;
+    bool is_private;
 };
 
 #define IMAP_SORT_KEYS_MAX 10U
@@ -255,6 +283,8 @@ struct imap_append {
     bool has_date;
     int64_t date_s;
     int32_t date_zone_min;
+    struct imap_annot_set *annots;
+    size_t nannots;
     bool is_binary; /* a literal8: NUL may be in it */
     bool is_catenate;
     struct imap_cat_part *parts; /* else: one literal */
@@ -297,8 +327,10 @@ struct imap_command {
     bool has_arg2;
     struct span use; /* CREATE: "\\Sent \\Trash" as given; empty: none */
     bool has_use;
-    struct imap_flags flags; /* STORE */
-    char store_mode;         /* '=', '+', '-' */
+    struct imap_flags flags;       /* STORE */
+    struct imap_annot_set *annots; /* STORE ANNOTATION, in place of flags */
+    size_t nannots;
+    char store_mode; /* '=', '+', '-' */
     bool silent;
     struct imap_append *append; /* APPEND, REPLACE */
     struct imap_append *last_append;
@@ -319,6 +351,7 @@ struct imap_command {
     unsigned status;     /* STATUS_* */
     struct imap_list list;
     bool condstore; /* SELECT: (CONDSTORE) */
+    bool annotate;  /* SELECT: (ANNOTATE) */
     struct imap_qresync qresync;
     bool has_since; /* FETCH: CHANGEDSINCE; STORE: UNCHANGEDSINCE */
     uint64_t since;

@@ -142,6 +142,10 @@ take_message(struct append_parser *p)
     }
     if (lex_peek(l) == '"' && !take_date(l, msg))
         return false;
+    if (lex_accept_word(l, "ANNOTATION")) { /* RFC 5257, 4.7 */
+        lex_annot_sets(l, &msg->annots, &msg->nannots);
+        lex_sp(l);
+    }
     if (lex_accept_word(l, "CATENATE"))
         return take_catenate(p, msg);
     if (lex_accept_word(l, "UTF8"))

@@ -242,6 +242,8 @@ lex_item(struct lex *l, struct imap_command *cmd)
         }
     if (span_eq_nocase_str(word, "PREVIEW"))
         lex_preview(l, cmd);
+    else if (span_eq_nocase_str(word, "ANNOTATION"))
+        lex_annot_ask(l, &item_add(l, cmd, FETCH_ANNOTATION)->annot);
     else if (span_eq_nocase_str(word, "BODY"))
         item_add(l, cmd, FETCH_BODY);
     else if (span_eq_nocase_str(word, "RFC822"))

@@ -246,6 +246,9 @@ lex_key(struct search_parser *p, unsigned depth)
         node->name = lex_astring(l);
         lex_sp(l);
         node->text = lex_astring(l);
+    } else if (span_eq_nocase_str(word, "ANNOTATION")) {
+        node->kind = SEARCH_ANNOTATION;
+        lex_annot_search(l, node);
     } else if (span_eq_nocase_str(word, "MODSEQ")) {
         node->kind = SEARCH_MODSEQ;
         lex_sp(l);
@@ -444,6 +447,7 @@ lex_sort(struct lex *l, struct imap_command *cmd)
         [SORT_DISPLAYFROM] = "DISPLAYFROM",
         [SORT_DISPLAYTO] = "DISPLAYTO",
         [SORT_RELEVANCY] = "RELEVANCY",
+        [SORT_ANNOTATION] = "ANNOTATION",
     };
 
     lex_returns(l, cmd);
@@ -467,6 +471,8 @@ lex_sort(struct lex *l, struct imap_command *cmd)
             return;
         }
         key->what = (enum imap_sort_what)i;
+        if (key->what == SORT_ANNOTATION)
+            lex_annot_sort(l, key);
     } while (!lex_bad(l) && lex_accept(l, ' '));
     lex_expect(l, ')', "Missing ) after sort keys");
     lex_charset_and_keys(l, cmd);

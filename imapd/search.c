@@ -5,6 +5,8 @@
  */
 #include "imapd/search.h"
 
+#include "imapd/annotate.h"
+
 #include <stdlib.h>
 
 #include "mime/text.h"
@@ -73,6 +75,7 @@ sort_text(enum imap_sort_what what, const struct mime_cache *mime)
     case SORT_DATE:
     case SORT_SIZE:
     case SORT_RELEVANCY:
+    case SORT_ANNOTATION:
         break;
     }
     return SPAN_EMPTY;
@@ -90,6 +93,7 @@ take_sorted(struct imap_session *s, struct search_job *job)
     struct finder *f = &job->f;
     const struct imap_command *cmd = s->cmd;
     AUTO(buf_free) struct buf mapped = BUF_INIT;
+    AUTO(buf_free) struct buf value = BUF_INIT;
 
     if (job->nhits == job->cap) {
         job->cap = job->cap == 0 ? 64 : job->cap * 2;
@@ -104,6 +108,14 @@ take_sorted(struct imap_session *s, struct search_job *job)
                            .size = f->msg.size,
                            .relevance = f->relevance};
     for (size_t i = 0; i < cmd->nsort; i++) {
+        if (cmd->sort[i].what == SORT_ANNOTATION) {
+            buf_clear(&value);
+            buf_clear(&mapped);
+            annot_sort_value(s, f->snap, &f->msg, &cmd->sort[i], &value);
+            mime_casemap(buf_span(&value), &mapped);
+            hit->text[i] = arena_copy(&job->arena, buf_span(&mapped));
+            continue;
+        }
         if (sorts_by_row(cmd->sort[i].what) || !find_cache(s, f))
             continue;
         if ((f->mime.flags & MIME_CACHE_DATED) != 0)

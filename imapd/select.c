@@ -7,7 +7,7 @@
  * sequence numbers may change.  Should the picture not add up afterwards (a
  * tombstone that was purged before we saw it), all UIDs are read again.
  */
-#include "imapd/session_private.h"
+#include "imapd/annotate.h"
 
 #include <stdlib.h>
 
@@ -126,7 +126,8 @@ shows_recent(const struct imap_session *s, uint32_t uid)
 }
 
 static void
-write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
+write_fetch_flags(struct imap_session *s, struct store_snap *snap,
+                  const struct message *msg, bool uid)
 {
     write_fetch_begin(s, msg->uid);
     buf_add_str(&s->out, "FLAGS ");
@@ -135,6 +136,8 @@ write_fetch_flags(struct imap_session *s, const struct message *msg, bool uid)
     if (uid || s->condstore || s->rev2) /* RFC 7162, 3.2.4; 9051, 7.5.2 */
         write_fetch_uid(s, msg->uid, false);
     write_modseq(s, false, msg->modseq);
+    if (s->sel->annotate)
+        write_annot_names(s, snap, msg);
     buf_add_str(&s->out, ")\r\n");
     if (s->out.n > 16384)
         flush(s);
@@ -364,7 +367,7 @@ sync_view(struct imap_session *s, struct store_snap *snap,
          uid = uidset_next(&tell, uid + 1)) {
         rc = snap_message(snap, sel->id, uid, &a, &msg, err);
         if (rc == ERR_OK && seqmap_seq(&sel->map, uid) != 0)
-            write_fetch_flags(s, &msg, uids);
+            write_fetch_flags(s, snap, &msg, uids);
         arena_reset(&a);
     }
     if (rc == ERR_OK && grown > 0)
@@ -534,7 +537,7 @@ qresync_tell(struct imap_session *s)
             unselect(s);
             return reply_error(s, &err);
         }
-        write_fetch_flags(s, &msg, true);
+        write_fetch_flags(s, job->snap, &msg, true);
     }
     return RUN_YIELD;
 }
@@ -591,6 +594,7 @@ select_tell(struct imap_session *s)
     buf_addf(&s->out, "* OK [HIGHESTMODSEQ %" PRIu64 "] Ok\r\n",
              job->mb.highestmodseq);
     buf_addf(&s->out, "* OK [MAILBOXID (%s)] Ok\r\n", job->mb.uniqueid.s);
+    write_annot_level(s);
     if (s->rev2 &&
         write_list_of(s, job->snap, &job->mb, s->cmd->name, &err) != ERR_OK) {
         unselect(s);
@@ -675,6 +679,7 @@ cmd_select(struct imap_session *s)
     struct selected *sel = xcalloc(1, sizeof(*sel));
     sel->id = job->mb.id;
     sel->rights = rights_of(s, &job->mb);
+    sel->annotate = s->cmd->annotate;
     sel->readonly = s->cmd->cmd == CMD_EXAMINE || !may_change(sel->rights);
     sel->on_replica = !sel->readonly && store_role(s->store) != ROLE_MASTER;
     sel->uidvalidity = job->mb.uidvalidity;

@@ -66,6 +66,7 @@ struct selected {
     struct own_change *own;
     size_t nown;
     struct uidset saved; /* UIDs that "$" stands for (RFC 5182) */
+    bool annotate;       /* SELECT (ANNOTATE): names of annotations are told */
     bool own_seen;       /* the user's \Seen is not in the flags, but here: */
     struct uidset seen;
 };

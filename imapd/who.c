@@ -37,6 +37,7 @@ static const char *const after_login[] = {
     "STATUS=SIZE",
     "CONDSTORE",
     "QRESYNC",
+    "ANNOTATE-EXPERIMENT-1",
     "ESEARCH",
     "SEARCHRES",
     "SEARCH=FUZZY",

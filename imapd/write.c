@@ -69,6 +69,17 @@ write_string(struct buf *out, struct span s)
 }
 
 void
+write_string8(struct buf *out, struct span s)
+{
+    if (span_find_byte(s, 0, 0) < 0) {
+        write_string(out, s);
+        return;
+    }
+    buf_addf(out, "~{%zu}\r\n", s.n);
+    buf_add(out, s);
+}
+
+void
 write_astring(struct buf *out, struct span s)
 {
     bool atom = s.n > 0 && !span_eq_nocase_str(s, "NIL");

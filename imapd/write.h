@@ -13,6 +13,9 @@ write_number(struct buf *out, uint64_t n);
 /* Quoted if it can be, else a literal; NUL bytes are left out. */
 void
 write_string(struct buf *out, struct span s);
+/* The same with all that is in it: a literal8 where NUL is (RFC 3516). */
+void
+write_string8(struct buf *out, struct span s);
 /* An atom if it can be, else as above: mailbox names. */
 void
 write_astring(struct buf *out, struct span s);

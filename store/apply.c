@@ -566,6 +566,8 @@ apply_annot(const struct apply *ap)
                              item->is_set ? &item->value : NULL,
                              rec.keep_modseq);
     }
+    if (rc == ERR_OK && rec.raise_head)
+        h->mb.highestmodseq = MAX(h->mb.highestmodseq, *ap->modseq);
     arena_free(&a);
     return rc;
 }

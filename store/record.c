@@ -575,12 +575,17 @@ rec_quota_decode(struct span body, uint8_t version, struct arena *a,
 
 /* ---------------------------------------------- annotations, \Seen, marks */
 
+/* How an annotation is set. */
+#define ANNOT_KEEP 1U
+#define ANNOT_RAISE 2U
+
 void
 rec_annot_encode(const struct rec_annot *rec, struct buf *out)
 {
     buf_add_varint(out, rec->id);
     buf_add_varint(out, rec->uid);
-    buf_add_byte(out, rec->keep_modseq ? 1 : 0);
+    buf_add_byte(out, (uint8_t)((rec->keep_modseq ? ANNOT_KEEP : 0U) |
+                                (rec->raise_head ? ANNOT_RAISE : 0U)));
     buf_add_varint(out, rec->n);
     for (size_t i = 0; i < rec->n; i++) {
         const struct rec_annot_item *item = &rec->items[i];
@@ -603,9 +608,12 @@ rec_annot_decode(struct span body, uint8_t version, struct arena *a,
         return ERR_VERSION;
     rec.id = rd_varint(&r);
     rec.uid = rd_varint32(&r);
-    rec.keep_modseq = read_bool(&r);
+    const uint8_t how = rd_u8(&r);
+    rec.keep_modseq = (how & ANNOT_KEEP) != 0;
+    rec.raise_head = (how & ANNOT_RAISE) != 0;
     uint64_t n = rd_varint(&r);
-    if (n == 0 || n > r.left.n / 4 || (rec.id == 0 && rec.uid != 0))
+    if (n == 0 || n > r.left.n / 4 || (rec.id == 0 && rec.uid != 0) ||
+        how > ANNOT_RAISE || (rec.raise_head && (rec.id == 0 || rec.uid != 0)))
         return bad(REC_ANNOT, err);
     rec.n = (size_t)n;
     rec.items = arena_array(a, rec.n, sizeof(*rec.items));

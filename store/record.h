@@ -185,6 +185,9 @@ struct rec_annot {
     uint32_t uid; /* 0: the mailbox; else its MODSEQ becomes the record's,
                      unless: */
     bool keep_modseq;
+    /* Of the mailbox: its HIGHESTMODSEQ becomes the record's too (RFC 7162,
+     * 3.2).  Not in records of before. */
+    bool raise_head;
     size_t n;
     struct rec_annot_item {
         const char *entry;

@@ -17,9 +17,21 @@ resolve_annot_bytes(struct group *g, struct head *h, const struct message *m,
     return state_annot_bytes(g->st, h, m->uid, ret, err);
 }
 
+/* Does the copy OP (NULL: any) take along what is USER's? */
+static bool
+goes_along(const struct op *op, struct span user)
+{
+    if (op == NULL)
+        return true;
+    if (user.n == 0)
+        return !op->u.copy.no_shared;
+    return op->u.copy.user == NULL || span_eq_str(user, op->u.copy.user);
+}
+
 enum errcode
-resolve_copy_annots(struct group *g, struct head *from, const struct message *m,
-                    mbid_t to, uint32_t uid, struct error *err)
+resolve_copy_annots(struct group *g, const struct op *op, struct head *from,
+                    const struct message *m, mbid_t to, uint32_t uid,
+                    struct error *err)
 {
     struct arena a = ARENA_INIT;
     struct key k;
@@ -38,6 +50,8 @@ resolve_copy_annots(struct group *g, struct head *from, const struct message *m,
         struct span entry, user;
         uint32_t of;
         ENSURE(key_get_annot(keys[i], &of, &entry, &user));
+        if (!goes_along(op, user))
+            continue;
         *item = (struct rec_annot_item){.entry = arena_str(&a, entry),
                                         .user = arena_str(&a, user),
                                         .is_set = true};
@@ -50,6 +64,56 @@ resolve_copy_annots(struct group *g, struct head *from, const struct message *m,
         }
     }
     if (rc == ERR_OK && rec.n > 0)
+        rc = EMIT(annot, REC_ANNOT, &rec, err);
+    arena_free(&a);
+    return rc;
+}
+
+enum errcode
+resolve_check_annots(const struct txn_append_annot *annots, size_t n,
+                     uint64_t *ret, struct error *err)
+{
+    uint64_t keys = 0, values = 0;
+    enum errcode rc = ERR_OK;
+
+    if (n > ANNOTS_PER_TARGET)
+        return error_set(err, ERR_LIMIT, "%zu annotations, at most %u", n,
+                         ANNOTS_PER_TARGET);
+    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
+        rc = resolve_check_text("annotation", annots[i].entry, ANNOT_ENTRY_MAX,
+                                err);
+        if (rc == ERR_OK)
+            rc = resolve_check_text("user", annots[i].user, USER_MAX, err);
+        if (rc == ERR_OK && annots[i].value.n > ANNOT_VALUE_MAX)
+            rc = error_set(err, ERR_LIMIT, "value of %zu bytes, at most %u",
+                           annots[i].value.n, ANNOT_VALUE_MAX);
+        keys += strlen(annots[i].entry) + strlen(annots[i].user);
+        values += annots[i].value.n;
+    }
+    if (rc == ERR_OK && keys + values > ANNOT_RECORD_BYTES)
+        rc = error_set(err, ERR_LIMIT, "annotations of %" PRIu64 " bytes",
+                       keys + values);
+    if (rc == ERR_OK)
+        *ret = values;
+    return rc;
+}
+
+enum errcode
+resolve_put_annots(struct group *g, struct head *h, uint32_t uid,
+                   const struct txn_append_annot *annots, size_t n,
+                   struct error *err)
+{
+    struct arena a = ARENA_INIT;
+    struct rec_annot rec = {.id = h->mb.id, .uid = uid, .n = n};
+    enum errcode rc = ERR_OK;
+
+    rec.items = arena_array(&a, n, sizeof(*rec.items));
+    for (size_t i = 0; i < n; i++)
+        rec.items[i] = (struct rec_annot_item){.entry = annots[i].entry,
+                                               .user = annots[i].user,
+                                               .is_set = true,
+                                               .value = annots[i].value};
+    if (n > 0)
         rc = EMIT(annot, REC_ANNOT, &rec, err);
     arena_free(&a);
     return rc;
@@ -117,6 +181,8 @@ annotate_one(struct group *g, struct op *op, const struct head *h, uint32_t uid,
     const struct rec_annot rec = {.id = op->id,
                                   .uid = uid,
                                   .keep_modseq = a->keep_modseq,
+                                  .raise_head =
+                                      h != NULL && uid == 0 && !a->keep_modseq,
                                   .n = 1,
                                   .items = &item};
     struct span old = SPAN_EMPTY;

@@ -66,10 +66,13 @@ check_append(struct group *g, struct op *op, struct head **ret,
              struct error *err)
 {
     const struct txn_append *msg = &op->u.append.msg;
+    uint64_t annot_bytes = 0;
 
     enum errcode rc = resolve_mailbox(g, op->id, ret, err);
     if (rc == ERR_OK)
         rc = check_dedup(g, op, err);
+    if (rc == ERR_OK)
+        rc = resolve_check_annots(msg->annots, msg->nannots, &annot_bytes, err);
     if (rc == ERR_OK)
         rc = resolve_check_keywords(msg->keywords, msg->nkeywords, err);
     if (rc == ERR_OK && body_part_count(msg->body) > BODY_PARTS_MAX)
@@ -78,8 +81,9 @@ check_append(struct group *g, struct op *op, struct head **ret,
     if (rc == ERR_OK && msg->check_quota)
         rc = resolve_check_quota(
             g, (*ret)->mb.quota_root,
-            (uint64_t[QUOTA_RESOURCES]){
-                [QUOTA_STORAGE] = body_size(msg->body), [QUOTA_MESSAGE] = 1},
+            (uint64_t[QUOTA_RESOURCES]){[QUOTA_STORAGE] = body_size(msg->body),
+                                        [QUOTA_MESSAGE] = 1,
+                                        [QUOTA_ANNOTATION] = annot_bytes},
             err);
     return rc;
 }
@@ -138,7 +142,12 @@ op_append(struct group *g, struct op *op, struct error *err)
     op->res.modseq = resolve_next_modseq(g, &h->mb);
     uidset_add(&op->res.uids, uid, uid);
     resolve_keep_cache(g, op->id, uid, msg->cache);
-    return EMIT(append, REC_APPEND, &rec, err);
+    rc = EMIT(append, REC_APPEND, &rec, err);
+    if (rc == ERR_OK && msg->nannots > 0) {
+        op->res.modseq = resolve_next_modseq(g, &h->mb);
+        rc = resolve_put_annots(g, h, uid, msg->annots, msg->nannots, err);
+    }
+    return rc;
 }
 
 /* Did an operation before OP write the same body? */

@@ -80,7 +80,8 @@ copy_one(struct group *g, struct op *op, struct head *from, struct head *to,
     op->res.modseq = resolve_next_modseq(g, &to->mb);
     rc = EMIT(append, REC_APPEND, &rec, err);
     return rc == ERR_OK
-               ? resolve_copy_annots(g, from, m, to->mb.id, rec.msg.uid, err)
+               ? resolve_copy_annots(g, op->kind == OP_COPY ? op : NULL, from,
+                                     m, to->mb.id, rec.msg.uid, err)
                : rc;
 }
 

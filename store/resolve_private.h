@@ -157,10 +157,22 @@ op_append(struct group *g, struct op *op, struct error *err);
 MUST_CHECK enum errcode
 resolve_flags(struct group *g, struct op *op, const struct txn_flags *flags,
               const struct uidset *uids, struct error *err);
-/* All annotations of M, in FROM, also on UID of TO. */
+/* The annotations of M, in FROM, also on UID of TO: all, or (OP not NULL) those
+ * that the copy OP takes along. */
 MUST_CHECK enum errcode
-resolve_copy_annots(struct group *g, struct head *from, const struct message *m,
-                    mbid_t to, uint32_t uid, struct error *err);
+resolve_copy_annots(struct group *g, const struct op *op, struct head *from,
+                    const struct message *m, mbid_t to, uint32_t uid,
+                    struct error *err);
+/* May they be those of a new message?  *RET: bytes of all values.  ERR_LIMIT.
+ */
+MUST_CHECK enum errcode
+resolve_check_annots(const struct txn_append_annot *annots, size_t n,
+                     uint64_t *ret, struct error *err);
+/* They are those of the message that was written just now. */
+MUST_CHECK enum errcode
+resolve_put_annots(struct group *g, struct head *h, uint32_t uid,
+                   const struct txn_append_annot *annots, size_t n,
+                   struct error *err);
 /* Bytes of all values on M. */
 MUST_CHECK enum errcode
 resolve_annot_bytes(struct group *g, struct head *h, const struct message *m,

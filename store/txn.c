@@ -303,6 +303,14 @@ txn_append(struct store_txn *txn, const struct txn_append *msg)
     m->keywords =
         copy_keywords(txn, msg->keywords, msg->nkeywords, &m->nkeywords);
     m->cache = arena_copy(&txn->arena, msg->cache);
+    struct txn_append_annot *annots =
+        arena_array(&txn->arena, msg->nannots, sizeof(*annots));
+    for (size_t i = 0; i < msg->nannots; i++)
+        annots[i] = (struct txn_append_annot){
+            .entry = copy(txn, msg->annots[i].entry),
+            .user = copy(txn, msg->annots[i].user),
+            .value = arena_copy(&txn->arena, msg->annots[i].value)};
+    m->annots = annots;
     op->independent = msg->independent;
     m->given = NULL;
     if (msg->given != NULL) {
@@ -412,6 +420,14 @@ txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
     op->u.copy.move = move;
     op->u.copy.check_quota = check_quota;
     return txn->nops - 1;
+}
+
+void
+txn_copy_annots(struct store_txn *txn, size_t op, const char *user, bool shared)
+{
+    ENSURE(op < txn->nops && txn->ops[op].kind == OP_COPY);
+    txn->ops[op].u.copy.user = copy(txn, user);
+    txn->ops[op].u.copy.no_shared = !shared;
 }
 
 size_t

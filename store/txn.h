@@ -104,6 +104,13 @@ txn_set_uidvalidity(struct store_txn *txn, mbid_t id, uint32_t uidvalidity);
 size_t
 txn_set_recent(struct store_txn *txn, mbid_t id, uint32_t uid);
 
+/* An annotation of a message to be. */
+struct txn_append_annot {
+    const char *entry;
+    const char *user; /* "": shared */
+    struct span value;
+};
+
 struct txn_append {
     mbid_t id;
     struct body *body; /* finished; the transaction takes a reference */
@@ -113,7 +120,9 @@ struct txn_append {
     int64_t internal_s;
     int16_t internal_tz_min;
     struct span cache; /* derived record, or empty; copied */
-    bool check_quota;  /* ERR_QUOTA if it does not fit */
+    const struct txn_append_annot *annots; /* copied */
+    size_t nannots;   /* ERR_LIMIT: too many or too large */
+    bool check_quota; /* ERR_QUOTA if it does not fit */
     bool independent;
     /* LMTP: answer ERR_EXISTS, and store nothing, if this was delivered
      * before.  All zero: no dedup. */
@@ -169,6 +178,12 @@ txn_purge(struct store_txn *txn, mbid_t id, const struct uidset *uids);
 size_t
 txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
          mbid_t to, bool move, bool check_quota);
+/* Of the copies that operation OP of TXN makes: only the private annotations of
+ * USER go with them, and the shared ones only if SHARED (RFC 5257, 4.6).
+ * Without it all do. */
+void
+txn_copy_annots(struct store_txn *txn, size_t op, const char *user,
+                bool shared);
 /* VALUE NULL removes. */
 size_t
 txn_user(struct store_txn *txn, const char *user, uint8_t kind,
@@ -189,8 +204,8 @@ struct txn_annot {
     bool check_quota;
     modseq_t unchanged_since; /* as for txn_flags() */
     bool has_unchanged_since;
-    bool keep_modseq; /* from a peer: its messages, tombstones too, do not
-                         change by it */
+    bool keep_modseq; /* from a peer: its messages, tombstones too, and the
+                         mailbox's HIGHESTMODSEQ do not change by it */
 };
 /* Result: `uids` whose annotation changed, `refused`.  ERR_NOTFOUND (mailbox),
  * ERR_QUOTA, ERR_LIMIT (entry, value or their number). */

@@ -52,7 +52,8 @@ static inline void
 normalize(struct buf *out)
 {
     static const char *const before[] = {"UIDVALIDITY ", "APPENDUID ",
-                                         "COPYUID ", "MAILBOXID ("};
+                                         "COPYUID ", "MAILBOXID (",
+                                         "ANNOTATIONS "};
     struct buf to = BUF_INIT;
 
     for (size_t i = 0; i < out->n;) {

@@ -34,7 +34,7 @@ test_several_messages_come_all_or_none(void **state)
     buf_add(&c->in, SPAN_LIT("f APPEND INBOX {1+}\r\nx {3+}\r\na\0b\r\n"));
     expect(c, "f NO Message contains NUL characters\r\n");
     buf_add(&c->in, SPAN_LIT("g APPEND INBOX ~{3+}\r\na\0b\r\n"));
-    expect(c, "g NO [UNKNOWN-CTE] Binary parts are not kept here\r\n");
+    expect(c, "g NO [UNKNOWN-CTE] NUL outside of a binary part\r\n");
     talk(c, "h STATUS INBOX (MESSAGES UIDNEXT)",
          "* STATUS INBOX (MESSAGES 3 UIDNEXT 4)\r\nh OK Completed\r\n");
     talk(c, "i APPEND INBOX ~{3+}\r\nabc",

@@ -53,7 +53,7 @@ test_thunderbird(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "5 OK [READ-WRITE] Completed\r\n");
     talk(c, "6 getquotaroot \"INBOX\"",
          "* QUOTAROOT INBOX\r\n"
@@ -162,7 +162,7 @@ test_apple(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "7.3 OK [READ-WRITE] Completed\r\n");
     talk(c, "8.3 FETCH 1:2 (FLAGS UID)",
          "* 1 FETCH (FLAGS () UID 1 MODSEQ (M2))\r\n"
@@ -252,7 +252,7 @@ test_outlook(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "a6 OK [READ-WRITE] Completed\r\n");
     talk(c, "a7 UID FETCH 1:* (UID FLAGS)",
          "* 1 FETCH (UID 1 FLAGS ())\r\n"
@@ -342,7 +342,7 @@ test_k9(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "7 OK [READ-WRITE] Completed\r\n");
     talk(c, "8 UID SEARCH 1:* NOT DELETED",
          "* SEARCH 1 2\r\n"
@@ -422,7 +422,7 @@ test_mutt(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "a4 OK [READ-WRITE] Completed\r\n");
     talk(c,
          "a5 FETCH 1:2 (UID FLAGS INTERNALDATE RFC822.SIZE "
@@ -508,7 +508,7 @@ test_mbsync(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "4 OK [READ-WRITE] Completed\r\n");
     talk(c, "5 UID FETCH 1:1000000000 (UID FLAGS)",
          "* 1 FETCH (UID 1 FLAGS ())\r\n"
@@ -582,7 +582,7 @@ test_roundcube(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 3] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "A0005 OK [READ-WRITE] Completed\r\n");
     talk(c,
          "A0006 UID SORT RETURN (ALL COUNT) (REVERSE DATE) UTF-8 ALL "

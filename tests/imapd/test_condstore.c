@@ -9,7 +9,8 @@
     "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen "     \
     "\\*)] Ok\r\n* " n " EXISTS\r\n* 0 RECENT\r\n"                             \
     "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT " next "] Ok\r\n"                \
-    "* OK [HIGHESTMODSEQ " m "] Ok\r\n* OK [MAILBOXID (V)] Ok\r\n"
+    "* OK [HIGHESTMODSEQ " m                                                   \
+    "] Ok\r\n* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
 
 /* Three messages, all seen, not recent any more. */
 static struct fake_client *

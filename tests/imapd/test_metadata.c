@@ -34,6 +34,29 @@ test_values_are_shared_or_private(void **state)
          "j NO [NONEXISTENT] Mailbox does not exist\r\n");
 }
 
+/* RFC 7162, 3.2; a server annotation is no mailbox's. */
+static void
+test_a_change_raises_highestmodseq(void **state)
+{
+    (void)state;
+    struct fake_client *c = login(0, "fred");
+
+    talk(c, "a STATUS INBOX (HIGHESTMODSEQ)",
+         "* STATUS INBOX (HIGHESTMODSEQ M1)\r\na OK Completed\r\n");
+    quiet(c, "b SETMETADATA INBOX (/shared/comment \"x\" /private/comment "
+             "\"y\")");
+    talk(c, "c STATUS INBOX (HIGHESTMODSEQ)",
+         "* STATUS INBOX (HIGHESTMODSEQ M2)\r\nc OK Completed\r\n");
+    assert_true(modseqs[1] > modseqs[0]);
+    quiet(c, "d SETMETADATA INBOX (/shared/comment \"x\")");
+    talk(c, "e STATUS INBOX (HIGHESTMODSEQ)",
+         "* STATUS INBOX (HIGHESTMODSEQ M2)\r\ne OK Completed\r\n");
+    quiet(c, "f SETMETADATA INBOX (/private/comment NIL)");
+    talk(c, "g STATUS INBOX (HIGHESTMODSEQ)",
+         "* STATUS INBOX (HIGHESTMODSEQ M3)\r\ng OK Completed\r\n");
+    assert_true(modseqs[2] > modseqs[1]);
+}
+
 static void
 test_depth_and_maxsize(void **state)
 {
@@ -256,6 +279,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_values_are_shared_or_private),
+        T(test_a_change_raises_highestmodseq),
         T(test_depth_and_maxsize),
         T(test_what_may_not_be),
         T(test_fields_of_the_mailbox),

@@ -9,7 +9,8 @@
     "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen "     \
     "\\*)] Ok\r\n* " n " EXISTS\r\n"                                           \
     "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT " next "] Ok\r\n"                \
-    "* OK [HIGHESTMODSEQ M1] Ok\r\n* OK [MAILBOXID (V)] Ok\r\n"                \
+    "* OK [HIGHESTMODSEQ M1] Ok\r\n* OK [MAILBOXID (V)] Ok\r\n* OK "           \
+    "[ANNOTATIONS V] Ok\r\n"                                                   \
     "* LIST " list "\r\n"
 
 static struct fake_client *
@@ -44,7 +45,8 @@ test_select_of_rev2_lists_and_knows_no_recent(void **state)
          "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
          "* OK [PERMANENTFLAGS ()] Ok\r\n* 1 EXISTS\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 2] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n* OK [MAILBOXID (V)] Ok\r\n* OK "
+         "[ANNOTATIONS V] Ok\r\n"
          "* LIST (\\HasChildren) \"/\" INBOX (\"OLDNAME\" (inbox))\r\n"
          "d OK [READ-ONLY] Completed\r\n");
 }

@@ -162,7 +162,7 @@ test_select_of_an_empty_mailbox(void **state)
          "* 0 EXISTS\r\n* 0 RECENT\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 1] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "a OK [READ-WRITE] Completed\r\n");
     talk(c, "b FETCH 1 FLAGS", "b BAD Invalid message sequence number\r\n");
     talk(c, "c UID FETCH 1:* FLAGS", "c OK Completed\r\n");
@@ -177,7 +177,7 @@ test_select_of_an_empty_mailbox(void **state)
          "* 0 EXISTS\r\n* 0 RECENT\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 1] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "h OK [READ-ONLY] Completed\r\n");
     talk(c, "i UNSELECT", "i OK Completed\r\n");
     talk(c, "j UNSELECT", "j BAD Please select a mailbox first\r\n");
@@ -395,7 +395,7 @@ test_append_and_select(void **state)
          "* 3 EXISTS\r\n* 3 RECENT\r\n* OK [UNSEEN 1] Ok\r\n"
          "* OK [UIDVALIDITY V] Ok\r\n* OK [UIDNEXT 4] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "g OK [READ-WRITE] Completed\r\n");
     talk(c, "h FETCH 3 (UID FLAGS INTERNALDATE RFC822.SIZE)",
          "* 3 FETCH (UID 3 FLAGS (\\Recent \\Seen $Work) INTERNALDATE \" "

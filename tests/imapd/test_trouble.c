@@ -61,7 +61,7 @@ test_a_session_on_a_replica_that_is_promoted_becomes_read_write(void **state)
          "* OK [UIDVALIDITY V] Ok\r\n"
          "* OK [UIDNEXT 2] Ok\r\n"
          "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n"
+         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
          "a OK [READ-ONLY] Completed\r\n");
     talk(c, "b NOOP", "b OK Completed\r\n");
     store_set_role(world.store, ROLE_MASTER, 1);

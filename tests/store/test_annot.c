@@ -206,6 +206,99 @@ test_copies_take_annotations_and_derived_records_along(void **state)
     ts_free(&ts);
 }
 
+static void
+test_copies_for_a_user_leave_out_what_is_not_theirs(void **state)
+{
+    struct teststore ts;
+    struct uidrange r;
+    const struct uidset one = range(&r, 1, 1);
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    mbid_t id = ts_create(&ts, "user.ann");
+    mbid_t to = ts_create(&ts, "user.bob");
+    (void)ts_append(&ts, id, 1, 100, NULL);
+    assert_int_equal(annotate(&ts, id, 1, "/c", "", "shared"), ERR_OK);
+    assert_int_equal(annotate(&ts, id, 1, "/c", "ann", "hers"), ERR_OK);
+    assert_int_equal(annotate(&ts, id, 1, "/c", "bob", "his"), ERR_OK);
+    struct store_txn *txn = txn_new();
+    txn_copy_annots(txn, txn_copy(txn, id, &one, to, false, true), "bob", true);
+    txn_copy_annots(txn, txn_copy(txn, id, &one, to, false, true), NULL, false);
+    assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    assert_annots(&ts, to, 1, "/c|=shared /c|bob=his ");
+    assert_annots(&ts, to, 2, "/c|ann=hers /c|bob=his ");
+    ts_verify(&ts);
+    ts_free(&ts);
+}
+
+static void
+test_an_append_brings_its_annotations(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+    struct arena a = ARENA_INIT;
+    static char large[ANNOT_VALUE_MAX + 1];
+    struct txn_append_annot annots[] = {{"/c", "", SPAN_LIT("all")},
+                                        {"/c", "bob", SPAN_LIT("his")}};
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    mbid_t id = ts_create(&ts, "user.bob");
+    for (int i = 0; i < 2; i++) {
+        struct body *body = store_body_new(ts.store, 1000);
+        assert_int_equal(body_write(body, SPAN_LIT("A: b\r\n\r\n"), &err),
+                         ERR_OK);
+        assert_int_equal(body_finish(body, &err), ERR_OK);
+        struct store_txn *txn = txn_new();
+        txn_append(txn, &(struct txn_append){.id = id,
+                                             .body = body,
+                                             .annots = annots,
+                                             .nannots = ARRAY_LEN(annots)});
+        body_free(&body);
+        assert_int_equal(ts_commit(&ts, &txn), i == 0 ? ERR_OK : ERR_LIMIT);
+        annots[1].value = span_of(large, sizeof(large));
+    }
+    assert_annots(&ts, id, 1, "/c|=all /c|bob=his ");
+    assert_annots(&ts, id, 2, "");
+    assert_int_equal(ts_mailbox(&ts, id, &a).exists, 1);
+    assert_int_equal(ts_mailbox(&ts, id, &a).annot_bytes, 6);
+    ts_verify(&ts);
+    arena_free(&a);
+    ts_free(&ts);
+}
+
+/* RFC 7162, 3.2; not so for what a peer says. */
+static void
+test_an_annotation_of_the_mailbox_raises_its_modseq(void **state)
+{
+    struct teststore ts;
+    struct arena a = ARENA_INIT;
+    const struct span v = SPAN_LIT("x");
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    mbid_t id = ts_create(&ts, "user.ann");
+    const modseq_t before = ts_mailbox(&ts, id, &a).highestmodseq;
+    assert_int_equal(annotate(&ts, id, 0, "/c", "", "box"), ERR_OK);
+    const modseq_t after = ts_mailbox(&ts, id, &a).highestmodseq;
+    assert_true(after > before);
+    /* Nothing changes by it. */
+    assert_int_equal(annotate(&ts, id, 0, "/c", "", "box"), ERR_OK);
+    assert_int_equal(annotate(&ts, 0, 0, "/c", "", "box"), ERR_OK);
+    assert_true(ts_mailbox(&ts, id, &a).highestmodseq == after);
+    struct store_txn *txn = txn_new();
+    txn_annotate(
+        txn, &(struct txn_annot){
+                 .id = id, .entry = "/d", .value = &v, .keep_modseq = true});
+    assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    assert_true(ts_mailbox(&ts, id, &a).highestmodseq == after);
+    assert_int_equal(annotate(&ts, id, 0, "/c", "", NULL), ERR_OK);
+    assert_true(ts_mailbox(&ts, id, &a).highestmodseq > after);
+    ts_verify(&ts);
+    arena_free(&a);
+    ts_free(&ts);
+}
+
 /* ------------------------------------------------------------------ \Seen */
 
 static enum errcode
@@ -346,6 +439,9 @@ main(void)
         cmocka_unit_test(test_annotation_errors),
         cmocka_unit_test(
             test_copies_take_annotations_and_derived_records_along),
+        cmocka_unit_test(test_copies_for_a_user_leave_out_what_is_not_theirs),
+        cmocka_unit_test(test_an_append_brings_its_annotations),
+        cmocka_unit_test(test_an_annotation_of_the_mailbox_raises_its_modseq),
         cmocka_unit_test(test_seen_is_kept_for_each_user),
         cmocka_unit_test(test_who_has_own_seen),
         cmocka_unit_test(test_seen_goes_over_chunks),
