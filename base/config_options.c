@@ -48,6 +48,8 @@ static const char *const ldap_deref_words[] = {"search", "find", "always",
                                                "never", NULL};
 static const char *const ldap_member_words[] = {"attribute", "filter", NULL};
 static const char *const ldap_scope_words[] = {"sub", "one", "base", NULL};
+static const char *const log_compress_words[] = {"auto", "always", "later",
+                                                 NULL};
 static const char *const log_level_words[] = {
     "debug", "info", "notice", "warning=warn", "error=err", NULL};
 static const char *const log_target_words[] = {"stderr", "file", "syslog",
@@ -632,6 +634,10 @@ static const struct config_option options[] = {
         "time for a delivery to a backend", .unit = 's'),
     ROW("lock_debugtime", STRING, NO_SENSE, NULL,
         "log lock waits longer than this, in seconds"),
+    ROW("log_compress", ENUM, WORKS, "auto",
+        "when bodies are compressed: as they come, unless there are too many at "
+        "once; always; or later, on their way to a pack",
+        .words = log_compress_words, .ours = true),
     ROW("log_file", STRING, WORKS, NULL, "file of log_target: file",
         .ours = true),
     ROW("log_keep_bytes", BYTES, WORKS, "1G",

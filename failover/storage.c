@@ -81,6 +81,7 @@ storage_from_config(const struct config *cfg, struct arena *a,
     free(w.v);
     ret->partitions = kept;
     ret->npartitions = w.n;
+    ret->compress = (enum body_compress)config_enum(cfg, "log_compress");
     ret->compaction = (struct store_compaction){
         .log_keep_bytes = log_keep(cfg),
         .rate_bytes = config_bytes(cfg, "compact_rate"),

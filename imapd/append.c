@@ -19,7 +19,7 @@
 #include "mime/message.h"
 
 /* Larger ones are finished on a worker. */
-#define INLINE_BYTES 65536U
+#define INLINE_BYTES 131072U
 /* All messages behind the first one of a command. */
 #define MORE_BYTES_MAX (UINT64_C(64) << 20)
 

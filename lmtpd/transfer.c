@@ -18,7 +18,7 @@
 #include "mime/message.h"
 
 /* Larger ones are hashed, compressed and taken apart on a worker. */
-#define INLINE_BYTES 65536U
+#define INLINE_BYTES 131072U
 
 void
 transfer_drop(struct lmtp_session *s)

@@ -12,6 +12,11 @@
  * Compressing asks zstd for at least a twentieth less than there was, by giving
  * it no more room; what does not fit, and what is short, is kept as it is.
  * Contexts are one a thread: making one costs more than a small message.
+ *
+ * It is most of what a body costs a session, and may as well be done later, by
+ * the compactor: so bodies of a store share a budget.  While mail comes as mail
+ * does, all of it is compressed here, and log and replicas are spared two
+ * thirds of the bytes; in a rush the time goes to deliveries.
  */
 #include "store/body_private.h"
 
@@ -21,6 +26,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -33,6 +39,11 @@
 
 #define LOC_VERSION 2U
 
+/* One in so many seconds of all processors, and how much of a second's work may
+ * have been saved up. */
+#define BUDGET_SHARE 40U
+#define BUDGET_SAVED_NS UINT64_C(50000000)
+
 struct part {
     enum body_encoding encoding;
     struct span stored;
@@ -42,7 +53,8 @@ struct part {
 struct body {
     _Atomic uint32_t refs;
     struct env *env;
-    struct full *full; /* to be told of; may be NULL */
+    struct full *full;          /* to be told of; may be NULL */
+    struct body_budget *budget; /* NULL: no bound */
     char *tmpdir;
     uint64_t max_bytes;
     uint64_t size;
@@ -96,15 +108,71 @@ thread_zstd(void)
     return ctx;
 }
 
-/* Bytes in TO (room for all of RAW), or 0: not worth it. */
-static size_t
-compress(struct span raw, uint8_t *to)
+size_t
+body_compress_part(struct span raw, uint8_t *to)
 {
+    pthread_once(&once, init_once);
     if (raw.n < COMPRESS_MIN_BYTES)
         return 0;
     size_t n = ZSTD_compressCCtx(thread_zstd(), to, raw.n - raw.n / 20, raw.p,
                                  raw.n, ZSTD_LEVEL);
     return ZSTD_isError(n) ? 0 : n;
+}
+
+/* ------------------------------------------------------------------------ */
+/* What may be spent. */
+
+void
+body_budget_init(struct body_budget *budget, enum body_compress how)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    budget->how = how;
+    budget->times =
+        MAX(BUDGET_SHARE / (uint64_t)(processors > 0 ? processors : 1), 1U);
+    atomic_init(&budget->paid_until_ns, 0);
+}
+
+void
+body_set_budget(struct body *b, struct body_budget *budget)
+{
+    b->budget = budget;
+}
+
+static bool
+can_afford(struct body_budget *budget, uint64_t now_ns)
+{
+    const uint64_t paid =
+        atomic_load_explicit(&budget->paid_until_ns, memory_order_relaxed);
+
+    return paid <= now_ns || paid - now_ns <= BUDGET_SAVED_NS * budget->times;
+}
+
+static void
+pay(struct body_budget *budget, uint64_t began_ns, uint64_t took_ns)
+{
+    uint64_t paid =
+        atomic_load_explicit(&budget->paid_until_ns, memory_order_relaxed);
+
+    while (!atomic_compare_exchange_weak_explicit(
+        &budget->paid_until_ns, &paid,
+        MAX(paid, began_ns) + took_ns * budget->times, memory_order_relaxed,
+        memory_order_relaxed))
+        ;
+}
+
+/* body_compress_part(), or 0: it is to be done later. */
+static size_t
+compress(const struct body *b, struct span raw, uint8_t *to)
+{
+    if (b->budget == NULL || b->budget->how == COMPRESS_ALWAYS)
+        return body_compress_part(raw, to);
+    const uint64_t began_ns = env_mono_ns(b->env);
+    if (b->budget->how == COMPRESS_LATER || !can_afford(b->budget, began_ns))
+        return 0;
+    const size_t n = body_compress_part(raw, to);
+    pay(b->budget, began_ns, env_mono_ns(b->env) - began_ns);
+    return n;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -270,7 +338,7 @@ finish_in_memory(struct body *b)
 {
     struct span raw = span_of(b->memory, (size_t)b->size);
     uint8_t *to = xmalloc(raw.n + 1);
-    size_t n = compress(raw, to);
+    size_t n = compress(b, raw, to);
 
     b->parts = &b->one;
     if (n == 0) {
@@ -328,7 +396,7 @@ finish_spilled(struct body *b, struct error *err)
     for (uint32_t i = 0; i < b->nparts && rc == ERR_OK; i++) {
         struct span raw = span_of(b->map + (size_t)i * BODY_PART_BYTES,
                                   body_part_raw_bytes(b->size, i));
-        size_t n = compress(raw, to);
+        size_t n = compress(b, raw, to);
         b->parts[i] =
             n > 0 ? part_of(span_of(to, n), BODY_ZSTD) : part_of(raw, BODY_RAW);
         if (n > 0)

@@ -12,6 +12,7 @@
 #include "store/full.h"
 #include "store/kv.h"
 #include "store/places.h"
+#include "store/store.h"
 #include "synclog/synclog.h"
 
 struct bodies;
@@ -19,6 +20,27 @@ struct bodies;
 /* body.c: FULL is told when B's file has no room; it must outlive B. */
 void
 body_tell_full(struct body *b, struct full *full);
+
+/*
+ * What all bodies of a store together may spend on compressing: a share of the
+ * machine's time, saved up for a while.  Thread-safe.
+ */
+struct body_budget {
+    enum body_compress how;
+    uint64_t times; /* so much longer than it took nothing is spent again */
+    _Atomic uint64_t paid_until_ns;
+};
+
+void
+body_budget_init(struct body_budget *budget, enum body_compress how);
+/* body.c: B is compressed as BUDGET, which must outlive it, has it; without one
+ * it always is. */
+void
+body_set_budget(struct body *b, struct body_budget *budget);
+/* Compress a part to TO (room for all of RAW): bytes there, or 0 where it is
+ * not worth it.  Any thread. */
+size_t
+body_compress_part(struct span raw, uint8_t *to);
 
 /* Of CFG the partitions and packs.  KV must outlive it.  As places_open(). */
 MUST_CHECK enum errcode

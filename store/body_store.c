@@ -14,6 +14,7 @@ store_body_new(struct store *store, uint64_t max_bytes)
     struct body *b = body_new(store_env(store), store_tmpdir(store), max_bytes);
 
     body_tell_full(b, &store->full);
+    body_set_budget(b, &store->body_budget);
     return b;
 }
 

@@ -160,6 +160,26 @@ note_damage(struct store *store, const struct item *item,
     store_damage_note(store, &d);
 }
 
+/*
+ * What came in a rush is compressed now.  Once: what is raw in a pack is so
+ * because nothing was to be won.
+ */
+static void
+compress_late(struct body_loc *loc, struct buf *stored)
+{
+    if (loc->home != BODY_IN_LOG || loc->encoding != BODY_RAW)
+        return;
+    AUTO(xfree) uint8_t *to = xmalloc(stored->n + 1);
+    const size_t n = body_compress_part(buf_span(stored), to);
+    if (n == 0)
+        return;
+    buf_clear(stored);
+    buf_add(stored, span_of(to, n));
+    loc->encoding = BODY_ZSTD;
+    loc->stored_bytes = (uint32_t)n;
+    loc->hash = XXH3_64bits(to, n);
+}
+
 /* Copy a part; TO stays empty where there is nothing (more) to copy. */
 static enum errcode
 copy_part(struct store *store, const struct item *item, struct buf *stored,
@@ -185,6 +205,7 @@ copy_part(struct store *store, const struct item *item, struct buf *stored,
         return rc;
     }
     struct body_loc loc = item->from;
+    compress_late(&loc, stored);
     rc = packs_append(packs, &item->guid, &loc, buf_span(stored), err);
     if (rc == ERR_OK)
         *to = loc;

@@ -516,6 +516,7 @@ init_threads(struct store *store)
     pthread_mutex_init(&store->watches.lock, NULL);
     pthread_mutex_init(&store->part_hashes.lock, NULL);
     full_init(&store->full, store->env);
+    body_budget_init(&store->body_budget, store->cfg.compress);
 }
 
 static char *

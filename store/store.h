@@ -27,6 +27,13 @@ struct store_compaction {
     uint64_t archive_maxsize; /* larger ones are archived at once; 0: never */
 };
 
+/* When the bytes of bodies are compressed. */
+enum body_compress {
+    COMPRESS_AUTO,   /* as they come, while that takes little of the machine */
+    COMPRESS_ALWAYS, /* as they come */
+    COMPRESS_LATER,  /* by the compactor, on their way to a pack */
+};
+
 /* What a commit of a master waits for, beside its own disk (store/acks.h). */
 enum ack_mode {
     ACK_NONE,
@@ -58,6 +65,7 @@ struct store_config {
     const char *default_partition; /* name of one of them; NULL: "default" */
     const char *pack_dir;
     uint64_t pack_bytes; /* 0: PACK_BYTES_MAX */
+    enum body_compress compress;
     struct store_compaction compaction;
     struct store_acks acks; /* not with no_threads */
     const char *fence_path; /* the shutdown file; NULL: none */

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "store/acks.h"
+#include "store/body_private.h"
 #include "store/full.h"
 #include "store/resolve.h"
 #include "store/state.h"
@@ -218,6 +219,7 @@ struct store {
     struct watches watches;
     struct part_hashes part_hashes;
     struct full full;
+    struct body_budget body_budget;
     struct acks *sync_acks;       /* NULL: nothing waits for replicas */
     struct store_tallies tallies; /* the writer adds */
 

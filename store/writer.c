@@ -723,7 +723,8 @@ run(struct store *store, struct job_list *list)
         return;
     switch (store->role) {
     case ROLE_MASTER:
-        if (look_at_fence(store) && fence_binds(store) &&
+        /* One that is raised now is seen before anything is written. */
+        if (store->fence && look_at_fence(store) && fence_binds(store) &&
             store->acks.first == NULL) {
             if (is_held(store))
                 return;

@@ -133,6 +133,55 @@ test_short_or_random_bytes_stay_raw(void **state)
     free(p);
 }
 
+/* How the one part of a body of BUDGET's is kept. */
+static enum body_encoding
+encoding_within(struct body_budget *budget)
+{
+    struct body *b = body_new(env_system(), "/tmp", 5000);
+    enum body_encoding encoding;
+    struct error err = {0};
+    uint32_t raw_bytes;
+    uint64_t hash;
+    uint8_t p[5000];
+
+    memset(p, 'x', sizeof(p));
+    body_set_budget(b, budget);
+    assert_int_equal(body_write(b, span_of(p, sizeof(p)), &err), ERR_OK);
+    assert_int_equal(body_finish(b, &err), ERR_OK);
+    check_body(b, span_of(p, sizeof(p)));
+    (void)body_part(b, 0, &encoding, &raw_bytes, &hash);
+    body_free(&b);
+    return encoding;
+}
+
+static void
+test_bodies_are_compressed_while_the_budget_has_it(void **state)
+{
+    struct body_budget budget;
+
+    (void)state;
+    body_budget_init(&budget, COMPRESS_AUTO);
+    assert_int_equal(encoding_within(&budget), BODY_ZSTD);
+    /* What it took is paid for, several times. */
+    const uint64_t now_ns = env_mono_ns(env_system());
+    assert_true(atomic_load(&budget.paid_until_ns) > now_ns / 2);
+    atomic_store(&budget.paid_until_ns, now_ns + UINT64_C(1000000000000));
+    assert_int_equal(encoding_within(&budget), BODY_RAW);
+    assert_int_equal(atomic_load(&budget.paid_until_ns),
+                     now_ns + UINT64_C(1000000000000));
+    /* Something is saved up. */
+    atomic_store(&budget.paid_until_ns, now_ns + UINT64_C(10000000));
+    assert_int_equal(encoding_within(&budget), BODY_ZSTD);
+    assert_true(atomic_load(&budget.paid_until_ns) >
+                now_ns + UINT64_C(10000000));
+
+    body_budget_init(&budget, COMPRESS_LATER);
+    assert_int_equal(encoding_within(&budget), BODY_RAW);
+    body_budget_init(&budget, COMPRESS_ALWAYS);
+    atomic_store(&budget.paid_until_ns, UINT64_MAX);
+    assert_int_equal(encoding_within(&budget), BODY_ZSTD);
+}
+
 static void
 test_body_over_its_limit_is_refused_for_good(void **state)
 {
@@ -475,6 +524,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bodies_of_many_sizes_are_what_was_written),
         cmocka_unit_test(test_short_or_random_bytes_stay_raw),
+        cmocka_unit_test(test_bodies_are_compressed_while_the_budget_has_it),
         cmocka_unit_test(test_body_over_its_limit_is_refused_for_good),
         cmocka_unit_test(test_body_that_cannot_spill_is_an_io_error),
         cmocka_unit_test(test_body_is_shared_until_its_last_holder),

@@ -193,6 +193,70 @@ test_garbage_stays_while_somebody_reads_an_old_view(void **state)
     ts_free(&ts);
 }
 
+/* Messages 1 to N as ct_fill() has them, from bodies of the store. */
+static void
+fill_from_store(struct teststore *ts, mbid_t id, uint32_t n)
+{
+    struct error err = {0};
+
+    for (uint32_t uid = 1; uid <= n; uid++) {
+        struct body *model = ts_body(uid, BODY);
+        struct body *b = store_body_new(ts->store, BODY);
+        struct store_txn *txn = txn_new();
+        assert_int_equal(body_write(b, body_raw(model), &err), ERR_OK);
+        assert_int_equal(body_finish(b, &err), ERR_OK);
+        assert_true(guid_eq(body_guid(b), body_guid(model)));
+        txn_append(txn, &(struct txn_append){
+                            .id = id, .body = b, .internal_s = 1000000});
+        assert_int_equal(ts_commit(ts, &txn), ERR_OK);
+        body_free(&model);
+        body_free(&b);
+    }
+}
+
+/* In the log they are as they came; a pack has them compressed, and accounts
+ * for what it holds.  A replica, whose own sessions would compress at once, has
+ * the same log. */
+static void
+test_bodies_that_came_raw_are_compressed_in_packs(void **state)
+{
+    struct teststore m, r;
+    struct compaction_view v;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&m, 20, SEGMENT, 0);
+    m.cfg.compress = COMPRESS_LATER;
+    ts_close(&m);
+    assert_int_equal(ts_open(&m, &err), ERR_OK);
+    store_set_role(m.store, ROLE_MASTER, 1);
+    ts_new(&r, 21, 0);
+    const mbid_t ann = ts_create(&m, "user.ann");
+    fill_from_store(&m, ann, 40);
+    const struct body_loc before = ct_place(&m, ann, 1);
+    assert_int_equal(before.home, BODY_IN_LOG);
+    assert_int_equal(before.encoding, BODY_RAW);
+    assert_int_equal(before.stored_bytes, BODY);
+    assert_int_equal(ts_ship(&m, &r, MIB), ERR_OK);
+    compact(&m);
+    const struct body_loc loc = ct_place(&m, ann, 1);
+    assert_int_equal(loc.home, BODY_IN_PACK);
+    assert_int_equal(loc.encoding, BODY_ZSTD);
+    assert_true(loc.stored_bytes < BODY * 2 / 3);
+    assert_int_equal(loc.raw_bytes, BODY);
+    assert_int_equal(ct_read_all(&m, ann, BODY, NULL), 40);
+    assert_int_equal(store_compaction_view(m.store, &v, &err), ERR_OK);
+    assert_true(v.moved_bodies > 20);
+    assert_int_equal(v.dead_bytes, 0);
+    assert_true(v.pack_bytes < v.moved_bodies * BODY * 2 / 3);
+    assert_int_equal(ct_place(&r, ann, 1).stored_bytes, BODY);
+    assert_int_equal(ct_read_all(&r, ann, BODY, NULL), 40);
+    assert_int_equal(store_pos(r.store).digest, store_pos(m.store).digest);
+    ts_verify(&m);
+    ts_free(&r);
+    ts_free(&m);
+}
+
 /* ---- parts that come ahead ----------------------------------------------- */
 
 static void
@@ -491,6 +555,7 @@ main(void)
         cmocka_unit_test(test_space_comes_back_after_a_purge),
         cmocka_unit_test(test_body_that_another_message_has_stays),
         cmocka_unit_test(test_garbage_stays_while_somebody_reads_an_old_view),
+        cmocka_unit_test(test_bodies_that_came_raw_are_compressed_in_packs),
         cmocka_unit_test(test_parts_ahead_of_their_message_survive),
         cmocka_unit_test(test_parts_whose_message_never_came_go_after_a_day),
         cmocka_unit_test(test_parts_survive_a_jump_of_the_clock),
