@@ -66,12 +66,17 @@ buf_add_byte(struct buf *b, uint8_t byte)
 void
 buf_addf(struct buf *b, const char *fmt, ...)
 {
+    char small[256]; /* most are: formatted once then */
     va_list args;
 
     va_start(args, fmt);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    int n = vsnprintf(small, sizeof(small), fmt, args);
     va_end(args);
     ENSURE(n >= 0);
+    if ((size_t)n < sizeof(small)) {
+        buf_add(b, span_of(small, (size_t)n));
+        return;
+    }
 
     uint8_t *to = buf_reserve(b, (size_t)n + 1);
     if (to == NULL)

@@ -68,6 +68,16 @@ put(struct line *l, const char *s, size_t n)
     l->n += n;
 }
 
+/* As much of S as there is room for; one byte is one character. */
+static void
+put_run(struct line *l, const char *s, size_t n)
+{
+    const size_t room = l->cut ? 0 : LINE_BYTES - TAIL_BYTES - l->n;
+
+    put(l, s, MIN(n, room));
+    l->cut = l->cut || n > room;
+}
+
 static void
 put_str(struct line *l, const char *s)
 {
@@ -98,12 +108,26 @@ plain_bytes(const uint8_t *p, size_t n)
     return c1 || overlong || outside ? 0 : len;
 }
 
+static bool
+is_plain_ascii(uint8_t c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 static void
 put_escaped(struct line *l, const uint8_t *p, size_t n)
 {
     static const char digits[] = "0123456789abcdef";
 
     for (size_t i = 0; i < n;) {
+        size_t run = 0;
+        while (i + run < n && is_plain_ascii(p[i + run]))
+            run++;
+        if (run > 0) {
+            put_run(l, (const char *)p + i, run);
+            i += run;
+            continue;
+        }
         size_t len = plain_bytes(p + i, n - i);
         if (p[i] == '"' || p[i] == '\\') {
             put(l, (char[]){'\\', (char)p[i]}, 2);
@@ -277,8 +301,9 @@ put_format(struct line *l, const char *f, va_list *args)
         }
         if (*f == '"')
             l->quoted = !l->quoted;
-        put(l, f, 1);
-        f++;
+        const size_t run = strcspn(f + 1, "%\"");
+        put_run(l, f, run + 1);
+        f += run + 1;
     }
     if (f == NULL)
         put_str(l, " (bad format)");

@@ -715,6 +715,40 @@ test_record_golden_bytes(void **state)
     fixture_free(&f);
 }
 
+/* Bodies of each length up to a few words, and of many; with bytes that differ
+ * from a line feed in one bit, and with nothing but line feeds. */
+static void
+test_lines_of_a_plain_body_are_its_line_feeds(void **state)
+{
+    static const uint8_t bytes[] = {'\n', 0x0b, 0x8a, '\n', 0xff, 0x00, 0x1a};
+    static const char head[] = "Subject: lines\r\n\r\n";
+    const size_t head_n = sizeof(head) - 1;
+    (void)state;
+
+    for (size_t n = 1; n < 9000; n += n < 40 ? 1 : 997) {
+        for (size_t kinds = 1; kinds <= sizeof(bytes); kinds++) {
+            struct fixture f;
+            size_t lines = 0;
+            char want[64];
+            uint8_t *raw = malloc(head_n + n);
+            assert_non_null(raw);
+            memcpy(raw, head, head_n);
+            for (size_t i = 0; i < n; i++) {
+                raw[head_n + i] = bytes[i * 31 % kinds];
+                lines += raw[head_n + i] == '\n';
+            }
+            fixture_make_limited(&f, span_of(raw, head_n + n), NULL);
+            snprintf(want, sizeof(want), " %zu %zu)", n, lines);
+            if (memmem(f.cache.body.p, f.cache.body.n, want, strlen(want)) ==
+                NULL)
+                fail_msg("%zu bytes: %.*s lacks%s", n, SPAN_FMT(f.cache.body),
+                         want);
+            fixture_free(&f);
+            free(raw);
+        }
+    }
+}
+
 static void
 test_record_refuses_damage(void **state)
 {
@@ -775,6 +809,7 @@ main(void)
         cmocka_unit_test(test_hostile_messages_take_linear_time),
         cmocka_unit_test(test_message_cut_anywhere_parses),
         cmocka_unit_test(test_record_golden_bytes),
+        cmocka_unit_test(test_lines_of_a_plain_body_are_its_line_feeds),
         cmocka_unit_test(test_record_refuses_damage),
         cmocka_unit_test(test_record_respects_the_maximum),
     };
