@@ -1,17 +1,18 @@
 /*
- * bench/mailload.c - load by LMTP, or by IMAP's APPEND: N connections, each
- * sending the next message when the one before was answered (closed loop), or
- * at a given rate over all.
+ * bench/mailload.c - load by LMTP, or by IMAP's APPEND or another command: N
+ * connections, each sending the next message when the one before was answered
+ * (closed loop), or at a given rate over all.
  *
  * One thread and epoll, so that the client takes as little of the machine as it
  * can.  LMTP: MAIL, RCPT and DATA go out as one write (PIPELINING), the message
  * as a second one after the 354; recipients come in turn.  APPEND (-a): each
  * connection logs in as the next user, and command and message are one write
- * (LITERAL+).  Every message has its own Message-ID and so its own GUID.  With
- * a rate the latency counts from the moment at which the message was due, so a
- * server that stalls cannot hide it.
+ * (LITERAL+); with -x it is COMMAND instead, %d in it being a number that
+ * counts up over all connections.  Every message has its own Message-ID and so
+ * its own GUID.  With a rate the latency counts from the moment at which the
+ * message was due, so a server that stalls cannot hide it.
  *
- *   mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]
+ *   mailload [-a [-x COMMAND]] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]
  *            [-u USERS] [-P PREFIX] [-U USER] [-s PASSWORD] [-w WARMUP_S]
  *            [-t SECONDS | -n MESSAGES] [-r RATE]
  *
@@ -44,6 +45,7 @@ struct client {
 
 struct load {
     const char *host, *port, *prefix, *user, *password;
+    const char *command; /* instead of APPEND; NULL: none */
     bool append;
     uint32_t nclients, bytes, users, warmup_s, seconds, messages, rate;
     int ep, timer;
@@ -172,6 +174,26 @@ send_append(struct load *l, struct client *c, uint64_t due)
     flush(l, c);
 }
 
+/* l->command with the next number in place of %d, if that is there. */
+static void
+send_command(struct load *l, struct client *c, uint64_t due)
+{
+    const char *at = strstr(l->command, "%d");
+    int before = at == NULL ? (int)strlen(l->command) : (int)(at - l->command);
+    char number[24] = "";
+
+    if (at != NULL)
+        (void)snprintf(number, sizeof(number), "%llu",
+                       (unsigned long long)l->issued);
+    l->issued++;
+    c->state = BODY;
+    c->due = due;
+    c->out_at = 0;
+    c->out_n = (size_t)snprintf(c->out, HEADER_MAX, "m %.*s%s%s\r\n", before,
+                                l->command, number, at == NULL ? "" : at + 2);
+    flush(l, c);
+}
+
 static bool
 is_over(const struct load *l, uint64_t now)
 {
@@ -211,7 +233,9 @@ dispatch(struct load *l)
             }
         }
         struct client *c = l->idle[--l->nidle];
-        if (l->append)
+        if (l->command != NULL)
+            send_command(l, c, due);
+        else if (l->append)
             send_append(l, c, due);
         else
             send_envelope(l, c, due);
@@ -425,9 +449,12 @@ report(struct load *l)
            "\"connections\":%u,\"bytes\":%u,"
            "\"rate\":%u,\"messages\":%llu,\"refused\":%llu,\"seconds\":%.3f,"
            "\"per_s\":%.1f,\"answered\":%llu,\"client_cpu_s\":%.2f,",
-           l->append ? "append" : "lmtp", l->nclients, l->bytes, l->rate,
-           (unsigned long long)l->counted, (unsigned long long)l->refused, took,
-           (double)l->counted / took, (unsigned long long)l->answered,
+           l->command != NULL ? "command"
+           : l->append        ? "append"
+                              : "lmtp",
+           l->nclients, l->bytes, l->rate, (unsigned long long)l->counted,
+           (unsigned long long)l->refused, took, (double)l->counted / took,
+           (unsigned long long)l->answered,
            (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
     samples_json(&l->latency, "");
@@ -437,18 +464,23 @@ report(struct load *l)
 NORETURN static void
 usage(void)
 {
-    die("usage: mailload [-a] [-h HOST] -p PORT [-c CONNECTIONS] [-b BYTES]\n"
-        "                [-u USERS] [-P PREFIX] [-U USER] [-s PASSWORD]\n"
+    die("usage: mailload [-a [-x COMMAND]] [-h HOST] -p PORT [-c CONNECTIONS]\n"
+        "                [-b BYTES] [-u USERS] [-P PREFIX] [-U USER] [-s "
+        "PASSWORD]\n"
         "                [-w WARMUP_S] [-t SECONDS | -n MESSAGES] [-r RATE]");
 }
 
 static void
 options(struct load *l, int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "ah:p:c:b:u:P:U:s:w:t:n:r:")) != -1;) {
+    for (int c;
+         (c = getopt(argc, argv, "ax:h:p:c:b:u:P:U:s:w:t:n:r:")) != -1;) {
         switch (c) {
         case 'a':
             l->append = true;
+            break;
+        case 'x':
+            l->command = optarg;
             break;
         case 'h':
             l->host = optarg;
@@ -493,7 +525,9 @@ options(struct load *l, int argc, char **argv)
     if (optind != argc || l->port == NULL || l->nclients == 0 ||
         l->users == 0 || l->bytes < HEADER_MAX ||
         strlen(l->user != NULL ? l->user : l->prefix) > 64 ||
-        strlen(l->password) > 64)
+        strlen(l->password) > 64 ||
+        (l->command != NULL &&
+         (!l->append || strlen(l->command) > HEADER_MAX / 2)))
         usage();
     if (l->messages > 0)
         l->warmup_s = 0;

@@ -90,19 +90,25 @@ class Status(Command):
 
 
 class Create:
-    """Mailboxes a second, one after another on one connection."""
+    """Mailboxes a second; several connections are several users."""
     part, better, unit, needs = "create", "more", "/s", None
-    text, target, raw, raw_target = "CREATE, 1 connection", 20, None, None
-    best_target = None
+    target, raw, raw_target, best_target = 20, None, None, None
+
+    def __init__(self, connections):
+        self.connections = connections
+        self.text = "CREATE, %d connection%s" % (
+            connections, "" if connections == 1 else "s")
 
     def measure(self, c, server, round_number):
-        r = c.imap(server, USERS[round_number % len(USERS)], "-n", c.creates,
-                   "CREATE N%d%%d" % round_number)
+        r = c.append(server, "-x", "CREATE N%dx%dx%%d" % (
+            self.connections, round_number), "-c", self.connections, "-u",
+            len(USERS), "-n", c.creates * self.connections)
         r["value"] = r["per_s"]
         return r
 
     def detail(self, r):
-        return "p50 %.2f p99 %.2f ms" % (r["p50_ms"], r["p99_ms"])
+        return "p50 %.2f p99 %.2f ms, %.0f us CPU" % (
+            r["p50_ms"], r["p99_ms"], r["server_cpu_us_each"])
 
 
 SELECT = "SELECT INBOX"
@@ -122,7 +128,8 @@ MEASURES = [
     Load("lmtp", 64, 8, target=6),
     Load("append", 4, 1, raw_target=2),
     Load("append", 4, 8, target=8),
-    Create(),
+    Create(1),
+    Create(8),
     Command("store", "STORE 1:* +FLAGS (\\Flagged), {messages} messages",
             "STORE 1:* +FLAGS (\\Flagged)", "messages",
             pre=(SELECT, "STORE 1:* -FLAGS.SILENT (\\Flagged)"), target=4),
