@@ -439,6 +439,27 @@ find_open(struct imap_session *s, struct finder *f)
 }
 
 void
+find_open_again(struct imap_session *s, struct finder *f)
+{
+    const bool ok = prepare(s, s->cmd->search);
+
+    ENSURE(ok);
+    f->now_s = (int64_t)(env_wall_us(s->opt->env) / 1000000);
+    f->snap = store_snapshot(s->store);
+}
+
+bool
+find_matches(struct imap_session *s, struct finder *f,
+             const struct message *msg)
+{
+    f->msg = *msg;
+    f->seq = seqmap_seq(&s->sel->map, msg->uid);
+    f->has_cache = f->has_source = false;
+    f->relevance = 100;
+    return match(s, f, s->cmd->search);
+}
+
+void
 find_close(struct imap_session *s, struct finder *f)
 {
     struct error ignored = {0};

@@ -47,6 +47,15 @@ find_wants_index(struct imap_session *s, const struct finder *f);
 void
 find_ask_index(struct imap_session *s, struct finder *f);
 
+/* For messages one by one, with a snapshot of its own; the keys have been taken
+ * before.  s->cmd has them; to be closed. */
+void
+find_open_again(struct imap_session *s, struct finder *f);
+/* Does MSG match?  It is f->msg then. */
+bool
+find_matches(struct imap_session *s, struct finder *f,
+             const struct message *msg);
+
 enum find {
     FIND_HIT,   /* f->msg and f->seq */
     FIND_PAUSE, /* enough for this turn */

@@ -5,6 +5,7 @@
  * it were the selected one: while that goes on s->sel is a mailbox of ours, and
  * the one that is selected is put back at the end, however it comes.
  */
+#include "imapd/context.h"
 #include "imapd/search.h"
 
 #include <stdlib.h>
@@ -274,6 +275,9 @@ multi_tell(struct imap_session *s)
         search_write(s);
     if ((s->cmd->returns & RETURN_SAVE) != 0)
         search_save(s);
+    /* RFC 7377, 2.2 */
+    if ((s->cmd->returns & RETURN_UPDATE) != 0 && job->ours == NULL)
+        search_keep_level(s);
     if (rc != ERR_OK)
         return reply_error(s, &err);
     s->run = next_mailbox;
@@ -293,6 +297,10 @@ cmd_esearch(struct imap_session *s)
     struct error err = {0};
     bool others = false;
 
+    if ((cmd->returns & RETURN_UPDATE) != 0 && s->sel == NULL)
+        return reply(s, "BAD No mailbox is selected");
+    if ((cmd->returns & RETURN_UPDATE) != 0 && context_has_tag(s, cmd->tag))
+        return reply(s, "BAD Tag reuse");
     for (size_t i = 0; i < n; i++) {
         others |= src[i].kind != SOURCE_SELECTED;
         if (src[i].kind == SOURCE_SELECTED && s->sel == NULL)

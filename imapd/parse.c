@@ -135,6 +135,21 @@ args_words(struct lex *l, struct imap_command *cmd)
     } while (!lex_bad(l) && lex_accept(l, ' '));
 }
 
+/* RFC 5267, 5 */
+static void
+args_cancelupdate(struct lex *l, struct imap_command *cmd)
+{
+    cmd->words = arena_array(l->a, IMAP_ITEMS_MAX, sizeof(struct span));
+    lex_sp(l);
+    do {
+        if (cmd->nwords == IMAP_ITEMS_MAX) {
+            lex_fail(l, "Too many tags");
+            return;
+        }
+        cmd->words[cmd->nwords++] = lex_string(l);
+    } while (!lex_bad(l) && lex_accept(l, ' '));
+}
+
 /* RFC 2971, 3.1 and 3.3: at most 30 pairs. */
 static void
 args_id(struct lex *l, struct imap_command *cmd)
@@ -620,6 +635,7 @@ static const struct {
 } commands[] = {
     [CMD_APPEND] = {"APPEND", lex_append, false},
     [CMD_AUTHENTICATE] = {"AUTHENTICATE", args_authenticate, false},
+    [CMD_CANCELUPDATE] = {"CANCELUPDATE", args_cancelupdate, false},
     [CMD_CAPABILITY] = {"CAPABILITY", args_none, false},
     [CMD_CHECK] = {"CHECK", args_none, false},
     [CMD_CLOSE] = {"CLOSE", args_none, false},

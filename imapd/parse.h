@@ -13,6 +13,7 @@
 enum imap_cmd {
     CMD_APPEND,
     CMD_AUTHENTICATE,
+    CMD_CANCELUPDATE,
     CMD_CAPABILITY,
     CMD_CHECK,
     CMD_CLOSE,
@@ -167,6 +168,8 @@ enum { /* RETURN (...) of SEARCH and SORT: RFC 4731, 5182, 9394 */
        RETURN_SAVE = 1U << 5,
        RETURN_PARTIAL = 1U << 6,
        RETURN_RELEVANCY = 1U << 7, /* RFC 6203 */
+       RETURN_CONTEXT = 1U << 8,   /* RFC 5267: a hint */
+       RETURN_UPDATE = 1U << 9,
 };
 
 enum imap_source_kind { /* RFC 5465, 6, and 7377, 2.2 */
@@ -340,6 +343,7 @@ struct imap_command {
     size_t nitems;
     struct imap_search *search;
     unsigned returns;            /* RETURN_* */
+    struct span update_items;    /* UPDATE (...): in parentheses, as given */
     struct imap_source *sources; /* ESEARCH; none: what is selected */
     size_t nsources;
     int64_t partial_from; /* PARTIAL from:to, both of one sign, not 0 */

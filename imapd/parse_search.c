@@ -288,6 +288,20 @@ lex_partial_range(struct lex *l, struct imap_command *cmd)
     }
 }
 
+/* "UPDATE (attributes)": of what comes new (RFC 5465, 7). */
+static void
+lex_update_items(struct lex *l, struct imap_command *cmd)
+{
+    const struct span before = span_skip(l->left, 2);
+
+    if (!span_starts(l->left, SPAN_LIT(" (")))
+        return;
+    lex_accept(l, ' ');
+    lex_fetch_items(l, cmd);
+    if (!lex_bad(l))
+        cmd->update_items = span_sub(before, 0, before.n - l->left.n - 1);
+}
+
 /* "RETURN (...)" and a blank, if they are there. */
 static void
 lex_returns(struct lex *l, struct imap_command *cmd)
@@ -301,7 +315,9 @@ lex_returns(struct lex *l, struct imap_command *cmd)
                    {"COUNT", RETURN_COUNT},
                    {"SAVE", RETURN_SAVE},
                    {"PARTIAL", RETURN_PARTIAL},
-                   {"RELEVANCY", RETURN_RELEVANCY}};
+                   {"RELEVANCY", RETURN_RELEVANCY},
+                   {"CONTEXT", RETURN_CONTEXT},
+                   {"UPDATE", RETURN_UPDATE}};
 
     if (!lex_accept_word(l, "RETURN"))
         return;
@@ -324,6 +340,8 @@ lex_returns(struct lex *l, struct imap_command *cmd)
                 lex_sp(l);
                 lex_partial_range(l, cmd);
             }
+            if (options[i].bit == RETURN_UPDATE)
+                lex_update_items(l, cmd);
         } while (!lex_bad(l) && lex_accept(l, ' '));
         lex_expect(l, ')', "Missing ) after return options");
     }

@@ -6,6 +6,7 @@
 #include "imapd/search.h"
 
 #include "imapd/annotate.h"
+#include "imapd/context.h"
 
 #include <stdlib.h>
 
@@ -87,43 +88,49 @@ sorts_by_row(enum imap_sort_what what)
     return what == SORT_ARRIVAL || what == SORT_SIZE || what == SORT_RELEVANCY;
 }
 
-static void
-take_sorted(struct imap_session *s, struct search_job *job)
+/* The keys of f->msg; their texts in A. */
+static struct sorted
+read_sorted(struct imap_session *s, struct finder *f, struct arena *a)
 {
-    struct finder *f = &job->f;
     const struct imap_command *cmd = s->cmd;
     AUTO(buf_free) struct buf mapped = BUF_INIT;
     AUTO(buf_free) struct buf value = BUF_INIT;
+    struct sorted hit = {.uid = f->msg.uid,
+                         .seq = f->seq,
+                         .arrival_s = f->msg.internal_s,
+                         /* RFC 5256, 2.2: without a Date, INTERNALDATE */
+                         .sent_s = f->msg.internal_s,
+                         .size = f->msg.size,
+                         .relevance = f->relevance};
 
-    if (job->nhits == job->cap) {
-        job->cap = job->cap == 0 ? 64 : job->cap * 2;
-        job->hits = xrealloc(job->hits, job->cap * sizeof(job->hits[0]));
-    }
-    struct sorted *hit = &job->hits[job->nhits++];
-    *hit = (struct sorted){.uid = f->msg.uid,
-                           .seq = f->seq,
-                           .arrival_s = f->msg.internal_s,
-                           /* RFC 5256, 2.2: without a Date, INTERNALDATE */
-                           .sent_s = f->msg.internal_s,
-                           .size = f->msg.size,
-                           .relevance = f->relevance};
     for (size_t i = 0; i < cmd->nsort; i++) {
         if (cmd->sort[i].what == SORT_ANNOTATION) {
             buf_clear(&value);
             buf_clear(&mapped);
             annot_sort_value(s, f->snap, &f->msg, &cmd->sort[i], &value);
             mime_casemap(buf_span(&value), &mapped);
-            hit->text[i] = arena_copy(&job->arena, buf_span(&mapped));
+            hit.text[i] = arena_copy(a, buf_span(&mapped));
             continue;
         }
         if (sorts_by_row(cmd->sort[i].what) || !find_cache(s, f))
             continue;
         if ((f->mime.flags & MIME_CACHE_DATED) != 0)
-            hit->sent_s = f->mime.sent_utc_s;
+            hit.sent_s = f->mime.sent_utc_s;
         buf_clear(&mapped);
         mime_casemap(sort_text(cmd->sort[i].what, &f->mime), &mapped);
-        hit->text[i] = arena_copy(&job->arena, buf_span(&mapped));
+        hit.text[i] = arena_copy(a, buf_span(&mapped));
     }
+    return hit;
+}
+
+static void
+take_sorted(struct imap_session *s, struct search_job *job)
+{
+    if (job->nhits == job->cap) {
+        job->cap = job->cap == 0 ? 64 : job->cap * 2;
+        job->hits = xrealloc(job->hits, job->cap * sizeof(job->hits[0]));
+    }
+    job->hits[job->nhits++] = read_sorted(s, &job->f, &job->arena);
 }
 
 static void
@@ -186,6 +193,37 @@ compare_hits(const void *a, const void *b, void *ctx)
             return cmd->sort[i].reverse ? -c : c;
     }
     return compare_u64(x->seq, y->seq); /* RFC 5256, 3 */
+}
+
+size_t
+sort_place(struct imap_session *s, struct finder *f, const uint32_t *order,
+           size_t n)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    const struct sorted mine = read_sorted(s, f, &a);
+    size_t lo = 0, hi = n;
+
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+        AUTO(arena_free) struct arena row = ARENA_INIT;
+        struct error ignored = {0};
+        struct message msg;
+        bool below = true; /* what cannot be read any more */
+        if (snap_message(f->snap, s->sel->id, order[mid], &row, &msg,
+                         &ignored) == ERR_OK) {
+            f->msg = msg;
+            f->seq = seqmap_seq(&s->sel->map, msg.uid);
+            f->has_cache = f->has_source = false;
+            f->cost++;
+            const struct sorted other = read_sorted(s, f, &row);
+            below = compare_hits(&other, &mine, s->cmd) < 0;
+        }
+        if (below)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
 }
 
 /* On a worker. */
@@ -396,6 +434,17 @@ save_result(struct imap_session *s, struct search_job *job)
         uidset_add(saved, max, max);
 }
 
+void
+search_keep_level(struct imap_session *s)
+{
+    const struct search_job *job = s->job;
+    uint32_t *order = arena_array(&s->arena, job->nhits, sizeof(*order));
+
+    for (size_t i = 0; i < job->nhits; i++)
+        order[i] = job->hits[i].uid;
+    context_add(s, &job->uids, order, job->nhits);
+}
+
 static enum run
 search_tell(struct imap_session *s)
 {
@@ -413,6 +462,8 @@ search_tell(struct imap_session *s)
         write_numbers(s, job);
     if (rc != ERR_OK)
         return reply_error(s, &err);
+    if ((s->cmd->returns & RETURN_UPDATE) != 0)
+        search_keep_level(s);
     return reply(s, "OK Completed");
 }
 
@@ -482,6 +533,9 @@ cmd_search(struct imap_session *s)
     /* RFC 9051, 6.4.4: always ESEARCH. */
     if (s->rev2 && s->cmd->cmd == CMD_SEARCH && s->cmd->returns == 0)
         s->cmd->returns = RETURN_GIVEN | RETURN_ALL;
+    if ((s->cmd->returns & RETURN_UPDATE) != 0 &&
+        context_has_tag(s, s->cmd->tag)) /* RFC 5267, 4.3 */
+        return reply(s, "BAD Tag reuse");
     job->tell = search_tell;
     s->job = job;
     s->job_end = search_end;

@@ -34,9 +34,17 @@ search_begin(struct imap_session *s);
 /* "* ESEARCH ..." as the command asks for it. */
 void
 search_write(struct imap_session *s);
+/* Updates of it follow (RFC 5267, 4.3). */
+void
+search_keep_level(struct imap_session *s);
 /* What "$" stands for from now on. */
 void
 search_save(struct imap_session *s);
+/* Before which of the N UIDs of ORDER, which are in the order of the command's
+ * sort keys, f->msg has its place. */
+size_t
+sort_place(struct imap_session *s, struct finder *f, const uint32_t *order,
+           size_t n);
 /* Give back what it holds; JOB can begin again. */
 void
 search_clear(struct imap_session *s, struct search_job *job);

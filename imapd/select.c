@@ -8,6 +8,7 @@
  * tombstone that was purged before we saw it), all UIDs are read again.
  */
 #include "imapd/annotate.h"
+#include "imapd/context.h"
 
 #include <stdlib.h>
 
@@ -76,6 +77,7 @@ unselect(struct imap_session *s)
     uidset_free(&s->sel->gone);
     uidset_free(&s->sel->recent);
     forget_own(s->sel);
+    contexts_free(s->sel);
     uidset_free(&s->sel->saved);
     uidset_free(&s->sel->seen);
     free(s->sel);
@@ -152,6 +154,7 @@ write_expunges(struct imap_session *s)
     uint32_t shift = 0;
 
     seqmap_intersect(&sel->map, &sel->gone, &told);
+    contexts_expunge(s, &told); /* RFC 5267, 4.3.4: before the numbers change */
     const bool vanished = s->qresync || s->uidonly;
     if (vanished && told.n > 0) { /* RFC 7162, 3.2.10; RFC 9586 */
         buf_add_str(&s->out, "* VANISHED ");
@@ -348,6 +351,7 @@ sync_view(struct imap_session *s, struct store_snap *snap,
         arena_reset(&a);
     }
     uidset_free(&changes.uids);
+    sel->fresh_uid = sel->uidnext;
     if (rc == ERR_OK)
         rc = take_new(s, snap, mb, err);
     if (rc == ERR_OK &&
@@ -424,10 +428,13 @@ sync_selected(struct imap_session *s, enum sync how, bool uids)
     }
     if (rc == ERR_OK && sel->on_replica && store_role(s->store) == ROLE_MASTER)
         rc = tell_promoted(s, snap, &a, &err);
+    const modseq_t since = sel->modseq;
     if (rc == ERR_OK && mb.highestmodseq > sel->modseq)
         rc = sync_view(s, snap, &mb, how, uids, &err);
     else if (rc == ERR_OK && how == SYNC_ALL && sel->gone.n > 0)
         write_expunges(s);
+    if (rc == ERR_OK && (sel->modseq > since || sel->pending.n > 0))
+        contexts_update(s, since);
     if (rc == ERR_OK && how == SYNC_NO_EXPUNGE)
         tell_lower_modseq(s);
     store_release(&snap);
@@ -810,6 +817,8 @@ idle_step(struct imap_session *s)
         return RUN_FULL;
     flush(s);
     buf_free(&s->out);
+    if (contexts_pending(s)) /* in the next turn */
+        on_watch(s);
     return RUN_WAIT;
 }
 

@@ -10,7 +10,7 @@
  * commands wait in order.  A session whose connection is gone lives on until
  * all that it has under way came back (`inflight`).
  */
-#include "imapd/session_private.h"
+#include "imapd/context.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -277,6 +277,8 @@ static const struct {
 } table[] = {
     [CMD_APPEND] = {cmd_append, LOGGED_IN, SYNC_ALL, ""},
     [CMD_AUTHENTICATE] = {cmd_authenticate, STATE_NOT_AUTH, SYNC_NONE, ""},
+    [CMD_CANCELUPDATE] = {cmd_cancelupdate, STATE_SELECTED, SYNC_ALL,
+                          "CONTEXT=SEARCH"},
     [CMD_CAPABILITY] = {cmd_capability, ANY, SYNC_ALL, ""},
     [CMD_CHECK] = {cmd_noop, STATE_SELECTED, SYNC_ALL, ""},
     [CMD_CLOSE] = {cmd_close, STATE_SELECTED, SYNC_NONE, ""},

@@ -65,13 +65,17 @@ struct selected {
      * else between two of them is news. */
     struct own_change *own;
     size_t nown;
-    struct uidset saved; /* UIDs that "$" stands for (RFC 5182) */
-    bool annotate;       /* SELECT (ANNOTATE): names of annotations are told */
-    bool own_seen;       /* the user's \Seen is not in the flags, but here: */
+    struct uidset saved;      /* UIDs that "$" stands for (RFC 5182) */
+    struct context *contexts; /* imapd/context.h */
+    struct uidset pending;    /* changed, for them to look at */
+    uint32_t fresh_uid;       /* from here on messages came last */
+    bool annotate; /* SELECT (ANNOTATE): names of annotations are told */
+    bool own_seen; /* the user's \Seen is not in the flags, but here: */
     struct uidset seen;
 };
 
 struct append_job; /* imapd/append.c */
+struct context;    /* imapd/context.c */
 
 struct imap_session {
     const struct imapd_options *opt;

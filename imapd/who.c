@@ -39,6 +39,8 @@ static const char *const after_login[] = {
     "QRESYNC",
     "ANNOTATE-EXPERIMENT-1",
     "ESEARCH",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "SEARCHRES",
     "SEARCH=FUZZY",
     "MULTISEARCH",
