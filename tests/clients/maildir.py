@@ -40,8 +40,8 @@ SyncState *
        box, sync))
 
 
-def sync(world, rc):
-    out, err = world.run("mbsync", "-V", "-c", rc, "all", timeout=300)
+def sync(world, rc, timeout=300):
+    out, err = world.run("mbsync", "-V", "-c", rc, "all", timeout=timeout)
     check(b"rror" not in err, "mbsync: %s", err[-500:])
     return out
 

@@ -101,11 +101,11 @@ def mbsync_second_run(w):
     same("log position", w.durable(), before)
 
 
-def settle(w, rc, box):
+def settle(w, rc, box, timeout=300):
     """Run mbsync until a run changes nothing: three times at most."""
     for _ in range(4):
         old = maildir.listing(box)
-        maildir.sync(w, rc)
+        maildir.sync(w, rc, timeout)
         if maildir.listing(box) == old:
             return
     raise Wrong("mbsync still finds something to do")
