@@ -421,7 +421,7 @@ mime_parse(struct span raw, const struct mime_limits *limits,
            struct mime_message **ret)
 {
     struct mime_message *m = xcalloc(1, sizeof(*m));
-    struct parser *p = xcalloc(1, sizeof(*p));
+    struct parser *p = xmalloc(sizeof(*p)); /* no zeros for its arrays */
 
     if (raw.p == NULL)
         raw = SPAN_LIT("");
@@ -429,6 +429,11 @@ mime_parse(struct span raw, const struct mime_limits *limits,
     m->limits = limits_or_default(limits);
     p->msg = m;
     p->raw = raw;
+    p->at = 0;
+    p->lf = 0;
+    p->in_header = false;
+    p->nstack = 0;
+    p->nbounds = 0;
     p->fields_left = m->limits.fields;
     p->header_left = m->limits.header_bytes;
     p->addresses_left = m->limits.addresses;

@@ -4,9 +4,10 @@
  * Each reactor runs libevent one round at a time (EVLOOP_ONCE) and then the
  * deferred calls.  Posts go into an array under a lock; the loop swaps it for
  * an empty one, so a post allocates nothing once the arrays have grown.  The
- * eventfd is written only for the first post into an empty array, and inside
- * the lock: who takes the post out has therefore waited for the writer, and the
- * descriptor can be closed after the last post was run.
+ * eventfd is written only for the first post into an empty array, and outside
+ * the lock: who is woken by it would only wait for the lock.  Posts are taken
+ * out only when it was written for them, so the descriptor can be closed after
+ * the last post was run.
  *
  * Timers are a binary heap of embedded structs with one libevent timer for its
  * head; a connection's timeout thus costs 32 bytes and moving it a few
@@ -124,15 +125,16 @@ reactor_post_many(struct reactor *r, const struct reactor_call *calls, size_t n)
     pthread_mutex_lock(&r->lock);
     bool wake = r->posts.n == 0;
     posts_add(&r->posts, calls, n);
-    if (wake) {
-        uint64_t one = 1;
-        ssize_t written;
-        do {
-            written = write(r->wake_fd, &one, sizeof(one));
-        } while (written < 0 && errno == EINTR);
-        ENSURE(written == sizeof(one));
-    }
+    const int wake_fd = r->wake_fd;
     pthread_mutex_unlock(&r->lock);
+    if (!wake)
+        return; /* R may be gone */
+    uint64_t one = 1;
+    ssize_t written;
+    do {
+        written = write(wake_fd, &one, sizeof(one));
+    } while (written < 0 && errno == EINTR);
+    ENSURE(written == sizeof(one));
 }
 
 void

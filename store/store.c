@@ -121,13 +121,14 @@ enqueue(struct store *store, struct job *job)
     atomic_fetch_add(&store->queue_bytes, job->bytes);
     pthread_mutex_lock(&store->lock);
     const bool closing = store->closing;
-    if (!closing) {
-        jobs_add(&store->queue, job);
-        pthread_cond_signal(&store->work);
-    }
-    pthread_mutex_unlock(&store->lock);
     if (!closing)
+        jobs_add(&store->queue, job);
+    pthread_mutex_unlock(&store->lock);
+    if (!closing) {
+        /* Who is woken within the lock only waits for it. */
+        pthread_cond_signal(&store->work);
         return;
+    }
     (void)error_set(&err, ERR_CLOSED, "the store is being closed");
     atomic_fetch_sub(&store->queue_bytes, job->bytes);
     if (job->is_frames) {
