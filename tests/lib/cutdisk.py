@@ -13,6 +13,8 @@ import struct
 import subprocess
 import tempfile
 
+from pair import wait_for
+
 GOING_DOWN = 0x8004587D
 # What becomes of the journal that is still in memory: it is lost; it is
 # written; everything is written first (a loss of power just after a sync).
@@ -56,6 +58,10 @@ class CutDisk:
     def mount(self):
         run("mount", "-t", self.fs, "-o", "loop", self.image, self.path)
         self.mounted = True
+        with open("/proc/self/mountinfo") as f:
+            words = [line.split() for line in f]
+        self.device = [w[w.index("-") + 2] for w in words
+                       if w[4] == os.path.realpath(self.path)][-1]
 
     def cut(self, way=NOLOGFLUSH):
         fd = os.open(self.path, os.O_RDONLY)
@@ -67,6 +73,18 @@ class CutDisk:
     def unmount(self):
         run("umount", self.path)
         self.mounted = False
+        # The next mount would get the file system that was shut down, were it
+        # still there.
+        wait_for("the file system to be let go of (does a mount namespace that "
+                 "was made meanwhile hold it?)", self.is_gone, 30)
+
+    def is_gone(self):
+        try:
+            with open("/sys/block/%s/loop/backing_file" %
+                      os.path.basename(self.device)) as f:
+                return f.read().strip() != os.path.realpath(self.image)
+        except OSError:
+            return True
 
     def close(self):
         if self.mounted:
