@@ -15,6 +15,9 @@
 #define SUBJECT_BYTES_MAX 4096U /* of a Subject that the base is taken of */
 #define NAME_BYTES_MAX 1024U
 #define PART_BYTES_MIN 6U
+#define FIELDS_BYTES_MAX 4096U
+/* Longer headers are not gone through. */
+#define HEADER_BYTES_MAX (1U << 20)
 
 /* ---- encoding ---- */
 
@@ -145,12 +148,25 @@ add_parts(struct buf *out, const struct mime_message *m, struct buf *scratch)
     add_scratch(out, scratch);
 }
 
+/* The fields that are kept, or false. */
+static bool
+take_fields(const struct mime_message *msg, struct buf *out)
+{
+    const struct mime_part *part = &msg->nodes[0].part;
+
+    return part->header_bytes <= HEADER_BYTES_MAX &&
+           mime_kept_fields(
+               span_sub(msg->raw, part->header_off, part->header_bytes),
+               FIELDS_BYTES_MAX, out);
+}
+
 void
 mime_cache_encode(const struct mime_message *msg, struct buf *out)
 {
     const struct mime_env *env = msg->nodes[0].env;
     struct buf scratch = BUF_INIT;
     struct buf subject = BUF_INIT;
+    struct buf fields = BUF_INIT;
     struct mime_date date = {0};
     unsigned flags = 0;
     struct span id = env->message_id;
@@ -162,6 +178,8 @@ mime_cache_encode(const struct mime_message *msg, struct buf *out)
         flags |= MIME_CACHE_REPLY;
     if (mime_date_parse(span_sub(env->date, 0, NAME_BYTES_MAX), &date))
         flags |= MIME_CACHE_DATED;
+    if (take_fields(msg, &fields))
+        flags |= MIME_CACHE_FIELDS;
 
     buf_add_byte(out, MIME_CACHE_VERSION);
     buf_add_byte(out, (uint8_t)flags);
@@ -185,8 +203,10 @@ mime_cache_encode(const struct mime_message *msg, struct buf *out)
     add_scratch(out, &scratch);
     add_references(out, env, &scratch);
     add_parts(out, msg, &scratch);
+    add_scratch(out, &fields);
     buf_free(&scratch);
     buf_free(&subject);
+    buf_free(&fields);
 }
 
 /* ---- decoding ---- */
@@ -296,7 +316,9 @@ mime_cache_decode(struct span record, struct mime_cache *ret, struct error *err)
     c.refs = rd_blob(&r, any);
     c.nparts = rd_varint32(&r);
     c.parts = rd_blob(&r, any);
-    if (!rd_done(&r) || size > SIZE_MAX / 8 || c.flags > 7 ||
+    c.fields = rd_blob(&r, any);
+    if (!rd_done(&r) || size > SIZE_MAX / 8 || c.flags > 15 ||
+        (c.fields.n > 0 && (c.flags & MIME_CACHE_FIELDS) == 0) ||
         zone_min < -1439 || zone_min > 1439 ||
         c.sent_utc_s < INT64_C(-62135683200) ||
         c.sent_utc_s > INT64_C(253402387200) || !refs_valid(&c) ||

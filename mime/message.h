@@ -85,12 +85,13 @@ struct mime_part {
 
 enum mime_cache_flag {
     MIME_CACHE_LIMITED =
-        1,                /* a limit was reached: there is more than is said */
-    MIME_CACHE_REPLY = 2, /* the subject is that of a reply or a forward */
-    MIME_CACHE_DATED = 4, /* sent_utc_s and sent_zone_min are known */
+        1,                 /* a limit was reached: there is more than is said */
+    MIME_CACHE_REPLY = 2,  /* the subject is that of a reply or a forward */
+    MIME_CACHE_DATED = 4,  /* sent_utc_s and sent_zone_min are known */
+    MIME_CACHE_FIELDS = 8, /* `fields` has all that mime_cache_keeps() */
 };
 
-#define MIME_CACHE_VERSION 1
+#define MIME_CACHE_VERSION 2
 
 /*
  * A cache record, decoded.  The spans point into the record.  Texts are UTF-8
@@ -123,7 +124,16 @@ struct mime_cache {
 
     uint32_t nparts;   /* at least 1 */
     struct span parts; /* mime_cache_parts() reads them */
+
+    /* With MIME_CACHE_FIELDS: the fields of the message's own header that
+     * mime_cache_keeps(), as they are and in their order.  Without, they are
+     * too long, and empty here. */
+    struct span fields;
 };
+
+/* Does a record have the fields NAME (in any case)? */
+bool
+mime_cache_keeps(struct span name);
 
 /*
  * Check and decode RECORD.  After ERR_OK every offset in it lies within

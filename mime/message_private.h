@@ -63,4 +63,9 @@ struct mime_message {
     size_t cap;
 };
 
+/* mime/kept.c: append the fields of HEADER that mime_cache_keeps(), as they
+ * are; false, and nothing, if they are more than MAX bytes. */
+MUST_CHECK bool
+mime_kept_fields(struct span header, size_t max, struct buf *out);
+
 #endif

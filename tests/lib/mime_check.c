@@ -4,6 +4,8 @@
  */
 #include "tests/lib/mime_check.h"
 
+#include "mime/header.h"
+
 #include <stdio.h>
 
 struct check {
@@ -311,6 +313,29 @@ check_section(const struct mime_cache *cache, const char *path,
     return s.off == off && s.bytes == bytes ? NULL : "a section lies elsewhere";
 }
 
+/* What is kept of the header is all that is to be kept. */
+static const char *
+check_fields(const struct mime_cache *cache, struct span raw)
+{
+    struct span header, kept = cache->fields;
+    struct mime_section where;
+    struct mime_field f;
+
+    if ((cache->flags & MIME_CACHE_FIELDS) == 0)
+        return cache->fields.n == 0 ? NULL : "fields that are not kept";
+    if (mime_section_find(cache, SPAN_LIT("HEADER"), &where) != ERR_OK)
+        return "no header";
+    header = mime_section_bytes(raw, &where);
+    while (mime_field_next(&header, &f)) {
+        if (!mime_cache_keeps(f.name))
+            continue;
+        if (!span_starts(kept, f.raw))
+            return "a field is not kept as it is";
+        kept = span_skip(kept, f.raw.n);
+    }
+    return kept.n == 0 ? NULL : "more fields are kept than there are";
+}
+
 /* The parts in order, with the number of each and those around it. */
 const char *
 mime_check_cache(const struct mime_cache *cache, struct span raw)
@@ -330,6 +355,8 @@ mime_check_cache(const struct mime_cache *cache, struct span raw)
         why = mime_check_body(cache->bodystructure, true);
     if (why == NULL && cache->message_size != raw.n)
         why = "size";
+    if (why == NULL)
+        why = check_fields(cache, raw);
     while (why == NULL && mime_part_next(&iter, &part)) {
         uint32_t d = part.depth;
         struct span text = span_sub(raw, part.body_off, part.body_bytes);

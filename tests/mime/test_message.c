@@ -116,7 +116,7 @@ test_envelope_of_rfc3501_example(void **state)
                 "\"7BIT\" 10 2 NIL NIL NIL NIL)");
     assert_int_equal(f.cache.sent_utc_s, 837595405);
     assert_int_equal(f.cache.sent_zone_min, -420);
-    assert_true(f.cache.flags == MIME_CACHE_DATED);
+    assert_true(f.cache.flags == (MIME_CACHE_DATED | MIME_CACHE_FIELDS));
     assert_span(f.cache.from, "gray");
     assert_span(f.cache.to, "imap");
     assert_span(f.cache.cc, "minutes");
@@ -320,7 +320,7 @@ test_envelope_of_groups_routes_and_encoded_words(void **state)
                 "(NIL NIL NIL NIL)) NIL \"<x@y>\" NIL)");
     assert_span(f.cache.base_subject, "gr\xC3\xBC\xC3\x9F"
                                       "e");
-    assert_int_equal(f.cache.flags, MIME_CACHE_REPLY);
+    assert_int_equal(f.cache.flags, MIME_CACHE_REPLY | MIME_CACHE_FIELDS);
     assert_span(f.cache.display_from, "A \"quoted\" one");
     assert_span(f.cache.to, "Friends");
     assert_int_equal(f.cache.nrefs, 1);
@@ -555,7 +555,7 @@ test_header_limits_leave_fields_out(void **state)
     fixture_make_limited(&f, span_str(raw), &limits);
     assert_span(f.cache.envelope,
                 "(NIL \"a\" NIL NIL NIL NIL NIL NIL NIL NIL)");
-    assert_int_equal(f.cache.flags, MIME_CACHE_LIMITED);
+    assert_int_equal(f.cache.flags, MIME_CACHE_LIMITED | MIME_CACHE_FIELDS);
     fixture_free(&f);
     limits = (struct mime_limits){.header_bytes = 15};
     fixture_make_limited(&f, span_str(raw), &limits);
@@ -568,7 +568,7 @@ test_header_limits_leave_fields_out(void **state)
                 "(NIL \"a\" NIL NIL NIL ((NIL NIL \"a\" \"b\")"
                 "(NIL NIL \"c\" \"d\")(NIL NIL \"e\" NIL)(NIL NIL NIL NIL)) "
                 "NIL NIL NIL NIL)");
-    assert_int_equal(f.cache.flags, MIME_CACHE_LIMITED);
+    assert_int_equal(f.cache.flags, MIME_CACHE_LIMITED | MIME_CACHE_FIELDS);
     fixture_free(&f);
 }
 
@@ -672,8 +672,8 @@ test_record_golden_bytes(void **state)
                               "\n"
                               "--y--\n";
     static const char want[] =
-        "\x01"     /* version */
-        "\x06"     /* dated, reply */
+        "\x02"     /* version */
+        "\x0E"     /* dated, reply, fields */
         "\xBC\x01" /* 188 bytes */
         "\x76"     /* envelope, 118 bytes */
         "(\"1 Jan 1970 00:01 +0100\" \"Re: x\" ((\"A\" NIL \"a\" \"b\")) "
@@ -700,7 +700,14 @@ test_record_golden_bytes(void **state)
         "\x02\x0E"        /* two parts, 14 bytes */
         "\x02\x00\x00\x89\x01\x33\x06" /* multipart 7bit, depth 0, header at 0,
                         137 bytes, body 51 bytes, 6 lines */
-        "\x41\x01\x8D\x01\x23\x05\x01" /* text base64, depth 1, ... */;
+        "\x41\x01\x8D\x01\x23\x05\x01" /* text base64, depth 1, ... */
+        "\x88\x01"                     /* fields, 136 bytes */
+        "Date: 1 Jan 1970 00:01 +0100\n"
+        "Subject: Re: x\n"
+        "From: A <a@b>\n"
+        "Message-ID: <m@i>\n"
+        "References: <r@1>\n"
+        "Content-Type: multipart/mixed; boundary=y\n";
     struct fixture f;
     (void)state;
 
@@ -769,10 +776,89 @@ test_record_refuses_damage(void **state)
     buf_add_byte(&f.record, 0);
     assert_int_equal(mime_cache_decode(buf_span(&f.record), &cache, &err),
                      ERR_CORRUPT);
-    f.record.p[0] = 2;
-    assert_int_equal(mime_cache_decode(buf_span(&f.record), &cache, &err),
-                     ERR_VERSION);
+    for (uint8_t version = 1; version <= 3; version += 2) {
+        f.record.p[0] = version;
+        assert_int_equal(mime_cache_decode(buf_span(&f.record), &cache, &err),
+                         ERR_VERSION);
+    }
     fixture_free(&f);
+}
+
+static void
+test_fields_are_kept_as_they_are(void **state)
+{
+    struct fixture f;
+    struct buf all = BUF_INIT;
+    (void)state;
+
+    fixture_make(&f, "Received: from x\r\n by y\r\n"
+                     "fRoM : a@b\r\n"
+                     "no field\r\n"
+                     "Subject: one\r\n\ttwo\r\n"
+                     "X-Other: z\r\n"
+                     "Subject: again\r\n\r\n"
+                     "To: body@b\r\n");
+    assert_span(f.cache.fields, "fRoM : a@b\r\n"
+                                "Subject: one\r\n\ttwo\r\n"
+                                "Subject: again\r\n");
+    fixture_free(&f);
+
+    fixture_make(&f, "X-Other: z\r\n\r\n");
+    assert_true((f.cache.flags & MIME_CACHE_FIELDS) != 0);
+    assert_int_equal(f.cache.fields.n, 0);
+    fixture_free(&f);
+
+    /* 4 KiB are kept, and one more is nothing. */
+    for (size_t more = 0; more < 2; more++) {
+        buf_clear(&all);
+        buf_add_str(&all, "To: ");
+        while (all.n < 4096 - 2 + more)
+            buf_add_byte(&all, 'a');
+        buf_add_str(&all, "\r\n\r\nbody");
+        fixture_make_limited(&f, buf_span(&all), NULL);
+        assert_int_equal(f.cache.flags & MIME_CACHE_FIELDS,
+                         more == 0 ? MIME_CACHE_FIELDS : 0);
+        assert_int_equal(f.cache.fields.n, more == 0 ? 4096 : 0);
+        fixture_free(&f);
+    }
+
+    /* Nor is anything of a header of over 1 MiB. */
+    buf_clear(&all);
+    buf_add_str(&all, "To: x\r\nX-Other: ");
+    while (all.n < 1U << 20)
+        buf_add_byte(&all, 'a');
+    buf_add_str(&all, "\r\n\r\n");
+    fixture_make_limited(&f, buf_span(&all), NULL);
+    assert_int_equal(f.cache.flags & MIME_CACHE_FIELDS, 0);
+    fixture_free(&f);
+    buf_free(&all);
+}
+
+static void
+test_which_fields_are_kept(void **state)
+{
+    static const char *const some[] = {
+        "FROM",        "to",
+        "Cc",          "bcc",
+        "subject",     "DATE",
+        "Message-Id",  "References",
+        "In-Reply-To", "Reply-To",
+        "Sender",      "Content-Type",
+        "X-Priority",  "List-Id",
+        "Newsgroups",  "Importance",
+        "List-Post",   "Priority",
+        "User-Agent",  "X-Universally-Unique-Identifier",
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(some); i++)
+        assert_true(mime_cache_keeps(span_str(some[i])));
+    assert_false(mime_cache_keeps(SPAN_EMPTY));
+    assert_false(mime_cache_keeps(SPAN_LIT("Received")));
+    assert_false(mime_cache_keeps(SPAN_LIT("Fro")));
+    assert_false(mime_cache_keeps(SPAN_LIT("Too")));
+    assert_false(
+        mime_cache_keeps(SPAN_LIT("X-Universally-Unique-Identifier-And-More")));
 }
 
 static void
@@ -811,6 +897,8 @@ main(void)
         cmocka_unit_test(test_record_golden_bytes),
         cmocka_unit_test(test_lines_of_a_plain_body_are_its_line_feeds),
         cmocka_unit_test(test_record_refuses_damage),
+        cmocka_unit_test(test_fields_are_kept_as_they_are),
+        cmocka_unit_test(test_which_fields_are_kept),
         cmocka_unit_test(test_record_respects_the_maximum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
