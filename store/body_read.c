@@ -263,11 +263,12 @@ bodies_read_place(struct bodies *b, struct synclog *log,
     return rc;
 }
 
-enum errcode
-bodies_read_stored(struct bodies *b, struct synclog *log,
-                   const struct kv_snap *snap, const struct guid *guid,
-                   uint32_t part, struct body_loc *ret_loc, struct buf *ret,
-                   struct error *err)
+/* KNOWN: what the row says, if it was read just now, or NULL. */
+static enum errcode
+read_stored(struct bodies *b, struct synclog *log, const struct kv_snap *snap,
+            const struct guid *guid, uint32_t part,
+            const struct body_loc *known, struct body_loc *ret_loc,
+            struct buf *ret, struct error *err)
 {
     struct body_loc loc = {0};
     struct body_loc before = {0};
@@ -276,7 +277,10 @@ bodies_read_stored(struct bodies *b, struct synclog *log,
 
     for (int i = 0; i < MOVED_TRIES; i++) {
         /* A snapshot's row may name a segment that is gone meanwhile. */
-        rc = read_row(b, i == 0 ? snap : NULL, guid, part, &loc, err);
+        if (i == 0 && known != NULL)
+            loc = *known;
+        else
+            rc = read_row(b, i == 0 ? snap : NULL, guid, part, &loc, err);
         if (rc != ERR_OK)
             return rc;
         if (i > 0 && body_loc_same(&loc, &before)) {
@@ -302,11 +306,21 @@ bodies_read_stored(struct bodies *b, struct synclog *log,
                               loc.file, loc.offset);
 }
 
-/* [FROM, FROM+N) of a part that has RAW_BYTES appended to OUT. */
+enum errcode
+bodies_read_stored(struct bodies *b, struct synclog *log,
+                   const struct kv_snap *snap, const struct guid *guid,
+                   uint32_t part, struct body_loc *ret_loc, struct buf *ret,
+                   struct error *err)
+{
+    return read_stored(b, log, snap, guid, part, NULL, ret_loc, ret, err);
+}
+
+/* [FROM, FROM+N) of a part that has RAW_BYTES appended to OUT.  KNOWN: as
+ * above. */
 static enum errcode
 read_part(struct bodies *b, struct synclog *log, const struct guid *guid,
-          uint32_t part, size_t from, size_t n, struct buf *out,
-          struct error *err)
+          uint32_t part, const struct body_loc *known, size_t from, size_t n,
+          struct buf *out, struct error *err)
 {
     struct buf stored = BUF_INIT;
     struct body_loc loc;
@@ -315,7 +329,7 @@ read_part(struct bodies *b, struct synclog *log, const struct guid *guid,
     if (cache_get(b, guid, part, from, n, out))
         return out->full ? error_set(err, ERR_LIMIT, "too many bytes") : ERR_OK;
     enum errcode rc =
-        bodies_read_stored(b, log, NULL, guid, part, &loc, &stored, err);
+        read_stored(b, log, NULL, guid, part, known, &loc, &stored, err);
     if (rc != ERR_OK) {
         buf_free(&stored);
         return rc;
@@ -360,7 +374,8 @@ bodies_read(struct bodies *b, struct synclog *log, const struct guid *guid,
         uint32_t part = (uint32_t)(offset / BODY_PART_BYTES);
         size_t from = (size_t)(offset % BODY_PART_BYTES);
         size_t take = (size_t)MIN(end - offset, BODY_PART_BYTES - from);
-        rc = read_part(b, log, guid, part, from, take, out, err);
+        rc = read_part(b, log, guid, part, part == 0 ? &first : NULL, from,
+                       take, out, err);
         offset += take;
     }
     if (rc != ERR_OK)

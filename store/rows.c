@@ -72,6 +72,14 @@ key_message(struct key *k, mbid_t id, uint32_t uid)
 }
 
 struct span
+key_block(struct key *k, mbid_t id, uint32_t block)
+{
+    key_of_mailbox(k, TAB_BLOCK, id);
+    put_be(k, block, 4);
+    return key_span(k);
+}
+
+struct span
 key_changed(struct key *k, mbid_t id, modseq_t modseq, uint32_t uid)
 {
     key_of_mailbox(k, TAB_CHANGED, id);

@@ -36,6 +36,7 @@ enum table {
     TAB_VALIDITY = 'v', /* -> highest UIDVALIDITY given out */
     TAB_BODY = 'g',     /* guid, part -> where it lies             local */
     TAB_LOCAL = 'L',    /* what is this instance's own             local */
+    TAB_BLOCK = 't',    /* mbid, block -> in KV_CACHE only (store/derived.c) */
 };
 
 /* Rows of TAB_LOCAL, by the second byte of the key. */
@@ -76,6 +77,8 @@ struct span
 key_mailbox(struct key *k, mbid_t id);
 struct span
 key_message(struct key *k, mbid_t id, uint32_t uid);
+struct span
+key_block(struct key *k, mbid_t id, uint32_t block);
 struct span
 key_changed(struct key *k, mbid_t id, modseq_t modseq, uint32_t uid);
 /* UIDs of one block share a row; BLOCK: uid >> CHANGED_BLOCK_BITS. */

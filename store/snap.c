@@ -512,32 +512,6 @@ snap_keywords(struct store_snap *snap, mbid_t id, struct arena *a,
     return ERR_OK;
 }
 
-/* ----------------------------------------------------------------- cache */
-
-enum errcode
-snap_cache(struct store_snap *snap, mbid_t id, uint32_t uid, struct buf *ret,
-           struct error *err)
-{
-    struct key k;
-    return kv_get(snap->kv, snap->view, KV_CACHE, key_message(&k, id, uid), ret,
-                  err);
-}
-
-void
-store_cache_put(struct store *store, mbid_t id, uint32_t uid,
-                struct span record)
-{
-    struct key k;
-    struct kv_batch *b = kv_batch_new();
-    struct error err;
-
-    kv_batch_put(b, KV_CACHE, key_message(&k, id, uid), record);
-    /* Lost is as good as never made. */
-    if (kv_write(store->kv, b, &err) != ERR_OK)
-        err.code = ERR_OK;
-    kv_batch_free(&b);
-}
-
 /* ------------------------------------------------------- quota and users */
 
 enum errcode

@@ -319,6 +319,31 @@ void
 store_cache_put(struct store *store, mbid_t id, uint32_t uid,
                 struct span record);
 
+/* A walk over the derived records of a mailbox: cheaper than one look after
+ * another where UIDs ascend and lie close together, as dear where they do not.
+ * SNAP must outlive it. */
+struct cache_walk *
+snap_cache_walk(struct store_snap *snap, mbid_t id);
+/* As snap_cache(); a record put after the walk began may not be seen. */
+MUST_CHECK enum errcode
+cache_walk_get(struct cache_walk *w, uint32_t uid, struct buf *ret,
+               struct error *err);
+/* NULL is fine; *W becomes NULL. */
+void
+cache_walk_close(struct cache_walk **w);
+
+/*
+ * What was gathered of many messages of a mailbox into one derived record, by
+ * any number that the caller gives it; as snap_cache() and store_cache_put().
+ * It is never deleted with a message: UIDs do not come again.
+ */
+MUST_CHECK enum errcode
+snap_cache_block(struct store_snap *snap, mbid_t id, uint32_t block,
+                 struct buf *ret, struct error *err);
+void
+store_cache_put_block(struct store *store, mbid_t id, uint32_t block,
+                      struct span record);
+
 MUST_CHECK enum errcode
 snap_quota(struct store_snap *snap, const char *root, struct arena *a,
            struct quota *ret, struct error *err);
