@@ -437,9 +437,11 @@ check_parts(struct imap_session *s, const struct annotate_job *job)
          uid = uid == UINT32_MAX ? 0 : uidset_next(&job->chunk, uid + 1)) {
         AUTO(arena_free) struct arena a = ARENA_INIT;
         struct message msg;
+        struct mime_cache mime;
         struct error ignored = {0};
         if (snap_message(snap, s->sel->id, uid, &a, &msg, &ignored) == ERR_OK &&
-            load_cache(s, snap, s->sel->id, &msg, &cache, &ignored) == ERR_OK &&
+            load_cache(s, snap, NULL, s->sel->id, &msg, &cache, &mime,
+                       &ignored) == ERR_OK &&
             !annot_parts_exist(cmd->annots, cmd->nannots, buf_span(&cache))) {
             reply(s, "BAD There is no such part");
             return false;

@@ -170,9 +170,7 @@ find_url(struct imap_session *s, const struct message_url *url,
     if (section.n > 0) {
         if (span_find(buf_span(&section), SPAN_LIT("FIELDS")) >= 0)
             return error_set(err, ERR_SYNTAX, "fields of a header in a URL");
-        rc = load_cache(s, snap, mb.id, ret_msg, &cache, err);
-        if (rc == ERR_OK)
-            rc = mime_cache_decode(buf_span(&cache), &mime, err);
+        rc = load_cache(s, snap, NULL, mb.id, ret_msg, &cache, &mime, err);
         if (rc != ERR_OK)
             return rc;
         if (mime_section_find(&mime, buf_span(&section), &where) != ERR_OK)

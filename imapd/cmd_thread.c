@@ -7,8 +7,6 @@
 
 #include <stdlib.h>
 
-#include "mime/text.h"
-
 struct thread_job {
     struct finder f;
     struct arena arena;
@@ -29,23 +27,24 @@ thread_end(struct imap_session *s)
     buf_free(&job->out);
 }
 
+/* NREFS of REFS, as they are in a record. */
 static void
-take_refs(struct thread_job *job, const struct mime_cache *mime,
+take_refs(struct thread_job *job, uint32_t nrefs, struct span refs,
           struct thread_message *m)
 {
-    struct span left = mime->refs, id;
-    struct span *refs = arena_array(&job->arena, mime->nrefs, sizeof(refs[0]));
+    struct span left = arena_copy(&job->arena, refs), id;
+    struct span *ids = arena_array(&job->arena, nrefs, sizeof(ids[0]));
 
-    while (m->nrefs < mime->nrefs && mime_cache_ref(&left, &id))
-        refs[m->nrefs++] = arena_copy(&job->arena, id);
-    m->refs = refs;
+    while (m->nrefs < nrefs && mime_cache_ref(&left, &id))
+        ids[m->nrefs++] = id;
+    m->refs = ids;
 }
 
 static void
 take_hit(struct imap_session *s, struct thread_job *job)
 {
     struct finder *f = &job->f;
-    AUTO(buf_free) struct buf mapped = BUF_INIT;
+    struct message_keys keys = {0};
 
     if (job->n == job->cap) {
         job->cap = job->cap == 0 ? 64 : job->cap * 2;
@@ -53,20 +52,26 @@ take_hit(struct imap_session *s, struct thread_job *job)
             xrealloc(job->messages, job->cap * sizeof(job->messages[0]));
     }
     struct thread_message *m = &job->messages[job->n++];
-    *m = (struct thread_message){.number = s->cmd->uid ? f->msg.uid : f->seq,
-                                 .sent_s = f->msg.internal_s,
-                                 .arrival_s = f->msg.internal_s};
+    *m = (struct thread_message){.number = s->cmd->uid ? f->msg.uid : f->seq};
+    const bool has_keys = find_keys(s, f, &keys);
+    if (has_keys && (keys.flags & MIME_CACHE_DATED) != 0)
+        m->sent_s = keys.sent_utc_s;
+    else if (find_row(s, f)) /* RFC 5256, 2.2 */
+        m->sent_s = f->msg.internal_s;
+    if (!f->by_map)
+        m->arrival_s = f->msg.internal_s;
     job->modseq = MAX(job->modseq, f->msg.modseq);
-    if (!find_cache(s, f))
+    if (!has_keys)
         return;
-    if ((f->mime.flags & MIME_CACHE_DATED) != 0)
-        m->sent_s = f->mime.sent_utc_s;
-    m->is_reply = (f->mime.flags & MIME_CACHE_REPLY) != 0;
-    mime_casemap(f->mime.base_subject, &mapped);
-    m->subject = arena_copy(&job->arena, buf_span(&mapped));
-    m->id = arena_copy(&job->arena, f->mime.message_id);
-    if (s->cmd->thread != THREAD_ORDEREDSUBJECT)
-        take_refs(job, &f->mime, m);
+    m->is_reply = (keys.flags & MIME_CACHE_REPLY) != 0;
+    m->subject = arena_copy(&job->arena, keys.text[KEY_SUBJECT]);
+    m->id = arena_copy(&job->arena, keys.message_id);
+    if (s->cmd->thread == THREAD_ORDEREDSUBJECT)
+        return;
+    if (keys.has_refs)
+        take_refs(job, keys.nrefs, keys.refs, m);
+    else if (find_cache(s, f))
+        take_refs(job, f->mime.nrefs, f->mime.refs, m);
 }
 
 static void

@@ -21,6 +21,8 @@
 #define TURN_MESSAGES 500U
 /* Of a header from which fields are picked. */
 #define HEADER_BYTES_MAX (8U << 20)
+/* Fewer messages are not worth a worker. */
+#define AHEAD_FROM 16U
 /* For the repair of a body. */
 #define HEAL_MS 2000
 
@@ -29,50 +31,13 @@ fetch_end(struct imap_session *s)
 {
     struct fetch_job *job = s->job;
 
+    ahead_end(&job->ahead);
     uidset_free(&job->all);
     uidset_free(&job->chunk);
     uidset_free(&job->seen);
     arena_free(&job->arena);
     buf_free(&job->cache);
-}
-
-/* ---- the derived record ------------------------------------------------ */
-
-static bool
-cache_fits(struct span record, const struct message *msg)
-{
-    struct mime_cache mime;
-    struct error err = {0};
-
-    return mime_cache_decode(record, &mime, &err) == ERR_OK &&
-           mime.message_size == msg->size;
-}
-
-enum errcode
-load_cache(struct imap_session *s, struct store_snap *snap, mbid_t id,
-           const struct message *msg, struct buf *ret, struct error *err)
-{
-    AUTO(buf_free) struct buf raw = BUF_INIT;
-    struct mime_message *parsed = NULL;
-
-    buf_clear(ret);
-    if (snap_cache(snap, id, msg->uid, ret, err) == ERR_OK &&
-        cache_fits(buf_span(ret), msg))
-        return ERR_OK;
-    enum errcode rc =
-        store_body_read(s->store, &msg->guid, 0, msg->size, &raw, err);
-    if (rc != ERR_OK)
-        return rc;
-    buf_clear(ret);
-    mime_parse(buf_span(&raw), NULL, &parsed);
-    mime_cache_encode(parsed, ret);
-    mime_message_free(&parsed);
-    if (raw.n != msg->size)
-        return error_set(err, ERR_CORRUPT,
-                         "message of %zu bytes, should be %" PRIu64, raw.n,
-                         msg->size);
-    store_cache_put(s->store, id, msg->uid, buf_span(ret));
-    return ERR_OK;
+    buf_free(&job->picked);
 }
 
 /* ---- items ------------------------------------------------------------- */
@@ -139,18 +104,60 @@ fetch_damaged(struct imap_session *s, struct fetch_job *job, struct error *err)
     return err->code;
 }
 
+/* " {N}", line end. */
+static void
+write_literal_begin(struct buf *out, uint64_t n)
+{
+    buf_add(out, SPAN_LIT(" {"));
+    write_number(out, n);
+    buf_add(out, SPAN_LIT("}\r\n"));
+}
+
+/* Of the fields in HEADER, those that the item names. */
+static void
+write_picked(struct imap_session *s, struct fetch_job *job,
+             const struct imap_fetch_item *item, struct span header)
+{
+    uint64_t off = 0;
+
+    buf_clear(&job->picked);
+    mime_header_fields(header, item->fields, item->nfields, item->fields_not,
+                       &job->picked);
+    uint64_t n = job->picked.n;
+    apply_partial(item, &off, &n);
+    write_literal_begin(&s->out, n);
+    buf_add(&s->out, span_sub(buf_span(&job->picked), (size_t)off, (size_t)n));
+    job->turn_bytes += header.n;
+}
+
+/* Does a derived record have all that ITEM can want? */
+static bool
+is_kept(const struct imap_fetch_item *item)
+{
+    if (!item->has_fields || item->fields_not ||
+        !span_eq_str(item->section, "HEADER.FIELDS"))
+        return false;
+    for (size_t i = 0; i < item->nfields; i++)
+        if (!mime_cache_keeps(item->fields[i]))
+            return false;
+    return true;
+}
+
 static void
 write_fields(struct imap_session *s, struct fetch_job *job,
              const struct imap_fetch_item *item,
              const struct mime_section *where)
 {
     AUTO(buf_free) struct buf header = BUF_INIT;
-    AUTO(buf_free) struct buf picked = BUF_INIT;
+    const uint64_t bytes = MIN(where->bytes, HEADER_BYTES_MAX);
     struct error err = {0};
-    uint64_t off = 0;
 
-    if (store_body_read(s->store, &job->msg.guid, where->off,
-                        MIN(where->bytes, HEADER_BYTES_MAX), &header,
+    if (job->has_bytes) {
+        write_picked(s, job, item,
+                     span_sub(job->bytes, where->off, (size_t)bytes));
+        return;
+    }
+    if (store_body_read(s->store, &job->msg.guid, where->off, bytes, &header,
                         &err) != ERR_OK) {
         if (may_heal(job, &err))
             return;
@@ -158,13 +165,7 @@ write_fields(struct imap_session *s, struct fetch_job *job,
         buf_add_str(&s->out, " NIL");
         return;
     }
-    mime_header_fields(buf_span(&header), item->fields, item->nfields,
-                       item->fields_not, &picked);
-    uint64_t n = picked.n;
-    apply_partial(item, &off, &n);
-    buf_addf(&s->out, " {%" PRIu64 "}\r\n", n);
-    buf_add(&s->out, span_sub(buf_span(&picked), (size_t)off, (size_t)n));
-    job->turn_bytes += header.n;
+    write_picked(s, job, item, buf_span(&header));
 }
 
 /* The next piece of the literal under way. */
@@ -177,8 +178,12 @@ write_piece(struct imap_session *s, struct fetch_job *job, struct error *err)
     if (job->binary.telling)
         return write_binary_piece(s, job, err);
 
-    enum errcode rc =
-        store_body_read(s->store, &job->msg.guid, job->off, n, &s->out, err);
+    enum errcode rc = ERR_OK;
+    if (job->has_bytes)
+        buf_add(&s->out, span_sub(job->bytes, (size_t)job->off, (size_t)n));
+    else
+        rc = store_body_read(s->store, &job->msg.guid, job->off, n, &s->out,
+                             err);
     if (rc == ERR_OK && s->out.n - before != n)
         rc = error_set(err, ERR_CORRUPT, "message is shorter than it says");
     if (rc != ERR_OK) {
@@ -201,7 +206,7 @@ begin_literal(struct imap_session *s, struct fetch_job *job, uint64_t off,
 
     job->off = off;
     job->left = n;
-    buf_addf(&s->out, " {%" PRIu64 "}\r\n", n);
+    write_literal_begin(&s->out, n);
     /* What is damaged further on would cost the session. */
     bool known = n > PIECE_BYTES && store_damage_has(s->store, &job->msg.guid);
     if (known)
@@ -223,6 +228,11 @@ write_section(struct imap_session *s, struct fetch_job *job,
     struct mime_section where = {.bytes = (size_t)job->msg.size};
 
     buf_add(&s->out, item->label);
+    if (job->cache_ok && (job->mime.flags & MIME_CACHE_FIELDS) != 0 &&
+        job->kept[item - s->cmd->items]) {
+        write_picked(s, job, item, job->mime.fields);
+        return;
+    }
     if (item->section.n > 0 &&
         (!job->cache_ok ||
          mime_section_find(&job->mime, item->section, &where) != ERR_OK)) {
@@ -259,7 +269,8 @@ write_item(struct imap_session *s, struct fetch_job *job,
     job->first = false;
     switch (item->what) {
     case FETCH_UID:
-        buf_addf(&s->out, "UID %" PRIu32, job->msg.uid);
+        buf_add_str(&s->out, "UID ");
+        write_number(&s->out, job->msg.uid);
         break;
     case FETCH_FLAGS:
         write_item_flags(s, job);
@@ -271,7 +282,8 @@ write_item(struct imap_session *s, struct fetch_job *job,
         break;
     }
     case FETCH_RFC822_SIZE:
-        buf_addf(&s->out, "RFC822.SIZE %" PRIu64, job->msg.size);
+        buf_add_str(&s->out, "RFC822.SIZE ");
+        write_number(&s->out, job->msg.size);
         break;
     case FETCH_ENVELOPE:
         write_or_nil(&s->out, "ENVELOPE ", job->cache_ok, job->mime.envelope);
@@ -331,6 +343,8 @@ begin_turn(struct imap_session *s, struct fetch_job *job)
     job->turn_bytes = 0;
     job->turn_messages = 0;
     job->snap = store_snapshot(s->store);
+    if (job->needs_cache)
+        job->caches = snap_cache_walk(job->snap, s->sel->id);
     if (next == 0)
         return;
     uint64_t span = (uint64_t)job->chunk.r[job->chunk.n - 1].last - next;
@@ -346,6 +360,7 @@ end_turn(struct fetch_job *job)
     /* What could not be read is looked up again, and told then. */
     if (job->it != NULL)
         msg_iter_close(&job->it, &err);
+    cache_walk_close(&job->caches);
     store_release(&job->snap);
 }
 
@@ -381,8 +396,15 @@ open_message(struct imap_session *s, struct fetch_job *job,
     struct error err = {0};
 
     for (;;) {
-        job->uid =
+        const uint32_t next =
             job->uid == UINT32_MAX ? 0 : uidset_next(&job->chunk, job->uid + 1);
+        if (next != 0 && job->ahead != NULL) {
+            ahead_fill(job->ahead, &job->all, next);
+            job->is_awaited = ahead_must_wait(job->ahead, next);
+            if (job->is_awaited)
+                return true;
+        }
+        job->uid = next;
         if (job->uid == 0)
             return false;
         arena_reset(&job->arena);
@@ -394,10 +416,8 @@ open_message(struct imap_session *s, struct fetch_job *job,
         job->some_gone = true;
     }
     if (job->needs_cache) {
-        job->cache_ok = load_cache(s, snap, s->sel->id, &job->msg, &job->cache,
-                                   &err) == ERR_OK &&
-                        mime_cache_decode(buf_span(&job->cache), &job->mime,
-                                          &err) == ERR_OK;
+        job->cache_ok = load_cache(s, snap, job->caches, s->sel->id, &job->msg,
+                                   &job->cache, &job->mime, &err) == ERR_OK;
         if (!job->cache_ok && may_heal(job, &err)) {
             job->uid--; /* it comes again */
             return true;
@@ -405,6 +425,8 @@ open_message(struct imap_session *s, struct fetch_job *job,
         if (!job->cache_ok)
             fetch_damaged(s, job, &err);
     }
+    job->has_bytes =
+        job->ahead != NULL && ahead_get(job->ahead, &job->msg, &job->bytes);
     write_fetch_begin(s, job->uid);
     job->open = true;
     job->first = true;
@@ -466,7 +488,7 @@ fetch_more(struct imap_session *s, struct fetch_job *job,
     } else {
         close_message(s, job);
     }
-    if (job->work != NULL)
+    if (job->work != NULL || job->is_awaited)
         return RUN_YIELD;
     if (is_full(s))
         return RUN_FULL;
@@ -488,6 +510,10 @@ fetch_tell(struct imap_session *s)
         run = fetch_more(s, job, job->snap);
     while (run == RUN_WAIT);
     end_turn(job);
+    if (job->is_awaited) {
+        job->is_awaited = false;
+        return RUN_WAIT;
+    }
     if (job->work == NULL)
         return run;
     void (*work)(void *session) = job->work;
@@ -597,16 +623,20 @@ cmd_fetch(struct imap_session *s)
     struct fetch_job *job = arena_alloc(&s->arena, sizeof(*job));
     bool may_set = !s->sel->readonly && (s->sel->rights & ACL_SEEN) != 0 &&
                    store_role(s->store) == ROLE_MASTER;
+    bool reads = false; /* of the messages themselves */
 
     s->job = job;
     s->job_end = fetch_end;
     if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
     limit_messages(s, &job->all);
+    job->kept = arena_array(&s->arena, s->cmd->nitems, sizeof(job->kept[0]));
     for (size_t i = 0; i < s->cmd->nitems; i++) {
         const struct imap_fetch_item *item = &s->cmd->items[i];
+        job->kept[i] = is_kept(item);
         bool section =
             item->what == FETCH_SECTION || item->what == FETCH_BINARY;
+        reads |= item->what == FETCH_SECTION && !job->kept[i];
         job->has_uid |= item->what == FETCH_UID;
         job->has_flags |= item->what == FETCH_FLAGS;
         job->has_modseq |= item->what == FETCH_MODSEQ;
@@ -619,6 +649,8 @@ cmd_fetch(struct imap_session *s)
              annot_names_part(&item->annot)) ||
             (section && item->section.n > 0);
     }
+    if (reads && uidset_count(&job->all) >= AHEAD_FROM)
+        job->ahead = ahead_begin(s);
     if (s->cmd->vanished && !s->qresync)
         return reply(s, "BAD QRESYNC is not enabled");
     if (job->has_modseq || s->cmd->has_since)

@@ -4,6 +4,7 @@
 #ifndef POLLUX_IMAPD_FETCH_PRIVATE_H
 #define POLLUX_IMAPD_FETCH_PRIVATE_H
 
+#include "imapd/ahead.h"
 #include "imapd/session_private.h"
 #include "mime/message.h"
 #include "mime/text.h"
@@ -35,6 +36,7 @@ struct fetch_job {
     struct uidset seen; /* made \Seen by this command */
     bool sets_seen;
     bool needs_cache;
+    bool *kept;     /* by item: a derived record has all that it can want */
     bool has_flags; /* among the items */
     bool has_uid;
     bool has_modseq;
@@ -56,6 +58,11 @@ struct fetch_job {
     struct buf cache;
     struct mime_cache mime;
     bool cache_ok;
+    struct buf picked;   /* fields of a header */
+    struct ahead *ahead; /* NULL: nothing is read ahead */
+    bool is_awaited;     /* what is being read for the next message */
+    bool has_bytes;      /* the message was read ahead: */
+    struct span bytes;
     /* A literal under way. */
     uint64_t off;
     uint64_t left;
@@ -71,6 +78,7 @@ struct fetch_job {
     /* Of one turn. */
     struct store_snap *snap;
     struct msg_iter *it; /* NULL: rows are looked up one by one */
+    struct cache_walk *caches;
     size_t turn_bytes;
     unsigned turn_messages;
 };

@@ -13,7 +13,7 @@
 
 /* What one turn may cost: a row is 1, reading a message is more. */
 #define TURN_COST 4000U
-#define CACHE_COST 20U
+#define CACHE_COST 4U
 #define BODY_COST 100U
 /* Of a message that has all words, but not as they were given (RFC 6203, 4). */
 #define FUZZY_RELEVANCE 50U
@@ -23,17 +23,47 @@
 /* ---- what a key may need ----------------------------------------------- */
 
 bool
+find_row(struct imap_session *s, struct finder *f)
+{
+    if (f->has_row)
+        return true;
+    arena_reset(&f->arena);
+    f->has_row = snap_message(f->snap, s->sel->id, f->msg.uid, &f->arena,
+                              &f->msg, &f->err) == ERR_OK;
+    return f->has_row;
+}
+
+bool
 find_cache(struct imap_session *s, struct finder *f)
 {
     if (f->has_cache)
         return f->cache_ok;
     f->has_cache = true;
+    f->cache_ok = false;
+    if (!find_row(s, f))
+        return false;
+    if (f->caches == NULL)
+        f->caches = snap_cache_walk(f->snap, s->sel->id);
     f->cost += CACHE_COST;
-    f->cache_ok =
-        load_cache(s, f->snap, s->sel->id, &f->msg, &f->cache, &f->err) ==
-            ERR_OK &&
-        mime_cache_decode(buf_span(&f->cache), &f->mime, &f->err) == ERR_OK;
+    f->cache_ok = have_cache(f->snap, f->caches, s->sel->id, &f->msg, &f->cache,
+                             &f->mime);
+    if (f->cache_ok)
+        return true;
+    f->cost += BODY_COST;
+    f->cache_ok = make_cache(s, s->sel->id, &f->msg, &f->cache, &f->mime,
+                             &f->err) == ERR_OK;
     return f->cache_ok;
+}
+
+bool
+find_keys(struct imap_session *s, struct finder *f, struct message_keys *ret)
+{
+    if (keys_find(&f->keys, s->store, f->snap, s->sel->id, f->msg.uid, ret))
+        return true;
+    if (!find_cache(s, f))
+        return false;
+    keys_add(&f->keys, f->msg.uid, &f->mime, ret);
+    return true;
 }
 
 /* The message's bytes, of which only what is asked for is read. */
@@ -61,6 +91,16 @@ need_header(struct imap_session *s, struct finder *f)
     if (where.bytes > 0 && !src.read(src.ctx, where.off, where.bytes, &header))
         f->err = f->source.err;
     return header;
+}
+
+bool
+find_own_keys(struct imap_session *s, struct finder *f,
+              struct message_keys *ret)
+{
+    if (!find_cache(s, f))
+        return false;
+    keys_make(&f->keys, &f->mime, ret);
+    return true;
 }
 
 /* ---- keys -------------------------------------------------------------- */
@@ -410,6 +450,46 @@ free_needles(struct imap_search *node)
     }
 }
 
+static bool
+asks_all(const struct imap_search *node)
+{
+    for (; node != NULL; node = node->next)
+        if (node->kind != SEARCH_ALL &&
+            (node->kind != SEARCH_AND || !asks_all(node->kids)))
+            return false;
+    return true;
+}
+
+/* A command about all messages, of which it compares what never changes. */
+static bool
+wants_no_rows(const struct imap_command *cmd)
+{
+    if (!asks_all(cmd->search))
+        return false;
+    if (cmd->cmd == CMD_THREAD)
+        return cmd->thread != THREAD_REFS;
+    for (size_t i = 0; i < cmd->nsort; i++)
+        if (cmd->sort[i].what == SORT_ARRIVAL ||
+            cmd->sort[i].what == SORT_SIZE ||
+            cmd->sort[i].what == SORT_ANNOTATION)
+            return false;
+    return cmd->cmd == CMD_SORT;
+}
+
+/* Does the client know of just the messages that SNAP has? */
+static bool
+is_level(struct imap_session *s, struct store_snap *snap)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct error ignored = {0};
+    struct mailbox mb;
+
+    return s->sel->gone.n == 0 &&
+           snap_mailbox(snap, s->sel->id, &a, &mb, &ignored) == ERR_OK &&
+           mb.highestmodseq == s->sel->modseq &&
+           mb.exists == seqmap_count(&s->sel->map);
+}
+
 bool
 find_open(struct imap_session *s, struct finder *f)
 {
@@ -428,13 +508,19 @@ find_open(struct imap_session *s, struct finder *f)
         enable_condstore(s);
     f->now_s = (int64_t)(env_wall_us(s->opt->env) / 1000000);
     f->snap = store_snapshot(s->store);
+    f->id = s->sel->id;
     struct uidset all = UIDSET_INIT;
     for (uint32_t i = 0; i < s->sel->map.n; i++)
         uidset_add(&all, s->sel->map.r[i].first, s->sel->map.r[i].last);
     limit_messages(s, &all);
     s->progress_goal = uidset_count(&all);
     uidset_free(&all);
-    f->it = snap_messages(f->snap, s->sel->id, MAX(s->limited_uid, 1U), false);
+    const uint32_t from = MAX(s->limited_uid, 1U);
+    f->by_map = wants_no_rows(s->cmd) && is_level(s, f->snap);
+    if (f->by_map)
+        f->msg.uid = from - 1;
+    else
+        f->it = snap_messages(f->snap, s->sel->id, from, false);
     return true;
 }
 
@@ -446,16 +532,25 @@ find_open_again(struct imap_session *s, struct finder *f)
     ENSURE(ok);
     f->now_s = (int64_t)(env_wall_us(s->opt->env) / 1000000);
     f->snap = store_snapshot(s->store);
+    f->id = s->sel->id;
+}
+
+void
+find_stand_on(struct imap_session *s, struct finder *f,
+              const struct message *msg)
+{
+    f->msg = *msg;
+    f->seq = seqmap_seq(&s->sel->map, msg->uid);
+    f->has_row = true;
+    f->has_cache = f->has_source = false;
+    f->relevance = 100;
 }
 
 bool
 find_matches(struct imap_session *s, struct finder *f,
              const struct message *msg)
 {
-    f->msg = *msg;
-    f->seq = seqmap_seq(&s->sel->map, msg->uid);
-    f->has_cache = f->has_source = false;
-    f->relevance = 100;
+    find_stand_on(s, f, msg);
     return match(s, f, s->cmd->search);
 }
 
@@ -466,7 +561,10 @@ find_close(struct imap_session *s, struct finder *f)
 
     if (f->it != NULL)
         (void)!msg_iter_close(&f->it, &ignored);
+    cache_walk_close(&f->caches);
+    keys_close(&f->keys, s->store, f->id);
     store_release(&f->snap);
+    arena_free(&f->arena);
     buf_free(&f->cache);
     stored_source_free(&f->source);
     buf_free(&f->scratch);
@@ -489,13 +587,28 @@ skip_to_next(struct imap_session *s, struct finder *f)
     return true;
 }
 
+/* To the next message of the walk; false at its end. */
+static bool
+go_on(struct imap_session *s, struct finder *f)
+{
+    f->has_row = !f->by_map;
+    if (f->by_map) {
+        const uint32_t last = f->msg.uid;
+        const uint32_t uid =
+            last == UINT32_MAX ? 0 : seqmap_next(&s->sel->map, last + 1);
+        f->msg = (struct message){.uid = uid};
+        return uid != 0;
+    }
+    if (f->restricted && !skip_to_next(s, f))
+        return false;
+    return msg_iter_next(f->it, &f->msg);
+}
+
 enum find
 find_next(struct imap_session *s, struct finder *f)
 {
     for (; f->cost < TURN_COST; f->cost++) {
-        if (f->restricted && !skip_to_next(s, f))
-            return FIND_END;
-        if (!msg_iter_next(f->it, &f->msg))
+        if (!go_on(s, f))
             return FIND_END;
         f->seq = seqmap_seq(&s->sel->map, f->msg.uid);
         if (f->seq == 0) /* not told yet */
@@ -503,7 +616,7 @@ find_next(struct imap_session *s, struct finder *f)
         s->progress_done++;
         f->has_cache = f->has_source = false;
         f->relevance = 100;
-        if (match(s, f, s->cmd->search)) {
+        if (f->by_map || match(s, f, s->cmd->search)) {
             f->cost++;
             return FIND_HIT;
         }
@@ -515,7 +628,7 @@ find_next(struct imap_session *s, struct finder *f)
 enum errcode
 find_result(struct finder *f, struct error *err)
 {
-    enum errcode rc = msg_iter_close(&f->it, err);
+    enum errcode rc = f->it == NULL ? ERR_OK : msg_iter_close(&f->it, err);
 
     if (rc == ERR_OK && (f->err.code == ERR_CORRUPT || f->err.code == ERR_IO)) {
         *err = f->err;

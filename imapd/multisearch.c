@@ -202,7 +202,6 @@ multi_end(struct imap_session *s)
     uidset_free(&job->one.found);
     uidset_free(&job->one.uids);
     buf_free(&job->one.relevance);
-    arena_free(&job->one.arena);
     free(job->boxes);
     job->boxes = NULL;
 }

@@ -5,23 +5,7 @@
  */
 #include "imapd/search.h"
 
-#include "imapd/annotate.h"
 #include "imapd/context.h"
-
-#include <stdlib.h>
-
-#include "mime/text.h"
-
-/* What SORT compares of a message; texts by mime_casemap(), in the arena. */
-struct sorted {
-    uint32_t uid;
-    uint32_t seq;
-    int64_t arrival_s;
-    int64_t sent_s;
-    uint64_t size;
-    uint8_t relevance;
-    struct span text[IMAP_SORT_KEYS_MAX]; /* by key, where it is one */
-};
 
 void
 search_clear(struct imap_session *s, struct search_job *job)
@@ -30,9 +14,8 @@ search_clear(struct imap_session *s, struct search_job *job)
     uidset_clear(&job->found);
     uidset_clear(&job->uids);
     buf_clear(&job->relevance);
-    arena_reset(&job->arena);
+    sort_clear(&job->sort);
     job->f = (struct finder){0};
-    job->nhits = 0;
     job->modseq = job->min_modseq = job->max_modseq = 0;
 }
 
@@ -43,8 +26,7 @@ search_free(struct imap_session *s, struct search_job *job)
     uidset_free(&job->found);
     uidset_free(&job->uids);
     buf_free(&job->relevance);
-    free(job->hits);
-    arena_free(&job->arena);
+    sort_clear(&job->sort);
 }
 
 static void
@@ -54,84 +36,6 @@ search_end(struct imap_session *s)
 }
 
 /* ---- what was found ---------------------------------------------------- */
-
-/* The text that KEY compares, empty for what is none. */
-static struct span
-sort_text(enum imap_sort_what what, const struct mime_cache *mime)
-{
-    switch (what) {
-    case SORT_CC:
-        return mime->cc;
-    case SORT_FROM:
-        return mime->from;
-    case SORT_SUBJECT:
-        return mime->base_subject;
-    case SORT_TO:
-        return mime->to;
-    case SORT_DISPLAYFROM:
-        return mime->display_from;
-    case SORT_DISPLAYTO:
-        return mime->display_to;
-    case SORT_ARRIVAL:
-    case SORT_DATE:
-    case SORT_SIZE:
-    case SORT_RELEVANCY:
-    case SORT_ANNOTATION:
-        break;
-    }
-    return SPAN_EMPTY;
-}
-
-static bool
-sorts_by_row(enum imap_sort_what what)
-{
-    return what == SORT_ARRIVAL || what == SORT_SIZE || what == SORT_RELEVANCY;
-}
-
-/* The keys of f->msg; their texts in A. */
-static struct sorted
-read_sorted(struct imap_session *s, struct finder *f, struct arena *a)
-{
-    const struct imap_command *cmd = s->cmd;
-    AUTO(buf_free) struct buf mapped = BUF_INIT;
-    AUTO(buf_free) struct buf value = BUF_INIT;
-    struct sorted hit = {.uid = f->msg.uid,
-                         .seq = f->seq,
-                         .arrival_s = f->msg.internal_s,
-                         /* RFC 5256, 2.2: without a Date, INTERNALDATE */
-                         .sent_s = f->msg.internal_s,
-                         .size = f->msg.size,
-                         .relevance = f->relevance};
-
-    for (size_t i = 0; i < cmd->nsort; i++) {
-        if (cmd->sort[i].what == SORT_ANNOTATION) {
-            buf_clear(&value);
-            buf_clear(&mapped);
-            annot_sort_value(s, f->snap, &f->msg, &cmd->sort[i], &value);
-            mime_casemap(buf_span(&value), &mapped);
-            hit.text[i] = arena_copy(a, buf_span(&mapped));
-            continue;
-        }
-        if (sorts_by_row(cmd->sort[i].what) || !find_cache(s, f))
-            continue;
-        if ((f->mime.flags & MIME_CACHE_DATED) != 0)
-            hit.sent_s = f->mime.sent_utc_s;
-        buf_clear(&mapped);
-        mime_casemap(sort_text(cmd->sort[i].what, &f->mime), &mapped);
-        hit.text[i] = arena_copy(a, buf_span(&mapped));
-    }
-    return hit;
-}
-
-static void
-take_sorted(struct imap_session *s, struct search_job *job)
-{
-    if (job->nhits == job->cap) {
-        job->cap = job->cap == 0 ? 64 : job->cap * 2;
-        job->hits = xrealloc(job->hits, job->cap * sizeof(job->hits[0]));
-    }
-    job->hits[job->nhits++] = read_sorted(s, &job->f, &job->arena);
-}
 
 static void
 take_hit(struct imap_session *s, struct search_job *job)
@@ -145,85 +49,11 @@ take_hit(struct imap_session *s, struct search_job *job)
     job->modseq = MAX(job->modseq, msg->modseq);
     uidset_add(&job->uids, msg->uid, msg->uid);
     if (s->cmd->cmd == CMD_SORT)
-        take_sorted(s, job);
+        sort_add(s, &job->f, &job->sort);
     else
         uidset_add(&job->found, number, number);
     if ((s->cmd->returns & RETURN_RELEVANCY) != 0 && s->cmd->cmd != CMD_SORT)
         buf_add_byte(&job->relevance, job->f.relevance);
-}
-
-/* ---- sorting ----------------------------------------------------------- */
-
-static int
-compare_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? -1 : a > b ? 1 : 0;
-}
-
-static int
-compare_s64(int64_t a, int64_t b)
-{
-    return a < b ? -1 : a > b ? 1 : 0;
-}
-
-static int
-compare_text(struct span a, struct span b)
-{
-    size_t n = MIN(a.n, b.n);
-    int c = n == 0 ? 0 : memcmp(a.p, b.p, n);
-
-    return c != 0 ? c : compare_u64(a.n, b.n);
-}
-
-static int
-compare_hits(const void *a, const void *b, void *ctx)
-{
-    const struct sorted *x = a, *y = b;
-    const struct imap_command *cmd = ctx;
-
-    for (size_t i = 0; i < cmd->nsort; i++) {
-        enum imap_sort_what what = cmd->sort[i].what;
-        int c = what == SORT_ARRIVAL ? compare_s64(x->arrival_s, y->arrival_s)
-                : what == SORT_DATE  ? compare_s64(x->sent_s, y->sent_s)
-                : what == SORT_SIZE  ? compare_u64(x->size, y->size)
-                : what == SORT_RELEVANCY /* RFC 6203, 5: the best first */
-                    ? compare_u64(y->relevance, x->relevance)
-                    : compare_text(x->text[i], y->text[i]);
-        if (c != 0)
-            return cmd->sort[i].reverse ? -c : c;
-    }
-    return compare_u64(x->seq, y->seq); /* RFC 5256, 3 */
-}
-
-size_t
-sort_place(struct imap_session *s, struct finder *f, const uint32_t *order,
-           size_t n)
-{
-    AUTO(arena_free) struct arena a = ARENA_INIT;
-    const struct sorted mine = read_sorted(s, f, &a);
-    size_t lo = 0, hi = n;
-
-    while (lo < hi) {
-        const size_t mid = lo + (hi - lo) / 2;
-        AUTO(arena_free) struct arena row = ARENA_INIT;
-        struct error ignored = {0};
-        struct message msg;
-        bool below = true; /* what cannot be read any more */
-        if (snap_message(f->snap, s->sel->id, order[mid], &row, &msg,
-                         &ignored) == ERR_OK) {
-            f->msg = msg;
-            f->seq = seqmap_seq(&s->sel->map, msg.uid);
-            f->has_cache = f->has_source = false;
-            f->cost++;
-            const struct sorted other = read_sorted(s, f, &row);
-            below = compare_hits(&other, &mine, s->cmd) < 0;
-        }
-        if (below)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
 }
 
 /* On a worker. */
@@ -233,9 +63,7 @@ sort_work(void *arg)
     struct imap_session *s = arg;
     struct search_job *job = s->job;
 
-    if (job->nhits > 1)
-        qsort_r(job->hits, job->nhits, sizeof(job->hits[0]), compare_hits,
-                s->cmd);
+    sort_run(&job->sort, s->cmd);
 }
 
 /* ---- telling ----------------------------------------------------------- */
@@ -243,7 +71,7 @@ sort_work(void *arg)
 static uint32_t
 hit_number(const struct imap_session *s, const struct search_job *job, size_t i)
 {
-    return s->cmd->uid ? job->hits[i].uid : job->hits[i].seq;
+    return s->cmd->uid ? job->sort.hits[i].uid : job->sort.hits[i].seq;
 }
 
 /* The I-th number of what was found, from 0. */
@@ -338,12 +166,12 @@ static void
 write_relevancy(struct imap_session *s, const struct search_job *job)
 {
     const bool sorted = s->cmd->cmd == CMD_SORT;
-    const size_t n = sorted ? job->nhits : job->relevance.n;
+    const size_t n = sorted ? job->sort.n : job->relevance.n;
 
     buf_add_str(&s->out, " RELEVANCY (");
     for (size_t i = 0; i < n; i++)
         buf_addf(&s->out, "%s%u", i == 0 ? "" : " ",
-                 sorted ? job->hits[i].relevance : job->relevance.p[i]);
+                 sorted ? job->sort.hits[i].relevance : job->relevance.p[i]);
     buf_add_byte(&s->out, ')');
 }
 
@@ -370,14 +198,14 @@ write_esearch(struct imap_session *s, struct search_job *job)
                  sorted ? hit_number(s, job, 0) : number_at(job, 0));
     if (count > 0 && (cmd->returns & RETURN_MAX) != 0)
         buf_addf(&s->out, " MAX %" PRIu32,
-                 sorted ? hit_number(s, job, job->nhits - 1)
+                 sorted ? hit_number(s, job, job->sort.n - 1)
                         : number_at(job, count - 1));
     if ((cmd->returns & RETURN_COUNT) != 0)
         buf_addf(&s->out, " COUNT %" PRIu64, count);
     if (count > 0 && (cmd->returns & RETURN_ALL) != 0) {
         buf_add_str(&s->out, " ALL ");
         if (sorted)
-            write_sorted_set(s, job, 0, job->nhits, &s->out);
+            write_sorted_set(s, job, 0, job->sort.n, &s->out);
         else
             uidset_format(&job->found, &s->out);
     }
@@ -395,14 +223,18 @@ write_numbers(struct imap_session *s, struct search_job *job)
 {
     if (s->cmd->cmd == CMD_SORT) {
         buf_add_str(&s->out, "* SORT");
-        for (size_t i = 0; i < job->nhits; i++)
-            buf_addf(&s->out, " %" PRIu32, hit_number(s, job, i));
+        for (size_t i = 0; i < job->sort.n; i++) {
+            buf_add_byte(&s->out, ' ');
+            write_number(&s->out, hit_number(s, job, i));
+        }
     } else {
         buf_add_str(&s->out, "* SEARCH");
         for (size_t i = 0; i < job->found.n; i++)
             for (uint64_t n = job->found.r[i].first; n <= job->found.r[i].last;
-                 n++)
-                buf_addf(&s->out, " %" PRIu64, n);
+                 n++) {
+                buf_add_byte(&s->out, ' ');
+                write_number(&s->out, n);
+            }
     }
     if (job->f.has_modseq && job->uids.n > 0) /* RFC 7162, 3.1.5 and 3.1.6 */
         buf_addf(&s->out, " (MODSEQ %" PRIu64 ")", job->modseq);
@@ -425,8 +257,8 @@ save_result(struct imap_session *s, struct search_job *job)
         return;
     }
     bool sorted = s->cmd->cmd == CMD_SORT;
-    uint32_t min = sorted ? job->hits[0].uid : job->uids.r[0].first;
-    uint32_t max = sorted ? job->hits[job->nhits - 1].uid
+    uint32_t min = sorted ? job->sort.hits[0].uid : job->uids.r[0].first;
+    uint32_t max = sorted ? job->sort.hits[job->sort.n - 1].uid
                           : job->uids.r[job->uids.n - 1].last;
     if ((returns & RETURN_MIN) != 0)
         uidset_add(saved, min, min);
@@ -438,11 +270,11 @@ void
 search_keep_level(struct imap_session *s)
 {
     const struct search_job *job = s->job;
-    uint32_t *order = arena_array(&s->arena, job->nhits, sizeof(*order));
+    uint32_t *order = arena_array(&s->arena, job->sort.n, sizeof(*order));
 
-    for (size_t i = 0; i < job->nhits; i++)
-        order[i] = job->hits[i].uid;
-    context_add(s, &job->uids, order, job->nhits);
+    for (size_t i = 0; i < job->sort.n; i++)
+        order[i] = job->sort.hits[i].uid;
+    context_add(s, &job->uids, order, job->sort.n);
 }
 
 static enum run
@@ -480,7 +312,7 @@ search_step(struct imap_session *s)
         case FIND_PAUSE:
             return RUN_YIELD;
         case FIND_END:
-            if (job->nhits > 1)
+            if (job->sort.n > 1)
                 return run_work(s, sort_work, job->tell);
             return job->tell(s);
         }

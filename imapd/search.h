@@ -6,21 +6,18 @@
 #define POLLUX_IMAPD_SEARCH_H
 
 #include "imapd/find.h"
-
-struct sorted; /* what SORT compares of a message */
+#include "imapd/sort.h"
 
 /* s->job points to it, or to what it is the first member of. */
 struct search_job {
     struct finder f;
     struct uidset found; /* numbers as the client asked for them, of SEARCH */
     struct uidset uids;
-    modseq_t modseq;     /* the highest one found */
-    modseq_t min_modseq; /* of the first one */
-    modseq_t max_modseq; /* of the last one */
-    struct sorted *hits; /* of SORT */
-    size_t nhits, cap;
-    struct arena arena;   /* their texts */
-    struct buf relevance; /* a byte for each, 1 to 100 (RFC 6203) */
+    modseq_t modseq;       /* the highest one found */
+    modseq_t min_modseq;   /* of the first one */
+    modseq_t max_modseq;   /* of the last one */
+    struct sort_list sort; /* what SORT found */
+    struct buf relevance;  /* a byte for each, 1 to 100 (RFC 6203) */
     /* Everything is found: tell it. */
     enum run (*tell)(struct imap_session *s);
     const char *mailbox; /* named in ESEARCH (RFC 7377); NULL: not */
@@ -40,11 +37,6 @@ search_keep_level(struct imap_session *s);
 /* What "$" stands for from now on. */
 void
 search_save(struct imap_session *s);
-/* Before which of the N UIDs of ORDER, which are in the order of the command's
- * sort keys, f->msg has its place. */
-size_t
-sort_place(struct imap_session *s, struct finder *f, const uint32_t *order,
-           size_t n);
 /* Give back what it holds; JOB can begin again. */
 void
 search_clear(struct imap_session *s, struct search_job *job);

@@ -416,10 +416,25 @@ cmd_thread(struct imap_session *s);
 bool
 take_chunk(const struct uidset *all, uint32_t *done, uint64_t n,
            struct uidset *ret);
-/* The derived record of a message, made anew where it is missing. */
+/* ---- derived.c --------------------------------------------------------- */
+
+struct mime_cache;
+
+/* Is there a derived record of MSG?  It replaces RET, into which *RET_MIME
+ * points.  WALK: of the mailbox, for many; or NULL. */
+MUST_CHECK bool
+have_cache(struct store_snap *snap, struct cache_walk *walk, mbid_t id,
+           const struct message *msg, struct buf *ret,
+           struct mime_cache *ret_mime);
+/* Make it from the message, and keep it.  Errors: of store_body_read(). */
 MUST_CHECK enum errcode
-load_cache(struct imap_session *s, struct store_snap *snap, mbid_t id,
-           const struct message *msg, struct buf *ret, struct error *err);
+make_cache(struct imap_session *s, mbid_t id, const struct message *msg,
+           struct buf *ret, struct mime_cache *ret_mime, struct error *err);
+/* The one or the other. */
+MUST_CHECK enum errcode
+load_cache(struct imap_session *s, struct store_snap *snap,
+           struct cache_walk *walk, mbid_t id, const struct message *msg,
+           struct buf *ret, struct mime_cache *ret_mime, struct error *err);
 
 /* An APPEND's message literal is announced: take it or refuse it.  True: it
  * streams in. */

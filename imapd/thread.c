@@ -16,6 +16,8 @@
  */
 #include "imapd/thread.h"
 
+#include "imapd/write.h"
+
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -351,13 +353,13 @@ join_subjects(struct forest *f, uint32_t root)
 /* ---- telling ----------------------------------------------------------- */
 
 static void
-write_number(struct buf *out, const struct node *node)
+write_node(struct buf *out, const struct node *node)
 {
     if (node->msg == NULL)
         return;
     if (out->n > 0 && out->p[out->n - 1] != '(' && out->p[out->n - 1] != ')')
         buf_add_byte(out, ' ');
-    buf_addf(out, "%" PRIu32, node->msg->number);
+    write_number(out, node->msg->number);
 }
 
 /* "(" opens what has siblings, and each thread. */
@@ -368,7 +370,7 @@ write_thread(const struct forest *f, uint32_t top, struct buf *out)
 
     buf_add_byte(out, '(');
     for (;;) {
-        write_number(out, &f->nodes[node]);
+        write_node(out, &f->nodes[node]);
         uint32_t child = f->nodes[node].child;
         if (child != NONE) {
             if (f->nodes[child].next != NONE)

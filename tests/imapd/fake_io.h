@@ -47,6 +47,7 @@ struct fake_world {
     struct fake_post *posts;
     size_t nposts, cap;
     int holds;
+    bool late_work; /* work waits in the list, too */
 };
 
 /* ---- struct session_io ------------------------------------------------- */
@@ -125,10 +126,32 @@ fake_release(void *ctx)
     ((struct fake_client *)ctx)->world->holds--;
 }
 
+struct fake_late {
+    void (*work)(void *arg);
+    void (*done)(void *arg);
+    void *arg;
+};
+
+static void
+fake_do_late(void *arg)
+{
+    struct fake_late late = *(struct fake_late *)arg;
+
+    free(arg);
+    late.work(late.arg);
+    late.done(late.arg);
+}
+
 static void
 fake_work(void *ctx, void (*work)(void *arg), void (*done)(void *arg),
           void *arg)
 {
+    if (((struct fake_client *)ctx)->world->late_work) {
+        struct fake_late *late = xmalloc(sizeof(*late));
+        *late = (struct fake_late){work, done, arg};
+        fake_post(ctx, fake_do_late, late);
+        return;
+    }
     work(arg);
     fake_post(ctx, done, arg);
 }
