@@ -29,8 +29,8 @@ def text_of(n):
                       (5 + n * 7919 % 50))
 
 
-def fill_both(w, user, box):
-    """Even numbers there, odd ones here."""
+def fill_there(w, user):
+    """The even numbers, and the folders for all."""
     c = w.imap(user)
     for name in FOLDERS[1:]:
         must(c.create(quote(name)))
@@ -38,6 +38,10 @@ def fill_both(w, user, box):
         must(c.append(quote(FOLDERS[n // 2 % 4]), "(\\Seen)" if n % 3 else None,
                       None, text_of(n)))
     c.logout()
+
+
+def fill_here(box):
+    """The odd ones."""
     for n in range(1, MESSAGES, 2):
         maildir.add(box, FOLDERS[n // 2 % 4], text_of(n), n,
                     "S" if n % 3 else "")
@@ -120,7 +124,8 @@ def mbsync_large(w):
     user = "large"
     rc = maildir.config(w, user, w.master, user, BOTH)
     box = os.path.join(w.base, user)
-    fill_both(w, user, box)
+    fill_there(w, user)
+    fill_here(box)
     whole = interrupted(w, ["mbsync", "-c", rc, "all"], 1, (0.2, 4.0))
     check(whole < KILLS, "it was never interrupted")
     settle(w, rc, box, timeout=900)
@@ -135,21 +140,13 @@ def offlineimap_large(w):
     need("offlineimap")
     user = "largeoff"
     box = w.dir("large-offline")
-    c = w.imap(user)
-    for name in FOLDERS[1:]:
-        must(c.create(quote(name)))
-    for n in range(0, MESSAGES, 2):
-        must(c.append(quote(FOLDERS[n // 2 % 4]), "(\\Seen)" if n % 3 else None,
-                      None, text_of(n)))
-    c.logout()
+    fill_there(w, user)
     rc = more.offlineimap_rc(w, w.master, user, box)
     command = ["offlineimap", "-c", rc, "-u", "basic", "-o"]
     interrupted(w, command, 2, (1.0, 6.0))
     # What is new here is put there by a run that ends: offlineimap itself does
     # not know any more what it has put there when it is killed.
-    for n in range(1, MESSAGES, 2):
-        maildir.add(box, FOLDERS[n // 2 % 4], text_of(n), n,
-                    "S" if n % 3 else "")
+    fill_here(box)
     began = time.monotonic()
     for _ in range(4):
         before = w.durable(), files(box)
