@@ -27,9 +27,11 @@ SHARE = 0.7     # of the highest rate
 TARGET = 3.0    # times the p99 without compaction
 
 # Options of imapd.conf: nothing is old enough to be packed, or all is.  The
-# rate is the default.
-OFF = {"log_keep_bytes": "1000G"}
-ON = {"log_keep_bytes": "0"}
+# rate is the default.  Segments are small: of one that is read first, and then
+# moved, a turn may see but the reading.
+SEGMENT_MIB = 8
+OFF = {"log_keep_bytes": "1000G", "sync_segment_bytes": "%dM" % SEGMENT_MIB}
+ON = {**OFF, "log_keep_bytes": "0"}
 
 
 def bytes_below(path):
@@ -59,8 +61,8 @@ class Compaction(Runner):
     def make(self, messages):
         for number, (name, options) in enumerate((("off", OFF), ("on", ON))):
             s = Shaped(self, number, [
-                "-U", USERS, "-M", USERS, "-N", messages, "-b", 4096],
-                options)
+                "-U", USERS, "-M", USERS, "-N", messages, "-b", 4096,
+                "-S", SEGMENT_MIB], options)
             self.stores[name] = s
             s.go()
             if name == "off":

@@ -242,6 +242,8 @@ open_node(struct shape *s)
         .store = {.dir = s->dir,
                   .pack_dir = s->spool,
                   .segment_bytes = (uint64_t)s->segment_mib << 20,
+                  /* As of mail that came in the course of years. */
+                  .compress = COMPRESS_ALWAYS,
                   .cache_bytes = UINT64_C(64) << 20},
         .servername = "shape",
     };
