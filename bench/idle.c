@@ -6,11 +6,10 @@
  * A few connections come and go first, so that what is allocated once is there.
  *
  *   idle -h HOST -p PORT -s SERVER_PID [-n CONNECTIONS] [-u USERS] [-P PREFIX]
- *        [-w PASSWORD] [-i]
+ *        [-w PASSWORD] [-i] [-t]
  *   -i  also enter IDLE
+ *   -t  by TLS (STARTTLS)
  */
-#include <sys/resource.h>
-
 #include "bench/talk.h"
 
 #define WARM 16U
@@ -19,6 +18,7 @@ struct who {
     const char *host, *port, *prefix, *password;
     uint32_t users;
     bool in_idle;
+    SSL_CTX *tls; /* or NULL */
 };
 
 /* "Pss:" of the process, in KiB. */
@@ -72,7 +72,7 @@ open_some(struct talk *conns, uint32_t n, const struct who *w)
     for (uint32_t i = 0; i < n; i++) {
         char user[64];
         snprintf(user, sizeof(user), "%s%04u", w->prefix, i % w->users);
-        talk_open(&conns[i], w->host, w->port, user, w->password);
+        talk_open(&conns[i], w->host, w->port, w->tls, user, w->password);
         if (!w->in_idle)
             continue;
         talk_send(&conns[i], "i IDLE\r\n");
@@ -85,7 +85,61 @@ static void
 close_some(struct talk *conns, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        close(conns[i].fd);
+        talk_close(&conns[i]);
+}
+
+/* As many descriptors as N connections want. */
+static void
+want_descriptors(uint32_t n)
+{
+    struct rlimit now;
+
+    if (getrlimit(RLIMIT_NOFILE, &now) != 0 || now.rlim_cur >= n + 64)
+        return;
+    const struct rlimit fds = {n + 64, MAX(now.rlim_max, (rlim_t)n + 64)};
+    if (setrlimit(RLIMIT_NOFILE, &fds) != 0)
+        die("%u descriptors: %s", n + 64, strerror(errno));
+}
+
+/* Little memory for each. */
+static SSL_CTX *
+tls_client(void)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+    if (ctx == NULL)
+        die("no TLS");
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    return ctx;
+}
+
+static void
+measure(const struct who *w, uint32_t pid, uint32_t n)
+{
+    struct talk *conns = xcalloc(n, sizeof(*conns));
+
+    open_some(conns, WARM, w);
+    close_some(conns, WARM);
+    uint64_t before = pss_settled_kib(pid);
+    uint64_t began = now_ns();
+    open_some(conns, n, w);
+    double took = (double)(now_ns() - began) / 1e9;
+    uint64_t with = pss_settled_kib(pid);
+    printf("{\"tool\":\"idle\",\"connections\":%u,\"in_idle\":%s,\"tls\":%s,"
+           "\"pss_before_kib\":%llu,\"pss_with_kib\":%llu,"
+           "\"kib_each\":%.2f,\"logins_per_s\":%.1f}\n",
+           n, w->in_idle ? "true" : "false", w->tls != NULL ? "true" : "false",
+           (unsigned long long)before, (unsigned long long)with,
+           ((double)with - (double)before) / (double)n, (double)n / took);
+    close_some(conns, n);
+    free(conns);
+}
+
+NORETURN static void
+usage(void)
+{
+    die("usage: idle -h HOST -p PORT -s SERVER_PID [-n CONNECTIONS]\n"
+        "            [-u USERS] [-P PREFIX] [-w PASSWORD] [-i] [-t]");
 }
 
 int
@@ -95,7 +149,7 @@ main(int argc, char **argv)
     uint32_t pid = 0;
     uint32_t n = 1000;
 
-    for (int c; (c = getopt(argc, argv, "h:p:s:n:u:P:w:i")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "h:p:s:n:u:P:w:it")) != -1;) {
         if (c == 'h')
             w.host = optarg;
         else if (c == 'p')
@@ -112,37 +166,16 @@ main(int argc, char **argv)
             w.password = optarg;
         else if (c == 'i')
             w.in_idle = true;
+        else if (c == 't')
+            w.tls = tls_client();
         else
-            die("usage: idle -h HOST -p PORT -s SERVER_PID ...");
+            usage();
     }
     if (w.host == NULL || w.port == NULL || pid == 0 || n < WARM ||
         w.users == 0)
-        die("usage: idle -h HOST -p PORT -s SERVER_PID [-n CONNECTIONS]\n"
-            "            [-u USERS] [-P PREFIX] [-w PASSWORD] [-i]");
-
-    struct rlimit fds = {.rlim_cur = n + 64, .rlim_max = n + 64};
-    struct rlimit now;
-    if (getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur < n + 64) {
-        fds.rlim_max = MAX(fds.rlim_max, now.rlim_max);
-        if (setrlimit(RLIMIT_NOFILE, &fds) != 0)
-            die("%u descriptors: %s", n + 64, strerror(errno));
-    }
-
-    struct talk *conns = xcalloc(n, sizeof(*conns));
-    open_some(conns, WARM, &w);
-    close_some(conns, WARM);
-    uint64_t before = pss_settled_kib(pid);
-    uint64_t began = now_ns();
-    open_some(conns, n, &w);
-    double took = (double)(now_ns() - began) / 1e9;
-    uint64_t with = pss_settled_kib(pid);
-    printf("{\"tool\":\"idle\",\"connections\":%u,\"in_idle\":%s,"
-           "\"pss_before_kib\":%llu,\"pss_with_kib\":%llu,"
-           "\"kib_each\":%.2f,\"logins_per_s\":%.1f}\n",
-           n, w.in_idle ? "true" : "false", (unsigned long long)before,
-           (unsigned long long)with,
-           ((double)with - (double)before) / (double)n, (double)n / took);
-    close_some(conns, n);
-    free(conns);
+        usage();
+    want_descriptors(n);
+    measure(&w, pid, n);
+    SSL_CTX_free(w.tls);
     return 0;
 }

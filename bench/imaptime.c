@@ -14,8 +14,6 @@
  * The second form appends N messages of BYTES each to MAILBOX (%d as above),
  * for filling: subjects, dates, senders and references differ.
  */
-#include <sys/resource.h>
-
 #include "bench/bench.h"
 
 #define PRE_MAX 8
@@ -201,100 +199,131 @@ usage(void)
         "                COMMAND | -m BYTES MAILBOX");
 }
 
-int
-main(int argc, char **argv)
+struct run {
+    const char *host, *port, *user, *password;
+    const char *pre[PRE_MAX];
+    uint32_t npre;
+    uint32_t n, first, window;
+    uint32_t bytes;   /* 0: it is a command */
+    const char *what; /* the command, or the mailbox to fill */
+};
+
+static void
+take_option(struct run *r, int c)
 {
-    const char *host = "127.0.0.1", *port = NULL, *user = NULL;
-    const char *password = "secret", *pre[PRE_MAX];
-    uint32_t npre = 0, n = 1, first = 0, window = 1, bytes = 0;
-
-    for (int c; (c = getopt(argc, argv, "h:p:u:s:x:n:f:W:m:")) != -1;) {
-        switch (c) {
-        case 'h':
-            host = optarg;
-            break;
-        case 'p':
-            port = optarg;
-            break;
-        case 'u':
-            user = optarg;
-            break;
-        case 's':
-            password = optarg;
-            break;
-        case 'x':
-            if (npre == PRE_MAX)
-                die("-x: at most %d", PRE_MAX);
-            pre[npre++] = optarg;
-            break;
-        case 'n':
-            n = number(optarg, 100000000);
-            break;
-        case 'f':
-            first = number(optarg, 1000000000);
-            break;
-        case 'W':
-            window = number(optarg, 10000);
-            break;
-        case 'm':
-            bytes = number(optarg, 1U << 26);
-            break;
-        default:
-            usage();
-        }
-    }
-    if (optind + 1 != argc || port == NULL || user == NULL || n == 0 ||
-        window == 0)
+    switch (c) {
+    case 'h':
+        r->host = optarg;
+        break;
+    case 'p':
+        r->port = optarg;
+        break;
+    case 'u':
+        r->user = optarg;
+        break;
+    case 's':
+        r->password = optarg;
+        break;
+    case 'x':
+        if (r->npre == PRE_MAX)
+            die("-x: at most %d", PRE_MAX);
+        r->pre[r->npre++] = optarg;
+        break;
+    case 'n':
+        r->n = number(optarg, 100000000);
+        break;
+    case 'f':
+        r->first = number(optarg, 1000000000);
+        break;
+    case 'W':
+        r->window = number(optarg, 10000);
+        break;
+    case 'm':
+        r->bytes = number(optarg, 1U << 26);
+        break;
+    default:
         usage();
+    }
+}
 
-    const char *what = argv[optind];
-    struct conn c = {.fd = tcp_connect(host, port), .cap = 1U << 20};
-    c.in = xmalloc(c.cap);
-    char *login = xasprintf("LOGIN %s %s", user, password);
-    const char *greeting = next_line(&c);
+/* Connected, logged in, and all said that comes before. */
+static void
+begin(struct conn *c, const struct run *r)
+{
+    char *login = xasprintf("LOGIN %s %s", r->user, r->password);
+
+    *c = (struct conn){.fd = tcp_connect(r->host, r->port), .cap = 1U << 20};
+    c->in = xmalloc(c->cap);
+    const char *greeting = next_line(c);
     if (strncmp(greeting, "* OK", 4) != 0)
         die("greeting: %s", greeting);
-    command(&c, login);
-    for (uint32_t i = 0; i < npre; i++)
-        command(&c, pre[i]);
+    command(c, login);
+    free(login);
+    for (uint32_t i = 0; i < r->npre; i++)
+        command(c, r->pre[i]);
+    c->bytes = c->lines = 0;
+}
 
-    uint64_t *sent_at = xcalloc(window, sizeof(*sent_at));
-    struct samples each = {0};
-    uint32_t sent = 0, done = 0;
-    c.bytes = c.lines = 0;
-    uint64_t began = now_ns();
-    while (done < n) {
-        if (sent < n && sent - done < window) {
+/* All of them, with up to WINDOW under way; how long each took. */
+static void
+measure(struct conn *c, const struct run *r, struct samples *each)
+{
+    uint64_t *sent_at = xcalloc(r->window, sizeof(*sent_at));
+
+    for (uint32_t sent = 0, done = 0; done < r->n;) {
+        if (sent < r->n && sent - done < r->window) {
             size_t len = 0;
-            char *text = bytes > 0
-                             ? build_append(what, bytes, first + sent, &len)
-                             : build_command(what, first + sent, &len);
-            sent_at[sent % window] = now_ns();
+            char *text =
+                r->bytes > 0
+                    ? build_append(r->what, r->bytes, r->first + sent, &len)
+                    : build_command(r->what, r->first + sent, &len);
+            sent_at[sent % r->window] = now_ns();
             sent++;
-            send_all(&c, text, len);
+            send_all(c, text, len);
             free(text);
             continue;
         }
-        await_ok(&c, what);
-        samples_add(&each, (int64_t)(now_ns() - sent_at[done % window]));
+        await_ok(c, r->what);
+        samples_add(each, (int64_t)(now_ns() - sent_at[done % r->window]));
         done++;
     }
-    double took = (double)(now_ns() - began) / 1e9;
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
+    free(sent_at);
+}
+
+static void
+report(const struct conn *c, const struct run *r, double took_s,
+       struct samples *each)
+{
     printf("{\"tool\":\"imaptime\",\"commands\":%u,\"window\":%u,"
            "\"ms\":%.4f,\"per_s\":%.1f,\"bytes\":%llu,\"lines\":%llu,"
            "\"client_cpu_s\":%.3f,",
-           n, window, took * 1e3, n / took, (unsigned long long)c.bytes,
-           (unsigned long long)c.lines,
-           (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-               (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
-    samples_json(&each, "");
+           r->n, r->window, took_s * 1e3, r->n / took_s,
+           (unsigned long long)c->bytes, (unsigned long long)c->lines,
+           own_cpu_s());
+    samples_json(each, "");
     printf("}\n");
+}
+
+int
+main(int argc, char **argv)
+{
+    struct run r = {
+        .host = "127.0.0.1", .password = "secret", .n = 1, .window = 1};
+    struct conn c;
+    struct samples each = {0};
+
+    for (int o; (o = getopt(argc, argv, "h:p:u:s:x:n:f:W:m:")) != -1;)
+        take_option(&r, o);
+    if (optind + 1 != argc || r.port == NULL || r.user == NULL || r.n == 0 ||
+        r.window == 0)
+        usage();
+    r.what = argv[optind];
+    begin(&c, &r);
+    const uint64_t began = now_ns();
+    measure(&c, &r, &each);
+    report(&c, &r, (double)(now_ns() - began) / 1e9, &each);
     close(c.fd);
     free(each.v);
-    free(sent_at);
-    free(login);
     free(c.in);
     return 0;
 }

@@ -52,8 +52,8 @@ start_lmtp(struct lag *g)
 static void
 start_idle(struct lag *g)
 {
-    g->exists_at_start =
-        talk_open(&g->imap, g->imap_host, g->imap_port, g->user, g->password);
+    g->exists_at_start = talk_open(&g->imap, g->imap_host, g->imap_port, NULL,
+                                   g->user, g->password);
     talk_send(&g->imap, "i IDLE\r\n");
     while (talk_line(&g->imap)[0] != '+')
         continue;

@@ -30,6 +30,7 @@ class Bench:
                         "load_before": load_1min()}
         self.rows = []
         self.pairs = []
+        self.certificates = None
 
     def tool(self, name, *args, timeout=600):
         done = subprocess.run(
@@ -43,9 +44,9 @@ class Bench:
                 done.stderr))
         return json.loads(done.stdout)
 
-    def pair(self, rolling=True):
+    def pair(self, rolling=True, options=None):
         base = tempfile.mkdtemp(prefix="pollux-bench.", dir=self.args.dir)
-        p = Pair(os.path.join(self.args.build, "bin"), base, USERS)
+        p = Pair(os.path.join(self.args.build, "bin"), base, USERS, options)
         p.set_up(rolling)
         self.pairs.append(p)
         return p
@@ -162,24 +163,52 @@ class Bench:
         self.drop(p)
 
     def idle(self):
-        n = 200 if self.quick else 1000
-        p = self.pair(rolling=False)
+        """10,000 clients that wait, and how fast clients can come."""
+        n = 200 if self.quick else 10000
+        p = self.pair(rolling=False, options=self.certificate())
         p.a.start()
         p.a.must("promote")
         self.tool("mailload", "-h", p.a.host, "-p", p.a.lmtp_port, "-u",
                   len(USERS), "-n", 50 * len(USERS), "-c", 8)
         self.results["idle"] = []
-        for extra in ((), ("-i",)):
+        for what, limit, extra in (
+                ("SELECTed", "24 KiB", ()), ("in IDLE", "24 KiB", ("-i",)),
+                ("SELECTed, TLS", "48 KiB", ("-t",))):
             # Memory of the load before must not be reused and hide the cost.
             p.a.stop()
             p.a.start()
             r = self.tool("idle", "-h", p.a.host, "-p", p.a.imap_port, "-s",
                           p.a.proc.pid, "-n", n, "-u", len(USERS), *extra)
             self.results["idle"].append(r)
-            self.row("memory of an idle connection, %s" % (
-                "in IDLE" if extra else "SELECTed"),
-                "%.1f KiB each of %d" % (r["kib_each"], n), "")
+            self.row("memory of an idle connection, %s" % what,
+                     "%.1f KiB each of %d" % (r["kib_each"], n),
+                     "%s (goal)" % limit)
+        self.results["logins"] = []
+        for connections in (1, 8):
+            cpu = cpu_s(p.a)
+            r = self.tool("logins", "-h", p.a.host, "-p", p.a.imap_port, "-c",
+                          connections, "-t", 2 if self.quick else 5, "-u",
+                          len(USERS))
+            r["server_cpu_us_each"] = (cpu_s(p.a) - cpu) * 1e6 / r["answered"]
+            self.results["logins"].append(r)
+            self.row("LOGIN and LOGOUT, %d connection%s at a time" % (
+                connections, "" if connections == 1 else "s"),
+                "%.0f /s, p50 %.2f p99 %.2f ms, %.0f us CPU" % (
+                    r["per_s"], r["p50_ms"], r["p99_ms"],
+                    r["server_cpu_us_each"]), "1000 /s (goal)")
         self.drop(p)
+
+    def certificate(self):
+        """Options for TLS with a certificate of our own."""
+        self.certificates = tempfile.mkdtemp(prefix="pollux-bench-cert.")
+        cert, key = (os.path.join(self.certificates, name)
+                     for name in ("cert.pem", "key.pem"))
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+             "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+             "/CN=localhost", "-keyout", key, "-out", cert],
+            check=True, capture_output=True)
+        return {"tls_server_cert": cert, "tls_server_key": key}
 
     def seed(self):
         n = 5000 if self.quick else 50000
@@ -271,6 +300,8 @@ def main():
     finally:
         for p in list(b.pairs):
             b.drop(p)
+        if b.certificates is not None:
+            shutil.rmtree(b.certificates, ignore_errors=True)
     out = args.json or os.path.join(os.path.dirname(args.build), "bench.json")
     write_json(out, b.results)
     if args.markdown:

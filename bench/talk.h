@@ -1,13 +1,17 @@
 /*
- * bench/talk.h - blocking IMAP for lag.c and idle.c: lines in, commands out.
+ * bench/talk.h - blocking IMAP for lag.c, idle.c and logins.c: lines in,
+ * commands out, on a socket or by TLS.
  */
 #ifndef POLLUX_BENCH_TALK_H
 #define POLLUX_BENCH_TALK_H
+
+#include <openssl/ssl.h>
 
 #include "bench/bench.h"
 
 struct talk {
     int fd;
+    SSL *tls; /* or NULL */
     size_t n, at;
     char in[4096];
 };
@@ -31,7 +35,9 @@ talk_line(struct talk *t)
         t->at = 0;
         if (t->n == sizeof(t->in))
             die("a line of over %zu bytes", sizeof(t->in));
-        ssize_t n = read(t->fd, t->in + t->n, sizeof(t->in) - t->n);
+        const size_t room = sizeof(t->in) - t->n;
+        ssize_t n = t->tls == NULL ? read(t->fd, t->in + t->n, room)
+                                   : SSL_read(t->tls, t->in + t->n, (int)room);
         if (n <= 0)
             die("connection lost: %s", n == 0 ? "closed" : strerror(errno));
         t->n += (size_t)n;
@@ -51,8 +57,10 @@ talk_send(struct talk *t, const char *text)
     size_t n = strlen(text);
 
     for (size_t at = 0; at < n;) {
-        ssize_t k = write(t->fd, text + at, n - at);
-        if (k < 0)
+        ssize_t k = t->tls == NULL
+                        ? write(t->fd, text + at, n - at)
+                        : SSL_write(t->tls, text + at, (int)(n - at));
+        if (k <= 0)
             die("write: %s", strerror(errno));
         at += (size_t)k;
     }
@@ -96,22 +104,50 @@ talk_command(struct talk *t, const char *command, int64_t *exists)
     }
 }
 
-/* Connect, log in, select INBOX read-only; its number of messages. */
-static inline int64_t
-talk_open(struct talk *t, const char *host, const char *port, const char *user,
-          const char *password)
+/* STARTTLS; nothing of the certificate is looked at. */
+static inline void
+talk_start_tls(struct talk *t, SSL_CTX *ctx)
 {
-    int64_t exists = 0;
+    talk_command(t, "STARTTLS", NULL);
+    t->tls = SSL_new(ctx);
+    if (t->tls == NULL || SSL_set_fd(t->tls, t->fd) != 1 ||
+        SSL_connect(t->tls) != 1)
+        die("no TLS");
+}
+
+/* Connect and log in, after STARTTLS unless TLS is NULL. */
+static inline void
+talk_login(struct talk *t, const char *host, const char *port, SSL_CTX *tls,
+           const char *user, const char *password)
+{
     char *login = xasprintf("LOGIN %s %s", user, password);
 
-    t->fd = tcp_connect(host, port);
-    t->n = t->at = 0;
+    *t = (struct talk){.fd = tcp_connect(host, port)};
     const char *greeting = talk_line(t);
     if (strncmp(greeting, "* OK", 4) != 0)
         die("greeting: %s", greeting);
+    if (tls != NULL)
+        talk_start_tls(t, tls);
     talk_command(t, login, NULL);
-    talk_command(t, "EXAMINE INBOX", &exists);
     free(login);
+}
+
+static inline void
+talk_close(struct talk *t)
+{
+    SSL_free(t->tls);
+    close(t->fd);
+}
+
+/* Log in, select INBOX read-only; its number of messages. */
+static inline int64_t
+talk_open(struct talk *t, const char *host, const char *port, SSL_CTX *tls,
+          const char *user, const char *password)
+{
+    int64_t exists = 0;
+
+    talk_login(t, host, port, tls, user, password);
+    talk_command(t, "EXAMINE INBOX", &exists);
     return exists;
 }
 

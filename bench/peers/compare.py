@@ -70,7 +70,9 @@ class Comparison(Runner):
                 why_not = "their packages cannot be fetched"
         if why_not is None:
             self.servers += [
-                servers.Cyrus(a.packages, self.base, users),
+                servers.Cyrus(a.packages, self.base, users,
+                              {"search_engine": "squat"}
+                              if a.search_index else None),
                 servers.Dovecot(a.packages, self.base, users,
                                 a.dovecot_format)]
         else:
@@ -89,6 +91,8 @@ class Comparison(Runner):
             if what == "messages":
                 self.imap(s, READER, "-m", 2300, "-n", self.messages, "-W", 32,
                           "INBOX")
+                if self.args.search_index:
+                    s.index()
             else:
                 self.imap(s, FOLDERS, "-n", self.folders, "-W", 32,
                           "CREATE F%d")
@@ -170,6 +174,8 @@ class Comparison(Runner):
         for m in MEASURES:
             if m.part not in parts:
                 continue
+            if m.part == "search" and self.args.search_index:
+                m.target = None  # it is to a Cyrus without one
             if m.needs and m.needs not in filled:
                 self.fill(m.needs)
                 filled.add(m.needs)
@@ -230,7 +236,7 @@ def main():
     a.add_argument("--seconds", type=int, default=0,
                    help="of each load, after 1 s of it (4)")
     a.add_argument("--search-index", action="store_true",
-                   help="Pollux with search_engine: squat; the peers have none")
+                   help="Pollux and Cyrus with search_engine: squat")
     a.add_argument("--dovecot-format", default="mdbox",
                    choices=("mdbox", "sdbox", "maildir"))
     a.add_argument("--dir", default="/var/tmp",

@@ -111,6 +111,30 @@ class Create:
             r["p50_ms"], r["p99_ms"], r["server_cpu_us_each"])
 
 
+class Logins:
+    """Clients that connect, log in and go, as fast as they can: LOGIN without
+    TLS.  Pollux and Cyrus ask SASL's sasldb, Dovecot a fixed password."""
+    part, better, unit, needs, raw, raw_target = (
+        "logins", "more", "/s", None, None, None)
+    target = best_target = None
+
+    def __init__(self, connections):
+        self.connections = connections
+        self.text = "LOGIN and LOGOUT, %d connection%s at a time" % (
+            connections, "" if connections == 1 else "s")
+
+    def measure(self, c, server, _round):
+        r = c.tool(server, "logins", "-h", server.host, "-p",
+                   server.imap_port, "-c", self.connections, "-t", c.seconds,
+                   "-u", len(USERS))
+        r["value"] = r["per_s"]
+        return r
+
+    def detail(self, r):
+        return "p50 %.2f p99 %.2f ms, %.0f us CPU" % (
+            r["p50_ms"], r["p99_ms"], r["server_cpu_us_each"])
+
+
 SELECT = "SELECT INBOX"
 
 
@@ -145,4 +169,6 @@ MEASURES = [
     reading("search", 'SEARCH TEXT "number 7777"', target=20),
     reading("search", 'SEARCH BODY "xyzzyx"', target=20),
     Status(),
+    Logins(1),
+    Logins(8),
 ]

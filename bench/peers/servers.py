@@ -96,6 +96,11 @@ class Pollux:
         self.pair.a.start()
         self.pair.a.must("promote")
 
+    def index(self):
+        """Brings the search index level; it does so by itself, later."""
+        subprocess.run(self.pair.a.program("squatter"), check=True,
+                       stdin=subprocess.DEVNULL, capture_output=True)
+
     def cpu_s(self):
         return cpu_of_threads(self.pair.a.proc.pid)
 
@@ -170,6 +175,9 @@ class Peer:
                 if not s.recv(1):
                     raise PairError("closed at once")
         return True
+
+    def index(self):
+        """Makes the search index, where a search does not."""
 
     def cpu_s(self):
         return cpu_of_tree(self.proc.pid)
@@ -261,6 +269,10 @@ class Cyrus(Peer):
                 self.path("cyrus.conf"), "-p", self.path("run", "pid"), "-L",
                 self.path("log")]
 
+
+    def index(self):
+        subprocess.run(self.inside("squatter"), check=True,
+                       stdin=subprocess.DEVNULL, capture_output=True)
 
     def services(self):
         """Further lines of SERVICES."""
