@@ -11,6 +11,7 @@
 #include "imapd/annotate.h"
 
 #include "mime/text.h"
+#include "store/epochs.h"
 
 /* Told of one message in one turn. */
 #define TELL_BYTES 65536U
@@ -561,7 +562,8 @@ store_annotations(struct imap_session *s)
     limit_messages(s, &job->all);
     if (s->cmd->has_since) {
         AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
-        if (living_modseq(snap, s->cmd->since, &job->since, &err) != ERR_OK)
+        if (snap_living_modseq(snap, s->cmd->since, &job->since, &err) !=
+            ERR_OK)
             return reply_error(s, &err);
         enable_condstore(s);
     }

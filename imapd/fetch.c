@@ -15,6 +15,7 @@
 #include "mime/date.h"
 #include "mime/header.h"
 #include "store/damage.h"
+#include "store/epochs.h"
 
 #define CHUNK_MESSAGES 500U
 #define TURN_BYTES 524288U
@@ -600,7 +601,7 @@ only_changed(struct imap_session *s, struct fetch_job *job, struct error *err)
     modseq_t since = 0;
     struct mailbox mb;
 
-    enum errcode rc = living_modseq(snap, s->cmd->since, &since, err);
+    enum errcode rc = snap_living_modseq(snap, s->cmd->since, &since, err);
     if (rc == ERR_OK)
         rc = snap_mailbox(snap, s->sel->id, &s->arena, &mb, err);
     if (rc == ERR_OK)

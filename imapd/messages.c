@@ -7,6 +7,7 @@
  * RFC 3501, 6.4.7 wants all or nothing.
  */
 #include "imapd/annotate.h"
+#include "store/epochs.h"
 
 #define STORE_CHUNK 1000U
 #define FETCHES_PER_TURN 500U
@@ -386,7 +387,8 @@ cmd_store(struct imap_session *s)
     if (s->cmd->has_since) {
         struct error err = {0};
         AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
-        if (living_modseq(snap, s->cmd->since, &job->since, &err) != ERR_OK)
+        if (snap_living_modseq(snap, s->cmd->since, &job->since, &err) !=
+            ERR_OK)
             return reply_error(s, &err);
         enable_condstore(s);
     }

@@ -3,10 +3,9 @@
  * FETCH, STORE and SEARCH.
  *
  * A MODSEQ is epoch and LSN of a record, so it says by itself which history it
- * comes from: above the place where its epoch ended it was made by a master
- * that is lost, and what the client learned with it may never have happened.
- * Such a client is answered as one that knows nothing, flags of all messages
- * included; its cache is right again after that.
+ * comes from (store/epochs.h).  A client whose history is no more is answered
+ * as one that knows nothing, flags of all messages included; its cache is right
+ * again after that.
  */
 #include "imapd/session_private.h"
 
@@ -30,35 +29,6 @@ write_modseq(struct imap_session *s, bool first, modseq_t modseq)
     buf_add_str(&s->out, first ? "MODSEQ (" : " MODSEQ (");
     write_number(&s->out, modseq);
     buf_add_byte(&s->out, ')');
-}
-
-enum errcode
-living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
-              struct error *err)
-{
-    AUTO(arena_free) struct arena a = ARENA_INIT;
-    const struct epoch_entry *epochs;
-    size_t n;
-    const epoch_t epoch = modseq_epoch(modseq);
-
-    const epoch_t newest = snap_pos(snap).applied.epoch;
-
-    *ret = epoch > newest ? 1 : modseq;
-    if (epoch >= newest)
-        return ERR_OK;
-    enum errcode rc = snap_epochs(snap, &a, &epochs, &n, err);
-    bool is_ours = epoch == 0; /* came from elsewhere, with its message */
-    for (size_t i = 0; i < n && rc == ERR_OK; i++) {
-        is_ours |= epochs[i].epoch == epoch;
-        if (epochs[i].epoch > epoch) {
-            is_ours &=
-                epoch == 0 || modseq <= modseq_of(epoch, epochs[i].fork_lsn);
-            break;
-        }
-    }
-    if (!is_ours)
-        *ret = 1;
-    return rc;
 }
 
 struct changed {

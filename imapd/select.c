@@ -9,6 +9,7 @@
  */
 #include "imapd/annotate.h"
 #include "imapd/context.h"
+#include "store/epochs.h"
 
 #include <stdlib.h>
 
@@ -560,7 +561,7 @@ qresync_begin(struct imap_session *s)
 
     if (!q->given || q->uidvalidity != job->mb.uidvalidity)
         return select_over(s);
-    enum errcode rc = living_modseq(job->snap, q->modseq, &since, &err);
+    enum errcode rc = snap_living_modseq(job->snap, q->modseq, &since, &err);
     bool all = q->known_uids.n == 0 ||
                !uidset_parse(q->known_uids, 0, IMAP_RANGES_MAX, &known);
     if (all && job->mb.uidnext > 1)

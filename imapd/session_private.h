@@ -278,13 +278,6 @@ cmd_noop(struct imap_session *s);
 /* A command that only makes sense with CONDSTORE was given. */
 void
 enable_condstore(struct imap_session *s);
-/*
- * A MODSEQ that a client has from us: 1, and so older than everything, where it
- * is of a history that was lost with its master.  ERR_IO, ERR_CORRUPT.
- */
-MUST_CHECK enum errcode
-living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
-              struct error *err);
 /* UIDs of the mailbox that changed after SINCE and are there. */
 MUST_CHECK enum errcode
 changed_since(struct store_snap *snap, mbid_t id, modseq_t since,

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "store/epochs.h"
 #include "store/names.h"
 #include "store/snap_private.h"
 
@@ -91,6 +92,48 @@ add_planned(struct store_snap *snap)
     snap->nepochs = n + 1;
 }
 
+static enum errcode
+load_epochs(struct store_snap *snap, struct error *err)
+{
+    if (snap->has_epochs)
+        return ERR_OK;
+    enum errcode rc =
+        snap_epochs(snap, &snap->arena, &snap->epochs, &snap->nepochs, err);
+    if (rc != ERR_OK)
+        return rc;
+    add_planned(snap);
+    snap->has_epochs = true;
+    return ERR_OK;
+}
+
+enum errcode
+snap_living_modseq(struct store_snap *snap, uint64_t modseq, modseq_t *ret,
+                   struct error *err)
+{
+    const epoch_t epoch = modseq_epoch(modseq);
+    const epoch_t newest = MAX(snap_pos(snap).applied.epoch,
+                               atomic_load(&snap->store->planned.epoch));
+    bool is_ours = epoch == 0; /* came from elsewhere, with its message */
+
+    if (epoch >= newest) {
+        *ret = epoch > newest ? 1 : modseq;
+        return ERR_OK;
+    }
+    enum errcode rc = load_epochs(snap, err);
+    if (rc != ERR_OK)
+        return rc;
+    for (size_t i = 0; i < snap->nepochs; i++) {
+        const struct epoch_entry *e = &snap->epochs[i];
+        is_ours |= e->epoch == epoch;
+        if (e->epoch > epoch) {
+            is_ours &= epoch == 0 || modseq <= modseq_of(epoch, e->fork_lsn);
+            break;
+        }
+    }
+    *ret = is_ours ? modseq : 1;
+    return ERR_OK;
+}
+
 /*
  * What a client is told: no less than what a master that is lost may have told
  * it.  The first write in the new epoch makes it so (store/resolve.c); until
@@ -106,14 +149,9 @@ look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
 
     if (mb->uid_epoch >= newest && modseq_epoch(mb->highestmodseq) >= newest)
         return ERR_OK;
-    if (!snap->has_epochs) {
-        enum errcode rc =
-            snap_epochs(snap, &snap->arena, &snap->epochs, &snap->nepochs, err);
-        if (rc != ERR_OK)
-            return rc;
-        add_planned(snap);
-        snap->has_epochs = true;
-    }
+    enum errcode rc = load_epochs(snap, err);
+    if (rc != ERR_OK)
+        return rc;
     const uint64_t jump =
         epochs_uid_jump(snap->epochs, snap->nepochs, mb->uid_epoch);
     for (size_t i = 0; i < snap->nepochs; i++) {

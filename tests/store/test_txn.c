@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "store/epochs.h"
 #include "store/mutants.h"
 #include "tests/lib/storetest.h"
 
@@ -915,6 +916,30 @@ test_swaps_on_another_line_count_for_the_jump_of_uids(void **state)
     ts_free(&b);
 }
 
+/* What a client is answered from that says it knows all up to MODSEQ. */
+static modseq_t
+living(struct teststore *ts, modseq_t modseq)
+{
+    struct store_snap *snap = store_snapshot(ts->store);
+    struct error err = {0};
+    modseq_t from = 0;
+
+    assert_int_equal(snap_living_modseq(snap, modseq, &from, &err), ERR_OK);
+    store_release(&snap);
+    return from;
+}
+
+/* Of epoch 1, which ended at LSN, one record more was promised elsewhere. */
+static void
+check_living(struct teststore *ts, lsn_t lsn)
+{
+    assert_true(living(ts, modseq_of(1, lsn)) == modseq_of(1, lsn));
+    assert_true(living(ts, modseq_of(1, lsn + 1)) == 1);
+    assert_true(living(ts, modseq_of(2, lsn + 1)) == modseq_of(2, lsn + 1));
+    assert_true(living(ts, modseq_of(3, lsn)) == 1);
+    assert_true(living(ts, 7) == 7); /* given by a peer, with its message */
+}
+
 /* From the moment at which this is the master its readers are told what they
  * are told once its epoch has begun. */
 static void
@@ -928,6 +953,7 @@ test_epoch_that_is_about_to_begin_is_told_ahead(void **state)
     ts_new_master(&ts, 1, 0);
     mbid_t id = ts_create(&ts, "user.ann");
     assert_int_equal(ts_append(&ts, id, 1, 100, NULL), 1);
+    const lsn_t fork = store_pos(ts.store).applied.lsn;
     store_plan_epoch(ts.store, 2, 1000, "promote", false);
     store_set_role(ts.store, ROLE_MASTER, 2);
     (void)store_step(ts.store);
@@ -935,11 +961,13 @@ test_epoch_that_is_about_to_begin_is_told_ahead(void **state)
     struct mailbox before = ts_mailbox(&ts, id, &a);
     assert_int_equal(before.uidnext, 1002);
     assert_int_equal(modseq_epoch(before.highestmodseq), 2);
+    check_living(&ts, fork);
     assert_int_equal(store_begin_epoch(ts.store, 2, 1000, "promote", &err),
                      ERR_OK);
     struct mailbox after = ts_mailbox(&ts, id, &a);
     assert_int_equal(after.uidnext, 1002);
     assert_true(after.highestmodseq == before.highestmodseq);
+    check_living(&ts, fork);
 
     store_plan_epoch(ts.store, 3, 1000, "owed", true);
     store_set_role(ts.store, ROLE_MASTER, 3);
