@@ -584,6 +584,12 @@ env_exists(struct env *env, const char *path)
     return env->ops->exists(env, path) > 0;
 }
 
+bool
+env_may_exist(struct env *env, const char *path)
+{
+    return env->ops->exists(env, path) != 0;
+}
+
 static int
 compare_names(const void *a, const void *b)
 {

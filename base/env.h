@@ -124,6 +124,9 @@ env_syncdir(struct env *env, const char *path, struct error *err);
 /* Errors count as "is not there"; use env_open where that would be wrong. */
 bool
 env_exists(struct env *env, const char *path);
+/* Errors count as "is there". */
+bool
+env_may_exist(struct env *env, const char *path);
 /* Names in directory PATH, sorted, each with its NUL, added to RET_NAMES;
  * ERR_LIMIT past its maximum. */
 MUST_CHECK enum errcode

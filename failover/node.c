@@ -41,13 +41,52 @@ set_why(struct nodefile *n, const char *fmt, ...)
 
 /* ---- changing ---------------------------------------------------------- */
 
+/* Does the file still say what it said before a failed write? */
+static bool
+file_is_old(struct node *node)
+{
+    AUTO(buf_free) struct buf old = BUF_INIT;
+    AUTO(buf_free) struct buf now = BUF_INIT;
+
+    nodefile_encode(&node->file, &old);
+    return env_read_file(node->env, node->path, NODEFILE_BYTES_MAX, &now,
+                         NULL) == ERR_OK &&
+           span_eq(buf_span(&now), buf_span(&old));
+}
+
+enum errcode
+node_check_doubt(const struct node *node, struct error *err)
+{
+    if (!node->in_doubt)
+        return ERR_OK;
+    return error_set(err, ERR_IO,
+                     "what %s will say after a restart is not known: this "
+                     "instance ends",
+                     node->path);
+}
+
 enum errcode
 node_save(struct node *node, const struct nodefile *next, struct error *err)
 {
-    enum errcode rc = nodefile_write(node->env, node->path, next, err);
-
-    if (rc == ERR_OK)
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc != ERR_OK)
+        return rc;
+    rc = nodefile_write(node->env, node->path, next, err);
+    if (rc == ERR_OK) {
         node->file = *next;
+        return ERR_OK;
+    }
+    if (node->store == NULL || file_is_old(node))
+        return rc;
+    /* The next start might be a master that nobody here knows of: no twin may
+     * be told that nothing has changed. */
+    node->in_doubt = true;
+    rc = error_prefix(err,
+                      "%s was replaced, and may be the old one again after a "
+                      "power cut; the next start obeys what it finds",
+                      node->path);
+    if (node->hooks.on_fatal != NULL)
+        node->hooks.on_fatal(node->hooks.ctx, err);
     return rc;
 }
 
@@ -75,7 +114,8 @@ node_move(struct node *node, const struct nodefile *next, struct error *err)
 bool
 node_fence_is_up(const struct node *node)
 {
-    return node->fence_path != NULL && env_exists(node->env, node->fence_path);
+    return node->fence_path != NULL &&
+           env_may_exist(node->env, node->fence_path);
 }
 
 enum errcode
@@ -167,8 +207,13 @@ node_promote(struct node *node, uint32_t uid_headroom, const char *reason,
         before.epoch = node->file.epoch;
     before.cluster = node->file.cluster;
     const bool is_back = node_move(node, &before, &ignored) == ERR_OK;
-    if (!is_back)
+    if (!is_back) {
         log_error(NULL, "failover.role", "why=\"%s\"", ignored.text);
+        /* For who asks it is as if no answer had come: the twin goes on only
+         * when it has been told that this one is no master. */
+        (void)error_prefix(err, "this instance is the master all the same");
+        rc = err->code = ERR_IO;
+    }
     store_plan_epoch(node->store, is_back ? 0 : next.epoch, uid_headroom,
                      reason, true);
     return rc;
@@ -271,10 +316,12 @@ instance_follow(void *ctx, const struct instid *cluster,
                 const struct instid *instance, epoch_t epoch, struct error *err)
 {
     struct node *node = ctx;
-    enum errcode rc = ERR_OK;
 
     pthread_mutex_lock(&node->lock);
-    if (instid_eq(instance, &node->file.instance)) {
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc != ERR_OK) {
+        /* said */
+    } else if (instid_eq(instance, &node->file.instance)) {
         rc = error_set(err, ERR_CONFLICT,
                        "that is this instance itself: sync_host names it");
     } else if (node->file.role == ROLE_REPLICA) {
@@ -304,7 +351,9 @@ instance_reseed(void *ctx, struct error *err)
     struct node *node = ctx;
 
     pthread_mutex_lock(&node->lock);
-    enum errcode rc = node_reseed(node, err);
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc == ERR_OK)
+        rc = node_reseed(node, err);
     pthread_mutex_unlock(&node->lock);
     return rc;
 }
@@ -314,10 +363,12 @@ instance_prepare(void *ctx, epoch_t epoch, uint64_t *ret_token,
                  struct error *err)
 {
     struct node *node = ctx;
-    enum errcode rc = ERR_OK;
 
     pthread_mutex_lock(&node->lock);
-    if (node->file.role != ROLE_REPLICA) {
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc != ERR_OK) {
+        /* said */
+    } else if (node->file.role != ROLE_REPLICA) {
         rc = error_set(err, ERR_READONLY, "this instance is %s, not a replica",
                        role_name(node->file.role));
     } else if (epoch != node->file.epoch + 1) {
@@ -369,7 +420,9 @@ instance_handover(void *ctx, uint64_t token, epoch_t epoch,
     struct node *node = ctx;
 
     pthread_mutex_lock(&node->lock);
-    enum errcode rc = check_handover(node, token, epoch, at, err);
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc == ERR_OK)
+        rc = check_handover(node, token, epoch, at, err);
     if (rc == ERR_OK) {
         node->token = 0;
         rc = node_promote(node, 0, "swap", err);
@@ -384,13 +437,13 @@ static enum errcode
 instance_cancel(void *ctx, uint64_t token, struct error *err)
 {
     struct node *node = ctx;
-    enum errcode rc = ERR_OK;
 
     pthread_mutex_lock(&node->lock);
-    if (token != 0 && token == node->used_token)
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc == ERR_OK && token != 0 && token == node->used_token)
         rc = error_set(err, ERR_CONFLICT,
                        "too late: that handover has promoted this instance");
-    else if (token == node->token)
+    else if (rc == ERR_OK && token == node->token)
         node->token = 0;
     pthread_mutex_unlock(&node->lock);
     return rc;
@@ -416,12 +469,12 @@ enum errcode
 node_heard(struct node *node, const struct logstatus *peer, struct error *err)
 {
     AUTO(arena_free) struct arena arena = ARENA_INIT;
-    enum errcode rc = ERR_OK;
     lsn_t fork = 0;
     uint64_t chain = 0;
 
     pthread_mutex_lock(&node->lock);
-    if (instid_eq(&peer->cluster, &node->file.cluster) &&
+    enum errcode rc = node_check_doubt(node, err);
+    if (rc == ERR_OK && instid_eq(&peer->cluster, &node->file.cluster) &&
         peer->epoch > node->file.epoch) {
         struct logstatus own;
         node_fill_status(node, &arena, &own);
@@ -558,6 +611,7 @@ node_open(struct env *env, const struct node_config *cfg,
           struct store_opened *ret_found, struct error *err)
 {
     struct node *node = xcalloc(1, sizeof(*node));
+    AUTO(buf_free) struct buf aside = BUF_INIT;
     bool is_new = false;
 
     node->env = env;
@@ -592,7 +646,7 @@ node_open(struct env *env, const struct node_config *cfg,
                         "rejoin' here",
                         node->path);
     if (rc == ERR_OK)
-        rc = node_obey_rejoin(node, err);
+        rc = node_obey_rejoin(node, &aside, err);
     if (rc == ERR_OK)
         rc = node_obey_reseed(node, err);
     if (rc == ERR_OK)

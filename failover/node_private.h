@@ -26,6 +26,7 @@ struct node {
     epoch_t token_epoch;
     uint64_t used_token; /* that promoted us */
     bool swapping;       /* our fence is up because of a swap */
+    bool in_doubt;       /* what the file will say is not known: we end */
     pthread_t reseeder;  /* gives up the state for a seed */
     bool has_reseeder;   /* to be joined */
     bool reseeds;        /* it runs */
@@ -34,9 +35,15 @@ struct node {
 
 /* All with `lock` held. */
 
-/* Replace the file and then node->file; untouched on failure. */
+/* Replace the file and then node->file; untouched on failure.  ERR_IO after the
+ * file got its new name and that could not be synced: nobody knows which one
+ * the next start reads, so the instance ends (on_fatal), and all that is asked
+ * of it until then is answered with ERR_IO. */
 MUST_CHECK enum errcode
 node_save(struct node *node, const struct nodefile *next, struct error *err);
+/* ERR_IO: see node_save(). */
+MUST_CHECK enum errcode
+node_check_doubt(const struct node *node, struct error *err);
 /* The only writer of the role: durable, then obeyed, then told. */
 MUST_CHECK enum errcode
 node_move(struct node *node, const struct nodefile *next, struct error *err);
@@ -56,12 +63,8 @@ MUST_CHECK enum errcode
 node_open_store(struct node *node, struct store_opened *ret_found,
                 struct error *err);
 
-/* failover/rejoin.c: beside no open store.  Move what it consists of into
- * DIR/discarded-..., so that nothing that exists only here is lost by a rejoin;
- * NEXT becomes what an instance is that waits for a seed. */
-MUST_CHECK enum errcode
-node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
-               struct error *err);
+/* failover/rejoin.c */
+
 /* Our master lets go of what we would need to follow it: be seeded anew, and
  * keep the bodies.  Answers at once; a thread does it.  ERR_AGAIN (it runs
  * already), ERR_READONLY (not a replica). */
@@ -71,10 +74,16 @@ node_reseed(struct node *node, struct error *err);
  * opened. */
 MUST_CHECK enum errcode
 node_obey_reseed(struct node *node, struct error *err);
-/* Somebody asked for a rejoin while nothing ran (DIR/rejoin): obey, before the
- * store is opened. */
+/* The file DIR/rejoin says that one was begun, or asked for while nothing ran:
+ * do it, before the store is opened.  The path of what was set aside, if
+ * anything was, is appended to RET_PATH. */
 MUST_CHECK enum errcode
-node_obey_rejoin(struct node *node, struct error *err);
+node_obey_rejoin(struct node *node, struct buf *ret_path, struct error *err);
+/* Write DIR/rejoin, close the store, obey, open it again.  A failure before
+ * the store is closed leaves all as it was; after one later the instance ends
+ * (on_fatal), and its next start goes on. */
+MUST_CHECK enum errcode
+node_empty(struct node *node, struct buf *ret_path, struct error *err);
 
 /* failover/verbs.c */
 enum errcode

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-#define NODEFILE_BYTES_MAX 4096U
-
 static const char *const role_words[] = {
     [ROLE_REPLICA] = "replica",
     [ROLE_MASTER] = "master",

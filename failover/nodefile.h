@@ -12,6 +12,7 @@
 #include "base/ids.h"
 
 #define NODEFILE_VERSION 1U
+#define NODEFILE_BYTES_MAX 4096U
 
 struct nodefile {
     struct instid cluster;  /* all zero: no history yet */

@@ -2,10 +2,12 @@
  * failover/rejoin.c - an instance gives up its store and waits for a seed.
  *
  * Nothing is deleted: log, state and packs are moved into directories whose
- * names say when and of which epoch.  While the instance runs the control
- * socket asks for it (failover/verbs.c); one that cannot start any more is told
- * by the file DIR/rejoin, which 'ctl_failover rejoin' writes and the next start
- * obeys.
+ * names say when and of which epoch.  The file DIR/rejoin says that it is to be
+ * done: the control socket writes it and obeys at once (failover/verbs.c); for
+ * an instance that cannot start any more 'ctl_failover rejoin' writes it, and
+ * the next start obeys.  It goes when all is done, so a crash between two steps
+ * is followed by the rest of them: a log set aside without its state, or the
+ * other way about, would not open.
  *
  * A replica whose master does not keep the log for it any more has nothing that
  * its master has not: it gives up state and log only and keeps its bodies
@@ -17,9 +19,23 @@
 #include "failover/node_private.h"
 #include "store/seed.h"
 
-enum errcode
-node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
-               struct error *err)
+/* Is the file PATH there, which says what was begun?  ERR_IO: nobody knows. */
+static enum errcode
+is_begun(const struct node *node, const char *path, bool *ret,
+         struct error *err)
+{
+    AUTO(buf_free) struct buf text = BUF_INIT;
+
+    enum errcode rc = env_read_file(node->env, path, 4096, &text, err);
+    *ret = rc != ERR_NOTFOUND;
+    return rc == ERR_NOTFOUND || rc == ERR_LIMIT ? ERR_OK : rc;
+}
+
+/* Beside no open store.  NEXT becomes what an instance is that waits for a
+ * seed. */
+static enum errcode
+set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
+          struct error *err)
 {
     static const char *const parts[] = {"synclog", "state"};
     AUTO(buf_free) struct buf from = BUF_INIT;
@@ -33,8 +49,9 @@ node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
         buf_clear(&to);
         buf_addf(&from, "%s/%s", node->dir, parts[i]);
         buf_addf(&to, "%s/%s", buf_cstr(ret_path), parts[i]);
-        if (env_exists(node->env, buf_cstr(&from)))
-            rc = env_rename(node->env, buf_cstr(&from), buf_cstr(&to), err);
+        rc = env_rename(node->env, buf_cstr(&from), buf_cstr(&to), err);
+        if (rc == ERR_NOTFOUND) /* it may have been done already */
+            rc = ERR_OK;
     }
     if (rc == ERR_OK)
         rc = env_syncdir(node->env, node->dir, err);
@@ -54,15 +71,17 @@ node_set_aside(struct node *node, struct nodefile *next, struct buf *ret_path,
 }
 
 enum errcode
-node_obey_rejoin(struct node *node, struct error *err)
+node_obey_rejoin(struct node *node, struct buf *ret_path, struct error *err)
 {
     AUTO(xfree) char *path = xasprintf("%s/rejoin", node->dir);
-    AUTO(buf_free) struct buf aside = BUF_INIT;
     struct nodefile next = node->file;
 
-    if (!env_exists(node->env, path))
-        return ERR_OK;
-    enum errcode rc = node_set_aside(node, &next, &aside, err);
+    bool begun;
+
+    enum errcode rc = is_begun(node, path, &begun, err);
+    if (rc != ERR_OK || !begun)
+        return rc;
+    rc = set_aside(node, &next, ret_path, err);
     if (rc == ERR_OK)
         rc = node_save(node, &next, err);
     if (rc == ERR_OK)
@@ -71,8 +90,37 @@ node_obey_rejoin(struct node *node, struct error *err)
         rc = env_syncdir(node->env, node->dir, err);
     if (rc != ERR_OK)
         return error_prefix(err, "rejoin");
-    log_notice(NULL, "failover.rejoin", "old_store=\"%s\"", buf_cstr(&aside));
+    log_notice(NULL, "failover.rejoin", "old_store=\"%s\"", buf_cstr(ret_path));
     return ERR_OK;
+}
+
+/* The store is closed.  A failure is the end: what is left of it must not be
+ * opened before the next start has done the rest. */
+static enum errcode
+open_after(struct node *node, enum errcode rc, struct error *err)
+{
+    struct store_opened found;
+
+    if (rc == ERR_OK)
+        rc = node_open_store(node, &found, err);
+    if (rc != ERR_OK && node->hooks.on_fatal != NULL)
+        node->hooks.on_fatal(node->hooks.ctx, err);
+    return rc;
+}
+
+enum errcode
+node_empty(struct node *node, struct buf *ret_path, struct error *err)
+{
+    AUTO(xfree) char *path = xasprintf("%s/rejoin", node->dir);
+
+    enum errcode rc = env_write_file_atomic(
+        node->env, path, SPAN_LIT("asked for at the control socket\n"), err);
+    if (rc != ERR_OK) {
+        (void)!env_unlink(node->env, path, NULL);
+        return rc;
+    }
+    store_close(&node->store);
+    return open_after(node, node_obey_rejoin(node, ret_path, err), err);
 }
 
 enum errcode
@@ -119,12 +167,15 @@ node_obey_reseed(struct node *node, struct error *err)
     uint64_t kept = 0;
     uint64_t dropped = 0;
 
-    if (!env_exists(node->env, path))
-        return ERR_OK;
+    bool begun;
+
+    enum errcode rc = is_begun(node, path, &begun, err);
+    if (rc != ERR_OK || !begun)
+        return rc;
     next.seed_wanted = true;
     snprintf(next.why, sizeof(next.why),
              "its master's log has moved on: waits to be seeded");
-    enum errcode rc = node_save(node, &next, err);
+    rc = node_save(node, &next, err);
     if (rc == ERR_OK)
         rc = store_make_seedable(node->env, &node->cfg.store, aside, &kept,
                                  &dropped, err);
@@ -143,26 +194,13 @@ static enum errcode
 give_up_state(struct node *node, struct error *err)
 {
     AUTO(xfree) char *path = xasprintf("%s/reseed", node->dir);
-    struct store_opened found;
-    struct error open_err = {0};
 
     enum errcode rc = env_write_file_atomic(
         node->env, path, SPAN_LIT("the master asked for it\n"), err);
     if (rc != ERR_OK)
         return rc;
     store_close(&node->store);
-    rc = node_obey_reseed(node, err);
-    /* A state that could not be given up is opened with the file still there:
-     * the next start goes on, so this one must not. */
-    if (rc == ERR_OK && node_open_store(node, &found, &open_err) == ERR_OK)
-        return ERR_OK;
-    if (rc == ERR_OK) {
-        *err = open_err;
-        rc = open_err.code;
-    }
-    if (node->hooks.on_fatal != NULL)
-        node->hooks.on_fatal(node->hooks.ctx, err);
-    return rc;
+    return open_after(node, node_obey_reseed(node, err), err);
 }
 
 static void *

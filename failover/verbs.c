@@ -268,6 +268,24 @@ print_pos(struct node *node, struct buf *out)
     buf_add_str(out, "\r\n");
 }
 
+/* Behind the fence: the last position that there will be.  What is durable and
+ * has no room in the state yet will be shown, so the twin must have it too. */
+static enum errcode
+print_end(struct node *node, struct buf *out, struct error *err)
+{
+    struct store_log_view log;
+
+    store_log_view(node->store, &log);
+    if (log.durable.lsn > store_pos(node->store).applied.lsn)
+        return error_set(err, ERR_AGAIN,
+                         "the fence is up, and %" PRI_LSN
+                         " is durable, but not yet in the state, whose disk "
+                         "is full",
+                         log.durable.lsn);
+    print_pos(node, out);
+    return ERR_OK;
+}
+
 static enum errcode
 need_fence(const struct node *node, struct error *err)
 {
@@ -316,8 +334,7 @@ verb_fence(struct node *node, const struct dlist *args, struct buf *out,
                          node->fence_path);
     log_notice(NULL, "failover.fence", "state=up why=\"%.*s\"",
                (int)MIN(why.n, (size_t)150), (const char *)why.p);
-    print_pos(node, out);
-    return ERR_OK;
+    return print_end(node, out, err);
 }
 
 static enum errcode
@@ -498,28 +515,6 @@ export_replica(struct node *node, lsn_t fork, struct buf *out,
 }
 
 static enum errcode
-empty_store(struct node *node, struct buf *ret_path, struct error *err)
-{
-    struct nodefile next = node->file;
-    struct store_opened found;
-
-    store_close(&node->store);
-    enum errcode rc = node_set_aside(node, &next, ret_path, err);
-    if (rc == ERR_OK)
-        rc = node_save(node, &next, err);
-    struct error open_err = {0};
-    if (node_open_store(node, &found, &open_err) != ERR_OK) {
-        /* Without a store the instance is of no use to anybody: the process
-         * ends here, unless it is a test, which closes the node next. */
-        *err = open_err;
-        rc = open_err.code;
-        if (node->hooks.on_fatal != NULL)
-            node->hooks.on_fatal(node->hooks.ctx, &open_err);
-    }
-    return rc;
-}
-
-static enum errcode
 verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
             struct error *err)
 {
@@ -545,7 +540,7 @@ verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
         node->hooks.close_sessions(node->hooks.ctx);
         pthread_mutex_lock(&node->lock);
     }
-    rc = empty_store(node, &aside, err);
+    rc = node_empty(node, &aside, err);
     if (node->store == NULL)
         return rc;
     if (node->hooks.reopened != NULL)
@@ -554,7 +549,6 @@ verb_rejoin(struct node *node, const struct dlist *args, struct buf *out,
         rc = node_lower_fence(node, err);
     if (rc != ERR_OK)
         return rc;
-    log_notice(NULL, "failover.rejoin", "old_store=\"%s\"", buf_cstr(&aside));
     buf_add_str(out, "* ");
     dlist_print_begin(&p, out, DLIST_SERVER);
     dlist_open_kv(&p, "REJOIN");
@@ -676,7 +670,9 @@ node_verb(void *ctx, struct span verb, const struct dlist *args,
         if (!span_eq_nocase_str(verb, verbs[i].name))
             continue;
         pthread_mutex_lock(&node->lock);
-        enum errcode rc = verbs[i].run(node, args, out, err);
+        enum errcode rc = node_check_doubt(node, err);
+        if (rc == ERR_OK)
+            rc = verbs[i].run(node, args, out, err);
         pthread_mutex_unlock(&node->lock);
         return rc;
     }

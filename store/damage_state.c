@@ -42,7 +42,7 @@ state_check_mark(struct env *env, const char *dir, struct error *err)
     AUTO(xfree) char *path = mark_path(dir);
     AUTO(buf_free) struct buf text = BUF_INIT;
 
-    if (!env_exists(env, path))
+    if (!env_may_exist(env, path))
         return ERR_OK;
     if (env_read_file(env, path, MARK_BYTES_MAX, &text, NULL) != ERR_OK)
         buf_clear(&text);

@@ -157,7 +157,7 @@ store_make_seedable(struct env *env, const struct store_config *cfg,
     *ret_kept = *ret_dropped = 0;
     if (k.kv == NULL && cfg->open_kv != NULL)
         k.kv = cfg->open_kv(cfg->open_kv_ctx, cfg->dir);
-    if (k.kv == NULL && env_exists(env, state))
+    if (k.kv == NULL && env_may_exist(env, state))
         rc = kv_open_rocks(cfg->dir, cfg->cache_bytes, &k.kv, err);
     if (rc == ERR_OK && k.kv != NULL) {
         k.b = kv_batch_new();
@@ -170,9 +170,9 @@ store_make_seedable(struct env *env, const struct store_config *cfg,
     }
     if (cfg->kv == NULL)
         kv_close(&k.kv);
-    if (rc == ERR_OK && env_exists(env, log))
-        rc = env_rename(env, log, log_aside, err);
     if (rc == ERR_OK)
+        rc = env_rename(env, log, log_aside, err);
+    if (rc == ERR_OK || rc == ERR_NOTFOUND) /* it may have been done already */
         rc = env_syncdir(env, cfg->dir, err);
     if (rc != ERR_OK)
         return error_prefix(err, "reseed");

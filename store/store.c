@@ -91,7 +91,7 @@ store_check_fence(struct store *store)
 
     store_control_begin(store);
     const bool up = store->cfg.fence_path != NULL &&
-                    env_exists(store->env, store->cfg.fence_path);
+                    env_may_exist(store->env, store->cfg.fence_path);
     store->fence = up;
     atomic_store(&mark->fence, up && acks_are_none(store) ? 1 : 0);
     mark_wake(mark);
@@ -490,7 +490,7 @@ set_mark(struct store *store)
         kv_get(store->kv, NULL, KV_STATE, key_local(&k, LOCAL_SEEDING), &value,
                NULL) == ERR_OK;
     store->fence = store->cfg.fence_path != NULL &&
-                   env_exists(store->env, store->cfg.fence_path);
+                   env_may_exist(store->env, store->cfg.fence_path);
     atomic_store(&mark->role, (uint32_t)store->role);
     atomic_store(&mark->epoch, store->epoch);
     atomic_store(&mark->fence, store->fence ? 1 : 0);

@@ -57,7 +57,7 @@ static bool
 look_at_fence(struct store *store)
 {
     const bool up = store->cfg.fence_path != NULL &&
-                    env_exists(store->env, store->cfg.fence_path);
+                    env_may_exist(store->env, store->cfg.fence_path);
     struct synclog_mark *mark = synclog_mark(store->log);
 
     store->last_poll_ns = env_mono_ns(store->env);
