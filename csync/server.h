@@ -82,6 +82,7 @@ struct csync_server_options {
     struct tls_context *tls; /* STARTTLS; NULL: none */
     unsigned login_timeout_ms;
     unsigned idle_timeout_ms;
+    unsigned mutants; /* synclog/mutants.h; 0 but in tests of tests */
     struct csync_instance instance;
     struct csync_admin admin;
 };

@@ -9,6 +9,7 @@ enum {
     MUTANT_SHIP_EARLY = 1U << 16,   /* readers see what is not synced (L6) */
     MUTANT_NO_REWRITE = 1U << 17,   /* unproven frames are left as they lie */
     MUTANT_CUT_ONE_MORE = 1U << 18, /* recovery cuts unproven frames */
+    MUTANT_ANY_CHAIN = 1U << 19,    /* frames of any history are taken */
 };
 
 #endif

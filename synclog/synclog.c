@@ -472,6 +472,8 @@ take_foreign_frame(struct synclog *log, struct logstate *st,
         return error_set(err, ERR_GAP,
                          "a frame with LSN %" PRI_LSN ", %" PRI_LSN " is next",
                          h.first_lsn, st->last.lsn + 1);
+    if ((log->cfg.mutants & MUTANT_ANY_CHAIN) != 0)
+        h.chain = frame_chain(st->chain, &h);
     const char *why = logstate_misfit(st, &h);
     if (why != NULL)
         return error_set(

@@ -533,6 +533,13 @@ clients_step(struct world *w)
 }
 
 void
+clients_rush(struct world *w, struct machine *m)
+{
+    if (m->line != NULL && !w->failed && w->clients->flying < IN_FLIGHT_MAX)
+        random_txn(w, m);
+}
+
+void
 clients_lost(struct world *w, struct machine *m)
 {
     (void)w;

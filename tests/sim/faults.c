@@ -229,6 +229,96 @@ lose_master(struct world *w)
     w->promote_at = w->now + sim_random(w, 800 * US_PER_MS);
 }
 
+/* ---- which, and how often ---------------------------------------------- */
+
+static void
+part_some(struct world *w, struct machine *m)
+{
+    (void)m;
+    part(w);
+}
+
+static void
+mend_all(struct world *w, struct machine *m)
+{
+    (void)m;
+    mend(w);
+}
+
+static void
+cut_one(struct world *w, struct machine *m)
+{
+    (void)m;
+    net_cut_random(w);
+}
+
+static void
+swap_master(struct world *w, struct machine *m)
+{
+    (void)m;
+    swap(w);
+}
+
+static void
+lose_the_master(struct world *w, struct machine *m)
+{
+    (void)m;
+    lose_master(w);
+}
+
+static void
+change_network(struct world *w, struct machine *m)
+{
+    (void)m;
+    w->delay_us = 100 + sim_random(w, sim_one_in(w, 4) ? 200000 : 2000);
+}
+
+static void
+change_disk(struct world *w, struct machine *m)
+{
+    m->slow_us = 50 + sim_random(w, sim_one_in(w, 4) ? 300000 : 2000);
+}
+
+static void
+kill_sync(struct world *w, struct machine *m)
+{
+    procs_kill(w, m, PROC_SYNC);
+    for (unsigned j = 0; j < NODES && m->node != NULL; j++)
+        if (j != m->i)
+            (void)proc_start(w, m, PROC_SYNC, j, NULL, false);
+}
+
+/* In the middle of a swap, maybe. */
+static void
+kill_ctl(struct world *w, struct machine *m)
+{
+    procs_kill(w, m, PROC_CTL);
+}
+
+static void
+make_room(struct world *w, struct machine *m)
+{
+    (void)w;
+    empty_disk(m);
+    machine_heal_kv(m);
+}
+
+/* Of so many operations one sees nothing go wrong but for these. */
+#define FAULTS_OF 640U
+
+static const struct {
+    unsigned n; /* of FAULTS_OF */
+    void (*happen)(struct world *w, struct machine *m);
+} faults[] = {
+    {3, crash_now},   {5, crash_soon},     {1, fill_disk},
+    {2, fill_kv},     {2, fail_call},      {1, part_some},
+    {1, mend_all},    {4, cut_one},        {1, pause_machine},
+    {1, jump_clock},  {3, swap_master},    {2, lose_the_master},
+    {1, touch_fence}, {1, change_network}, {1, change_disk},
+    {1, kill_sync},   {1, kill_ctl},       {6, flush},
+    {5, make_room},
+};
+
 void
 faults_step(struct world *w)
 {
@@ -236,93 +326,13 @@ faults_step(struct world *w)
 
     if (w->cut_until != 0 && w->now >= w->cut_until)
         mend(w);
-    switch (sim_random(w, 640)) {
-    case 0:
-    case 1:
-    case 2:
-        crash_now(w, m);
-        break;
-    case 3:
-    case 4:
-    case 5:
-    case 6:
-    case 7:
-        crash_soon(w, m);
-        break;
-    case 8:
-        fill_disk(w, m);
-        break;
-    case 9:
-    case 10:
-        fill_kv(w, m);
-        break;
-    case 11:
-    case 12:
-        fail_call(w, m);
-        break;
-    case 13:
-        part(w);
-        break;
-    case 14:
-        mend(w);
-        break;
-    case 15:
-    case 16:
-    case 17:
-    case 18:
-        net_cut_random(w);
-        break;
-    case 19:
-        pause_machine(w, m);
-        break;
-    case 20:
-        jump_clock(w, m);
-        break;
-    case 21:
-    case 22:
-    case 23:
-        swap(w);
-        break;
-    case 24:
-    case 25:
-        lose_master(w);
-        break;
-    case 26:
-        touch_fence(w, m);
-        break;
-    case 27:
-        w->delay_us = 100 + sim_random(w, sim_one_in(w, 4) ? 200000 : 2000);
-        break;
-    case 28:
-        m->slow_us = 50 + sim_random(w, sim_one_in(w, 4) ? 300000 : 2000);
-        break;
-    case 29:
-        procs_kill(w, m, PROC_SYNC);
-        for (unsigned j = 0; j < NODES && m->node != NULL; j++)
-            if (j != m->i)
-                (void)proc_start(w, m, PROC_SYNC, j, NULL, false);
-        break;
-    case 30:
-        procs_kill(w, m, PROC_CTL); /* in the middle of a swap, maybe */
-        break;
-    case 31:
-    case 32:
-    case 33:
-    case 34:
-    case 35:
-    case 36:
-        flush(w, m);
-        break;
-    case 37:
-    case 38:
-    case 39:
-    case 40:
-    case 41:
-        empty_disk(m);
-        machine_heal_kv(m);
-        break;
-    default:
-        break;
+    uint64_t at = sim_random(w, FAULTS_OF);
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        if (at < faults[i].n) {
+            faults[i].happen(w, m);
+            return;
+        }
+        at -= faults[i].n;
     }
 }
 

@@ -424,7 +424,7 @@ history_reset(struct machine *m)
     m->rejoining = false;
     m->line = NULL;
     m->seen = (struct store_pos){0};
-    m->acked = 0;
+    m->acked = m->promised = 0;
 }
 
 void

@@ -42,7 +42,11 @@ machine_is_master(const struct machine *m)
 static void
 die_here(struct machine *m, enum death how)
 {
+    const struct synclog_mark *mark = machine_mark(m);
+
     m->death = how;
+    if (mark != NULL && !m->rejoining)
+        m->promised = MAX(m->promised, atomic_load(&mark->durable_lsn));
     sim_trace(m->w, "n%u dies (%s) at call %llu", m->i,
               how == DIED_POWER  ? "power"
               : how == DIED_KILL ? "kill"
@@ -162,6 +166,8 @@ on_role(void *ctx, enum role role)
 
     if (role != ROLE_MASTER)
         m->role_lost = true;
+    else if (m->serving && m->death == ALIVE && sim_one_in(m->w, 2))
+        clients_rush(m->w, m);
 }
 
 static void
@@ -306,6 +312,7 @@ machine_start(struct machine *m)
         .servername = m->dir + 1,
         .cfg = w->cfg[m->i][(m->i + 1) % NODES],
         .is_control = true,
+        .mutants = w->o.mutants,
         .instance = m->inst,
     };
     m->server = csync_server_new(&options);
@@ -321,7 +328,12 @@ machine_start(struct machine *m)
     m->inst.status(m->inst.ctx, &a, &status);
     if (m->rejoining && status.applied.applied.lsn == 0)
         history_reset(m); /* it died in a rejoin */
+    m->rejoining = false;
     arena_free(&a);
+    if (status.durable.lsn < m->promised)
+        sim_violation(w, "I4: n%u let others read up to %llu and has %llu",
+                      m->i, (unsigned long long)m->promised,
+                      (unsigned long long)status.durable.lsn);
     history_observe(w, m);
     for (unsigned j = 0; j < NODES; j++)
         if (j != m->i)

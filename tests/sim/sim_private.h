@@ -96,6 +96,7 @@ struct machine {
     struct line *line;
     struct store_pos seen; /* the last position, on `line` */
     lsn_t acked;           /* answered to clients, by this instance */
+    lsn_t promised;        /* readers of its log were let up to here */
     struct synclog_reader *reader;
     lsn_t reader_at;
 };
@@ -229,6 +230,9 @@ clients_free(struct world *w);
 /* One operation of one client. */
 void
 clients_step(struct world *w);
+/* M has become the master this moment: somebody is quick. */
+void
+clients_rush(struct world *w, struct machine *m);
 /* Whatever was asked of M will not be answered. */
 void
 clients_lost(struct world *w, struct machine *m);

@@ -16,6 +16,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "store/epochs.h"
+
 struct pair {
     uint64_t key, value; /* key 0: free */
 };
@@ -383,23 +385,15 @@ listing_drop(struct listing *l, uint32_t uid)
     l->n--;
 }
 
-/* Does SINCE come from a history that is no more?  So it is if its epoch is not
- * in the history, or if it is beyond the fork where the next one began. */
+/* Does SINCE come from a history that is no more? */
 static bool
 is_dead(struct store_snap *snap, modseq_t since)
 {
-    const struct epoch_entry *epochs = NULL;
-    struct arena a = ARENA_INIT;
     struct error err = {0};
-    size_t n = 0;
-    bool dead = true;
+    modseq_t from;
 
-    if (snap_epochs(snap, &a, &epochs, &n, &err) == ERR_OK)
-        for (size_t i = 0; i < n; i++)
-            if (epochs[i].epoch == modseq_epoch(since))
-                dead = i + 1 < n && modseq_lsn(since) > epochs[i + 1].fork_lsn;
-    arena_free(&a);
-    return dead;
+    return snap_living_modseq(snap, since, &from, &err) != ERR_OK ||
+           from != since;
 }
 
 struct resync {
