@@ -35,7 +35,6 @@ class Comparison(Runner):
         self.seconds = args.seconds or (1 if args.quick else 4)
         self.messages = 1000 if args.quick else 20000
         self.folders = 100 if args.quick else 2000
-        self.creates = 50 if args.quick else 300
         super().__init__(args.build, tempfile.mkdtemp(
             prefix="pollux-peers.", dir=args.dir))
         os.chmod(self.base, 0o755)  # the peers run as another user

@@ -102,7 +102,7 @@ class Create:
     def measure(self, c, server, round_number):
         r = c.append(server, "-x", "CREATE N%dx%dx%%d" % (
             self.connections, round_number), "-c", self.connections, "-u",
-            len(USERS), "-n", c.creates * self.connections)
+            len(USERS), "-w", 1, "-t", c.seconds)
         r["value"] = r["per_s"]
         return r
 
