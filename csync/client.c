@@ -22,6 +22,7 @@ struct csync_client {
     bool has_log;
     bool has_starttls;
     bool has_deflate;
+    bool has_zstd, takes_zstd;
     char mechs[512];
     struct buf line;
     struct arena arena;
@@ -239,6 +240,20 @@ csync_command(struct csync_client *c, struct span line,
 
 /* ---- connecting -------------------------------------------------------- */
 
+/* WORD among the words of LINE? */
+static bool
+has_word(struct span line, struct span word)
+{
+    while (line.n > 0) {
+        ptrdiff_t blank = span_find_byte(line, ' ', 0);
+        struct span first = blank < 0 ? line : span_sub(line, 0, (size_t)blank);
+        if (span_eq(first, word))
+            return true;
+        line = blank < 0 ? SPAN_EMPTY : span_skip(line, (size_t)blank + 1);
+    }
+    return false;
+}
+
 static void
 take_capability(struct csync_client *c, struct span line)
 {
@@ -253,13 +268,14 @@ take_capability(struct csync_client *c, struct span line)
         c->has_deflate = true;
     } else if (span_starts_nocase(line, SPAN_LIT("POLLUX-LOG"))) {
         c->has_log = true;
+        c->has_zstd = has_word(line, SPAN_LIT("ZSTD"));
     }
 }
 
 static enum errcode
 read_greeting(struct csync_client *c, struct error *err)
 {
-    c->has_log = c->has_starttls = c->has_deflate = false;
+    c->has_log = c->has_starttls = c->has_deflate = c->has_zstd = false;
     c->mechs[0] = '\0';
     for (unsigned i = 0; i < GREETING_LINES_MAX; i++) {
         enum errcode rc =
@@ -431,8 +447,11 @@ establish(struct csync_client *c, const struct csync_target *t,
     }
     if (rc == ERR_OK && !a->noauth)
         rc = log_in(c, t, a, err);
-    if (rc == ERR_OK && (t->compress || t->require_compress))
-        rc = start_deflate(c, t, err);
+    if (rc == ERR_OK && (t->compress || t->require_compress)) {
+        c->takes_zstd = t->by_log && c->has_zstd;
+        if (!c->takes_zstd)
+            rc = start_deflate(c, t, err);
+    }
     return rc;
 }
 
@@ -500,6 +519,12 @@ bool
 csync_client_has_log(const struct csync_client *c)
 {
     return c->has_log;
+}
+
+bool
+csync_client_takes_zstd(const struct csync_client *c)
+{
+    return c->takes_zstd;
 }
 
 void

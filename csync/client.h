@@ -23,6 +23,7 @@ struct csync_target {
     const char *tls_ca_file; /* whom alone we believe; NULL: tls_server_ca_* */
     bool compress;           /* COMPRESS DEFLATE, if it is offered */
     bool require_compress;   /* and if not, ERR_UNSUPPORTED */
+    bool by_log;             /* zstd inside of the stream instead, if offered */
     int timeout_ms;
 };
 
@@ -54,6 +55,9 @@ csync_client_set_timeout(struct csync_client *c, int timeout_ms);
 /* Does the peer speak POLLUX-LOG? */
 bool
 csync_client_has_log(const struct csync_client *c);
+/* Was compression asked for, and is it to be that of csync/squeeze.h? */
+bool
+csync_client_takes_zstd(const struct csync_client *c);
 struct bclient *
 csync_client_conn(struct csync_client *c);
 

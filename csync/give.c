@@ -52,7 +52,8 @@ struct giver {
     bool rows_end;
     uint64_t bodies;
     uint64_t bytes;
-    unsigned waits; /* for repairs */
+    unsigned waits;            /* for repairs */
+    struct squeezer *squeezer; /* of rows; NULL: they go as they are */
 };
 
 static void
@@ -239,7 +240,10 @@ step_rows(struct giver *g, struct error *err)
     enum errcode rc =
         snap_each_row(g->snap, buf_span(&g->row_key), add_row, &w, err);
     if (rc == ERR_OK) {
-        if (w.payload.n > 0)
+        if (w.payload.n > 0 && g->squeezer != NULL)
+            squeezer_add(g->squeezer, LOGMSG_SEED_ROWS, buf_span(&w.payload),
+                         &g->out);
+        else if (w.payload.n > 0)
             add_message(g, LOGMSG_SEED_ROWS, buf_span(&w.payload));
         if (g->rows_end) {
             AUTO(buf_free) struct buf payload = BUF_INIT;
@@ -326,6 +330,9 @@ give_begin(struct csync_session *s)
     store_keep_garbage(g->store);
     g->snap = store_snapshot(g->store);
     g->guids = xcalloc(GUIDS_PER_QUESTION, sizeof(*g->guids));
+    uint64_t zstd = 0;
+    if (s->args != NULL && dlist_get_u64(s->args, "ZSTD", &zstd) && zstd != 0)
+        g->squeezer = squeezer_new();
     s->giver = g;
     s->phase = PHASE_GIVE_SEED;
     conn_write_str(s->conn, "OK here it comes\r\n");
@@ -370,6 +377,7 @@ give_end(struct csync_session *s)
     buf_free(&g->out);
     buf_free(&g->missing);
     buf_free(&g->row_key);
+    squeezer_free(&g->squeezer);
     free(g->guids);
     free(g);
     s->giver = NULL;

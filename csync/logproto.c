@@ -40,6 +40,7 @@ type_known(uint8_t type)
     case LOGMSG_PART:
     case LOGMSG_LENT_FRAMES:
     case LOGMSG_LACKING:
+    case LOGMSG_ZSTD:
         return true;
     }
     return false;
@@ -223,6 +224,8 @@ logstatus_print(const struct logstatus *s, enum dlist_side side,
     dlist_u64(&p, "DURABLE", s->durable.lsn);
     dlist_hex64(&p, "CHAIN", s->chain);
     print_pos(&p, &s->applied);
+    if (s->delay_us > 0)
+        dlist_u64(&p, "DELAY", s->delay_us);
     dlist_u64(&p, "FIRST", s->first_lsn);
     dlist_u64(&p, "START", s->start_lsn);
     dlist_u64(&p, "WALL", s->wall_us);
@@ -351,6 +354,8 @@ logstatus_read(const struct dlist *d, struct arena *a, struct logstatus *ret,
     s.applied.chain = get_hex(&r, "APPLIED_CHAIN");
     s.applied.digest = get_hex(&r, "DIGEST");
     s.applied.time_us = get_u64(&r, "APPLIED_TIME", UINT64_MAX);
+    if (dlist_get(d, "DELAY") != NULL)
+        s.delay_us = get_u64(&r, "DELAY", UINT64_MAX);
     s.first_lsn = get_u64(&r, "FIRST", UINT64_MAX);
     s.start_lsn = get_u64(&r, "START", UINT64_MAX);
     s.wall_us = get_u64(&r, "WALL", UINT64_MAX);

@@ -10,7 +10,7 @@
  * A message: u32 payload length, u8 type, 3 bytes 0, payload; little-endian.
  * Before that, as CSYNC lines (csync/PROTOCOL.md):
  *
- *   S: * POLLUX-LOG 1                            (in the greeting)
+ *   S: * POLLUX-LOG 1 ZSTD                       (in the greeting)
  *   C: LOG STATUS                    S: * LOGSTATUS %(...)  OK
  *   C: LOG DIGEST n                  S: * LOGDIGEST %(LSN n DIGEST h)  OK
  *   C: LOG OPEN %(CHANNEL c CLUSTER i INSTANCE i EPOCH e FORMAT n)
@@ -18,7 +18,7 @@
  *   C: LOG STREAM %(LSN n CHAIN h)   S: OK, then messages
  *   C: LOG SEED %(CHANNEL c CLUSTER i EPOCH e)  S: OK, then messages
  *   C: LOG RESEED %(as LOG OPEN, LSN n)   S: OK: it gives up its state, soon
- *   C: LOG EXPORT                    S: OK, then messages (control socket only)
+ *   C: LOG EXPORT [%(ZSTD 1)]        S: OK, then messages (control socket only)
  *   C: LOG PREPARE %(EPOCH e)        S: * LOGPREPARED %(TOKEN h)  OK
  *   C: LOG HANDOVER %(TOKEN h EPOCH e LSN n CHAIN h DIGEST h)
  *                                    S: * LOGSTATUS %(...)  OK, or NO
@@ -45,6 +45,7 @@ enum logmsg_type {
     LOGMSG_END = 3,          /* no more comes; the last ACK, then close */
     LOGMSG_GET_PART = 4,     /* GUID, u32 part: lend me this */
     LOGMSG_GET_FRAMES = 5,   /* u64 after, u64 until: and these records */
+    LOGMSG_ZSTD = 7,         /* FRAMES or SEED_ROWS, smaller: csync/squeeze.h */
     LOGMSG_SEED_GUIDS = 16,  /* n times 20 bytes: which of these do you lack? */
     LOGMSG_SEED_PART = 17,   /* guid, body_loc, stored bytes */
     LOGMSG_SEED_SYNC = 18,   /* make them durable */
@@ -136,9 +137,10 @@ struct logstatus {
     struct logpos durable;
     uint64_t chain; /* at durable */
     struct store_pos applied;
-    lsn_t first_lsn;  /* oldest record in the log */
-    lsn_t start_lsn;  /* the log begins behind this */
-    uint64_t wall_us; /* its clock */
+    uint64_t delay_us; /* sync_apply_delay: it applies so long after */
+    lsn_t first_lsn;   /* oldest record in the log */
+    lsn_t start_lsn;   /* the log begins behind this */
+    uint64_t wall_us;  /* its clock */
     const char *servername;
     const char *text; /* why it is in this role, for a person */
     const struct epoch_entry *epochs;

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "csync/server.h"
+#include "csync/squeeze.h"
 #include "store/seed.h"
 
 enum session_phase {
@@ -72,6 +73,8 @@ struct csync_session {
     bool on_receipt; /* each batch is acknowledged when it has come */
     bool ending;     /* END came: close after the last acknowledgement */
     struct reactor_deferred ack_call;
+
+    struct unsqueezer *unsqueezer; /* of a stream or a seed; or NULL */
 
     /* PHASE_TAKE_SEED */
     struct seed *seed;
@@ -152,6 +155,14 @@ void
 request_list_close(struct request_list *l);
 void
 request_list_open(struct request_list *l);
+
+/* csync/verbs.c: the command families, by s->verb and s->args. */
+void
+session_cmd_log(struct csync_session *s);
+void
+session_cmd_node(struct csync_session *s);
+void
+session_cmd_admin(struct csync_session *s);
 
 /* csync/login.c: a new exchange (false: hung up); its first step, from what
  * follows AUTHENTICATE; the client's answer to a challenge. */

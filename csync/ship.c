@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "csync/ship_private.h"
+#include "csync/squeeze.h"
 #include "store/record.h"
 #include "store/store.h"
 
@@ -141,6 +142,7 @@ struct stream {
     struct ship *s;
     struct bclient *conn;
     struct synclog_reader *reader;
+    struct squeezer *squeezer; /* NULL: frames go as they lie in the log */
     int wake_fd;
     struct buf out; /* a message under way */
     size_t out_at;
@@ -213,7 +215,10 @@ next_frames(struct stream *st, bool *ret_some, struct error *err)
     st->window += b.bytes;
     st->sent = b.last;
     atomic_store(&st->s->slot->sent_lsn, b.last);
-    message(st, LOGMSG_FRAMES, frames);
+    if (st->squeezer != NULL)
+        squeezer_add(st->squeezer, LOGMSG_FRAMES, frames, &st->out);
+    else
+        message(st, LOGMSG_FRAMES, frames);
     *ret_some = true;
     return ERR_OK;
 }
@@ -456,6 +461,18 @@ stream_open(struct stream *st, struct csync_client *peer,
     return ERR_OK;
 }
 
+static void
+say_squeezed(const struct stream *st)
+{
+    uint64_t plain = 0, wire = 0;
+
+    if (st->squeezer == NULL)
+        return;
+    squeezer_counts(st->squeezer, &plain, &wire);
+    log_info(&st->s->log, "sync.squeezed",
+             "bytes=%" PRIu64 " on_the_wire=%" PRIu64, plain, wire);
+}
+
 /* Stream from where the replica is, until GOAL (0: for ever). */
 static enum errcode
 stream_run(struct ship *s, struct csync_client *peer,
@@ -470,6 +487,8 @@ stream_run(struct ship *s, struct csync_client *peer,
     st->goal = goal;
     st->epoch = (epoch_t)atomic_load(&s->mark->epoch);
     st->fence_at_start = fence_at_start;
+    if (csync_client_takes_zstd(peer))
+        st->squeezer = squeezer_new();
     st->wake_fd = w.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum errcode rc =
         w.fd < 0 ? error_set(err, ERR_IO, "no descriptor for waking up")
@@ -486,6 +505,8 @@ stream_run(struct ship *s, struct csync_client *peer,
     struct error ignored = {0};
     if (slot_sync(s->slot, &ignored) != ERR_OK) /* costs retention only */
         log_warn(&s->log, "sync.slot", "why=\"%s\"", ignored.text);
+    say_squeezed(st);
+    squeezer_free(&st->squeezer);
     reader_close(&st->reader);
     if (w.fd >= 0)
         close(w.fd);
@@ -563,6 +584,7 @@ ship_target(const struct ship_options *o, struct csync_target *ret,
 
     if (rc == ERR_OK) {
         ret->require_compress = o->require_compress;
+        ret->by_log = true;
         if (o->timeout_ms > 0)
             ret->timeout_ms = o->timeout_ms;
     }
@@ -573,6 +595,7 @@ static void
 sign_slot(struct ship *s)
 {
     atomic_store(&s->slot->consumer_pid, (uint32_t)getpid());
+    atomic_store(&s->slot->by_state, 0);
     atomic_store(&s->slot->cap_bytes,
                  config_channel_bytes(s->o->cfg, s->channel, "sync_log_cap"));
     snprintf(s->slot->peer, sizeof(s->slot->peer), "%s", s->target.host);

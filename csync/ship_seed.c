@@ -107,6 +107,7 @@ on_header(struct progress *p, uint8_t type, uint32_t n)
         say(p, "seed: bodies are there, made durable now");
         break;
     case LOGMSG_SEED_ROWS:
+    case LOGMSG_ZSTD: /* of rows */
         p->row_bytes += n;
         break;
     case LOGMSG_SEED_FINISH:
@@ -304,7 +305,11 @@ ship_seed(struct ship *s, struct csync_client *peer, struct error *err)
     if (rc != ERR_OK)
         rc = error_prefix(err, "the replica refused the seed");
     if (rc == ERR_OK)
-        rc = csync_command(self, SPAN_LIT("LOG EXPORT"), NULL, NULL, err);
+        rc = csync_command(self,
+                           csync_client_takes_zstd(peer)
+                               ? SPAN_LIT("LOG EXPORT %(ZSTD 1)")
+                               : SPAN_LIT("LOG EXPORT"),
+                           NULL, NULL, err);
     if (rc == ERR_OK) {
         slot_set_state(s->slot, SLOT_SEEDING, "", env_wall_us(s->o->env));
         rc = pipe_run(s, csync_client_conn(self), csync_client_conn(peer), &p,

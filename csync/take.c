@@ -323,6 +323,7 @@ take_seed_message(struct csync_session *s, const struct logmsg *m,
     case LOGMSG_PART:
     case LOGMSG_LENT_FRAMES:
     case LOGMSG_LACKING:
+    case LOGMSG_ZSTD:
         break;
     }
     return error_set(err, ERR_PROTO, "message %u has no place in a seed",
@@ -350,6 +351,17 @@ take_log_message(struct csync_session *s, const struct logmsg *m,
 enum errcode
 take_message(struct csync_session *s, const struct logmsg *m, struct error *err)
 {
+    struct logmsg inside;
+
+    if (m->type == LOGMSG_ZSTD) {
+        if (s->unsqueezer == NULL)
+            s->unsqueezer = unsqueezer_new();
+        enum errcode rc =
+            unsqueezer_take(s->unsqueezer, m->payload, &inside, err);
+        if (rc != ERR_OK)
+            return rc;
+        m = &inside;
+    }
     return s->phase == PHASE_TAKE_LOG ? take_log_message(s, m, err)
                                       : take_seed_message(s, m, err);
 }
@@ -359,4 +371,5 @@ take_end(struct csync_session *s)
 {
     reactor_defer_cancel(s->reactor, &s->ack_call);
     seed_close(&s->seed);
+    unsqueezer_free(&s->unsqueezer);
 }

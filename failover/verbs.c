@@ -58,6 +58,7 @@ node_fill_status(struct node *node, struct arena *a, struct logstatus *ret)
         .swapping = node->swapping,
         .seeding = log.seeding,
         .seed_wanted = node->file.seed_wanted && store_is_empty(node->store),
+        .delay_us = node->cfg.store.apply_delay_us,
         .first_lsn = log.first_lsn,
         .start_lsn = log.start_lsn,
         .wall_us = env_wall_us(node->env),

@@ -421,7 +421,8 @@ count_channels(const struct acks *a, unsigned *ret_have)
     for (size_t i = 0; i < a->nchannels; i++) {
         const struct synclog_slot *slot = a->channels[i].slot;
         /* Elsewhere the page may be of another stream than it will be. */
-        if (atomic_load(&slot->state) != SLOT_STREAMING)
+        if (atomic_load(&slot->state) != SLOT_STREAMING ||
+            atomic_load(&slot->by_state) != 0)
             continue;
         has[n++] = a->mode == ACK_RECEIVED ? atomic_load(&slot->received_lsn)
                                            : atomic_load(&slot->durable_lsn);

@@ -8,16 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "synclog/futex.h"
 #include "synclog/synclog_private.h"
 
 #define BELL_BYTES 4096U
@@ -106,31 +103,11 @@ bell_detach(struct synclog_bell **bell)
 void
 bell_ring(struct synclog_bell *bell)
 {
-    atomic_fetch_add_explicit(&bell->seq, 1, memory_order_release);
-    syscall(SYS_futex, &bell->seq, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
-
-static int64_t
-now_ms(void)
-{
-    struct timespec ts;
-
-    ENSURE(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    futex_wake_all(&bell->seq);
 }
 
 uint32_t
 bell_wait(const struct synclog_bell *bell, uint32_t seen, int timeout_ms)
 {
-    const int64_t until = now_ms() + (timeout_ms > 0 ? timeout_ms : 0);
-
-    for (;;) {
-        uint32_t seq = atomic_load_explicit(&bell->seq, memory_order_acquire);
-        int64_t left = until - now_ms();
-        if (seq != seen || left <= 0)
-            return seq;
-        struct timespec ts = {.tv_sec = (time_t)(left / 1000),
-                              .tv_nsec = (long)(left % 1000) * 1000000};
-        syscall(SYS_futex, &bell->seq, FUTEX_WAIT, seen, &ts, NULL, 0);
-    }
+    return futex_wait_change(&bell->seq, seen, timeout_ms);
 }

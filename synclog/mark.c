@@ -5,25 +5,18 @@
  * attaches sees a whole page.  A page that is there already is used on, since
  * other processes may have it mapped; what the writer of before left in it is
  * overwritten when recovery knows better.
- *
- * `seq` is a futex shared between processes.  Waking costs a system call even
- * if nobody waits, which is little beside the sync that came before it; a count
- * of waiters would be kept wrong by the first waiter that is killed.
  */
 #include "synclog/mark.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "synclog/futex.h"
 #include "synclog/synclog_private.h"
 
 #define MARK_BYTES 4096U
@@ -163,31 +156,11 @@ mark_detach(const struct synclog_mark **mark)
 void
 mark_wake(struct synclog_mark *mark)
 {
-    atomic_fetch_add_explicit(&mark->seq, 1, memory_order_release);
-    syscall(SYS_futex, &mark->seq, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
-
-static int64_t
-now_ms(void)
-{
-    struct timespec ts;
-
-    ENSURE(clock_gettime(CLOCK_MONOTONIC, &ts) == 0);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    futex_wake_all(&mark->seq);
 }
 
 uint32_t
 mark_wait(const struct synclog_mark *mark, uint32_t seen, int timeout_ms)
 {
-    const int64_t until = now_ms() + (timeout_ms > 0 ? timeout_ms : 0);
-
-    for (;;) {
-        uint32_t seq = atomic_load_explicit(&mark->seq, memory_order_acquire);
-        int64_t left = until - now_ms();
-        if (seq != seen || left <= 0)
-            return seq;
-        struct timespec ts = {.tv_sec = (time_t)(left / 1000),
-                              .tv_nsec = (long)(left % 1000) * 1000000};
-        syscall(SYS_futex, &mark->seq, FUTEX_WAIT, seen, &ts, NULL, 0);
-    }
+    return futex_wait_change(&mark->seq, seen, timeout_ms);
 }

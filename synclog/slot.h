@@ -53,6 +53,9 @@ struct synclog_slot {
     _Atomic uint32_t expelled;
     /* So much of the log may be pinned; 0: what the instance says for all. */
     _Atomic uint64_t cap_bytes;
+    /* 1: the peer is brought level by state.  It holds no log of ours, so what
+     * it has pins the log and is shown, and no commit waits for it. */
+    _Atomic uint32_t by_state;
 };
 
 /*

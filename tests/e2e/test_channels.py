@@ -214,6 +214,31 @@ def test_delayed_replica(bin_dir):
         no_crash(w.c)
 
 
+def test_no_swap_with_a_delayed_twin(bin_dir):
+    """It is refused before anything changes, and says why."""
+    with World(bin_dir) as w:
+        w.b.stop()
+        w.b.configure(options={"sync_apply_delay": "1h"})
+        w.b.start()
+        w.deliver_all(w.a, range(1, 4))
+        wait_for("the channel to stream", lambda:
+                 w.a.status()["channels"][0]["state"] == "streaming")
+        for args in (("swap",), ("--force", "swap")):
+            code, out, err = w.a.ctl(*args)
+            check_equal(code, 1, "swap: " + out + err)
+            check("sync_apply_delay" in err and "3600 s ago" in err, err)
+        check_equal(w.a.role(), "master", "role")
+        w.deliver_all(w.a, [4])
+        # Without the delay it goes.
+        w.b.stop()
+        w.b.configure()
+        w.b.start()
+        w.wait_equal()
+        w.a.must("swap")
+        check_equal(numbers(w.b, "alice"), [1, 2, 3, 4], "after the swap")
+        no_crash(w.a, w.b)
+
+
 def test_parked_channel(bin_dir):
     """A channel that may not log in says why and since when; the other one
     goes on."""
@@ -233,4 +258,4 @@ def test_parked_channel(bin_dir):
 
 
 run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand, test_chain,
-     test_delayed_replica, test_parked_channel])
+     test_delayed_replica, test_no_swap_with_a_delayed_twin, test_parked_channel])

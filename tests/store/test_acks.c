@@ -219,6 +219,33 @@ on_change(void *ctx)
     atomic_store((atomic_bool *)ctx, true);
 }
 
+/* What a peer that is brought level by state has is no replica's log. */
+static void
+test_a_channel_by_state_counts_for_nobody(void **unused)
+{
+    struct instance in;
+    struct asked q;
+    struct ack_view v;
+
+    (void)unused;
+    begin(&in, &(struct store_acks){.mode = ACK_DURABLE, .timeout_ms = 60000},
+          2);
+    atomic_store(&in.slot[0]->by_state, 1);
+    const lsn_t last = durable(&in);
+    ask(&in, &q, "Subject: x\r\n\r\n");
+    WAIT_FOR(durable(&in) > last);
+    const lsn_t lsn = durable(&in);
+    acknowledge(&in, 0, lsn, lsn);
+    /* The other one tells that the first was looked at. */
+    acknowledge(&in, 1, lsn, lsn - 1);
+    WAIT_FOR((store_ack_view(in.store, &v), v.acked == lsn - 1));
+    assert_false(atomic_load(&q.done));
+    acknowledge(&in, 1, lsn, lsn);
+    WAIT_FOR(atomic_load(&q.done));
+    assert_int_equal(q.code, ERR_OK);
+    end(&in);
+}
+
 /* Groups follow each other; each is shown and answered when it was
  * acknowledged, and not before. */
 static void
@@ -561,6 +588,7 @@ main(void)
         cmocka_unit_test(test_degrade_goes_on_and_comes_back),
         cmocka_unit_test(test_fence_waits_for_what_waits),
         cmocka_unit_test(test_end_of_the_role_and_of_the_store),
+        cmocka_unit_test(test_a_channel_by_state_counts_for_nobody),
         cmocka_unit_test(test_bell_of_another_version_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
