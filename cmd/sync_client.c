@@ -50,11 +50,29 @@ static const char usage[] =
     "  -O  write over what the peer has changed by itself\n"
     "  -p  partition that the peer is to keep mailboxes on\n"
     "  --remove-extra  mailboxes that only the peer has get DELETED. names\n"
-    "taken without effect: -d seconds, -N -L -a\n"
+    "  --jobs n        users at a time in -A (4 towards a Pollux, else 1)\n"
+    "  --anew          look also at those who were level and have not changed\n"
+    "  --remainder f   names of users who were not brought level, for -u -f f\n"
+    "  --wrong-way     although this instance is not the master, or the peer "
+    "is\n"
+    "                  of a newer epoch\n"
+    "  -d seconds      -r: at least so long from one round to the next (by "
+    "log\n"
+    "                  nothing waits)\n"
+    "taken without effect: -N -L -a\n"
     "exit codes: 0 done, equal; 1 failed; 3 behind, equality is not known;\n"
     "4 unequal; 64 wrong command line\n";
 
-enum { OPT_DRY_RUN = 256, OPT_VERIFY, OPT_DIFF, OPT_REMOVE_EXTRA };
+enum {
+    OPT_DRY_RUN = 256,
+    OPT_VERIFY,
+    OPT_DIFF,
+    OPT_REMOVE_EXTRA,
+    OPT_WRONG_WAY,
+    OPT_JOBS,
+    OPT_ANEW,
+    OPT_REMAINDER,
+};
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'C'},
@@ -77,6 +95,10 @@ static const struct option long_options[] = {
     {"no-copyback", no_argument, NULL, 'O'},
     {"by-state", no_argument, NULL, 'b'},
     {"remove-extra", no_argument, NULL, OPT_REMOVE_EXTRA},
+    {"wrong-way", no_argument, NULL, OPT_WRONG_WAY},
+    {"jobs", required_argument, NULL, OPT_JOBS},
+    {"anew", no_argument, NULL, OPT_ANEW},
+    {"remainder", required_argument, NULL, OPT_REMAINDER},
     {"dest-partition", required_argument, NULL, 'p'},
     {"local-only", no_argument, NULL, 'L'},
     {"require-compression", no_argument, NULL, 'z'},
@@ -266,101 +288,169 @@ free_names(struct request *q)
     xfree(&q->names);
 }
 
+/* Seconds of -t, -w; false: said. */
+static bool
+take_seconds(int opt, uint32_t *ret)
+{
+    uint32_t seconds = 0;
+
+    if (!parse_u32(span_str(optarg), &seconds) || seconds > 86400) {
+        fprintf(stderr, "sync_client: -%c takes seconds\n", opt);
+        return false;
+    }
+    *ret = seconds;
+    return true;
+}
+
+/* Those that say what is to be done; false: not one. */
+static bool
+take_mode(int opt, struct request *q)
+{
+    switch (opt) {
+    case 'u':
+    case 'm':
+    case 's':
+        q->mode = opt;
+        return true;
+    case 'M':
+        q->mode = 'u';
+        return true;
+    case 'r':
+    case 'R':
+    case '1':
+    case 'A':
+        /* "-r -1" is how Cyrus writes it. */
+        if (q->mode == 0 || q->mode == 'r')
+            q->mode = opt;
+        return true;
+    case OPT_DRY_RUN:
+        q->dry_run = true;
+        return true;
+    case OPT_DIFF:
+        q->diff = true;
+        q->verify = true;
+        return true;
+    case OPT_VERIFY:
+        q->verify = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Those of the way by state; false: not one. */
+static bool
+take_push_option(int opt, struct request *q)
+{
+    switch (opt) {
+    case 'b':
+        q->by_state = true;
+        return true;
+    case 'p':
+        q->push.partition = optarg;
+        return true;
+    case 'O':
+        q->push.force = true;
+        return true;
+    case OPT_REMOVE_EXTRA:
+        q->push.remove_extra = true;
+        return true;
+    case OPT_WRONG_WAY:
+        q->push.wrong_way = true;
+        return true;
+    case OPT_ANEW:
+        q->push.anew = true;
+        return true;
+    case OPT_REMAINDER:
+        q->push.remainder = optarg;
+        return true;
+    case OPT_JOBS:
+        return parse_u32(span_str(optarg), &q->push.jobs) &&
+               q->push.jobs >= 1 && q->push.jobs <= PUSH_JOBS_MAX;
+    default:
+        return false;
+    }
+}
+
+/* The others; false: not one, or a bad value. */
+static bool
+take_option(int opt, struct request *q)
+{
+    uint32_t seconds = 0;
+
+    switch (opt) {
+    case 'C':
+        q->conf = optarg;
+        return true;
+    case 'f':
+        q->input = optarg;
+        return true;
+    case 'z':
+        q->ship.require_compress = true;
+        return true;
+    case 'l':
+        q->log_more = true;
+        return true;
+    case 'n':
+        q->ship.channel = optarg[0] == '\0' ? INSTANCE_CHANNEL : optarg;
+        return true;
+    case 'S':
+        q->ship.host = optarg;
+        return true;
+    case 'F':
+        q->ship.shutdown_file = optarg;
+        return true;
+    case 'o':
+        q->ship.connect_once = true;
+        return true;
+    case 'v':
+        q->ship.verbose = true;
+        return true;
+    case 'w':
+        return take_seconds(opt, &q->wait_s);
+    case 'd':
+        return take_seconds(opt, &q->push.delay_s);
+    case 't':
+        if (!take_seconds(opt, &seconds))
+            return false;
+        q->ship.timeout_ms = (int)seconds * 1000;
+        return true;
+    case 'N':
+    case 'L':
+    case 'a':
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Do options and names go together? */
+static bool
+is_complete(const struct request *q)
+{
+    const bool has_names = q->nnames > 0 || q->input != NULL;
+    const bool wants_names = q->mode == 'u' || q->mode == 'm' ||
+                             q->mode == 's' || (q->mode == 'A' && has_names);
+
+    return (q->mode != 0 || q->verify || q->dry_run) &&
+           has_names == wants_names;
+}
+
 /* Exit code to end with at once, or -1. */
 static int
 take_options(int argc, char **argv, struct request *q)
 {
-    uint32_t seconds = 0;
     int opt;
 
     while (
         (opt = getopt_long(argc, argv, "C:AumsMrR1n:S:f:F:d:t:w:oNObp:Lzalvh",
                            long_options, NULL)) != -1) {
-        switch (opt) {
-        case 'C':
-            q->conf = optarg;
-            break;
-        case 'u':
-        case 'm':
-        case 's':
-        case 'M':
-            q->mode = opt == 'M' ? 'u' : opt;
-            break;
-        case 'f':
-            q->input = optarg;
-            break;
-        case OPT_DRY_RUN:
-            q->dry_run = true;
-            break;
-        case OPT_DIFF:
-            q->diff = true;
-            q->verify = true;
-            break;
-        case OPT_VERIFY:
-            q->verify = true;
-            break;
-        case 'z':
-            q->ship.require_compress = true;
-            break;
-        case 'l':
-            q->log_more = true;
-            break;
-        case 'r':
-        case 'R':
-        case '1':
-        case 'A':
-            /* "-r -1" is how Cyrus writes it. */
-            if (q->mode == 0 || q->mode == 'r')
-                q->mode = opt;
-            break;
-        case 'n':
-            q->ship.channel = optarg[0] == '\0' ? INSTANCE_CHANNEL : optarg;
-            break;
-        case 'S':
-            q->ship.host = optarg;
-            break;
-        case 'F':
-            q->ship.shutdown_file = optarg;
-            break;
-        case 'o':
-            q->ship.connect_once = true;
-            break;
-        case 'v':
-            q->ship.verbose = true;
-            break;
-        case 'w':
-            if (!parse_u32(span_str(optarg), &q->wait_s))
-                return EXIT_USAGE;
-            break;
-        case 'd':
-        case 't':
-            if (!parse_u32(span_str(optarg), &seconds) || seconds > 86400) {
-                fprintf(stderr, "sync_client: -%c takes seconds\n", opt);
-                return EXIT_USAGE;
-            }
-            if (opt == 't')
-                q->ship.timeout_ms = (int)seconds * 1000;
-            break;
-        case 'b':
-            q->by_state = true;
-            break;
-        case 'p':
-            q->push.partition = optarg;
-            break;
-        case 'O':
-            q->push.force = true;
-            break;
-        case OPT_REMOVE_EXTRA:
-            q->push.remove_extra = true;
-            break;
-        case 'N':
-        case 'L':
-        case 'a':
-            break;
-        case 'h':
+        if (opt == 'h') {
             fputs(usage, stdout);
             return 0;
-        default:
+        }
+        if (!take_mode(opt, q) && !take_push_option(opt, q) &&
+            !take_option(opt, q)) {
             fputs(usage, stderr);
             return EXIT_USAGE;
         }
@@ -368,15 +458,10 @@ take_options(int argc, char **argv, struct request *q)
     for (; optind < argc && q->mode != 0 && strchr("umsA", q->mode) != NULL;
          optind++)
         add_name(q, argv[optind]);
-    const bool has_names = q->nnames > 0 || q->input != NULL;
-    const bool wants_names = q->mode == 'u' || q->mode == 'm' ||
-                             q->mode == 's' || (q->mode == 'A' && has_names);
-    if ((q->mode == 0 && !q->verify && !q->dry_run) || optind != argc ||
-        has_names != wants_names) {
-        fputs(usage, stderr);
-        return EXIT_USAGE;
-    }
-    return -1;
+    if (optind == argc && is_complete(q))
+        return -1;
+    fputs(usage, stderr);
+    return EXIT_USAGE;
 }
 
 static enum errcode
@@ -384,6 +469,7 @@ verify(struct request *q, enum verify_result *ret, struct error *err)
 {
     const char *const *names = (const char *const *)q->names;
     const struct verify_names what = {
+        .prefixes = q->mode == 'A' ? names : NULL,
         .users = q->mode == 'u' || q->mode == 's' ? names : NULL,
         .mailboxes = q->mode == 'm' ? names : NULL,
     };
@@ -395,6 +481,7 @@ static enum errcode
 push(struct request *q, struct error *err)
 {
     q->push.ship = &q->ship;
+    q->push.dry_run = q->dry_run;
     q->push.mode = q->mode == 'A'   ? PUSH_ALL
                    : q->mode == 'u' ? PUSH_USERS
                    : q->mode == 'm' ? PUSH_MAILBOXES
@@ -412,22 +499,19 @@ run(struct request *q, enum verify_result *ret, struct error *err)
 {
     const struct ship_options *o = &q->ship;
 
-    /* Part of the users is by state only. */
-    if (q->mode != 0 && !q->verify && !q->dry_run &&
-        (q->by_state || (q->mode == 'A' && q->nnames > 0) || push_is_wanted(o)))
+    if (q->mode != 0 && !q->verify && (q->by_state || push_is_wanted(o)))
         return push(q, err);
     if (q->dry_run)
         return ship_dry_run(o, err);
     if (q->verify)
         return verify(q, ret, err);
     switch (q->mode) {
-    case 'A':
-        return ship_all(o, err);
+    case 'A': /* within a cluster all comes by the log; a prefix is proved */
     case 'u':
     case 's':
     case 'm': {
         enum errcode rc = ship_all(o, err);
-        return rc == ERR_OK ? verify(q, ret, err) : rc;
+        return rc == ERR_OK && q->nnames > 0 ? verify(q, ret, err) : rc;
     }
     }
     return ship_rolling(o, err);

@@ -9,6 +9,7 @@
 #include "csync/peer.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -25,7 +26,8 @@ struct sync_peer {
     void *stop_ctx;
     bool broken;
     uint64_t commands, applies;
-    bool at_start; /* of a command */
+    bool at_start;  /* of a command */
+    bool dry, held; /* no APPLY is sent; this command is not */
     struct arena arena;
 };
 
@@ -75,13 +77,25 @@ peer_commands(const struct sync_peer *p, uint64_t *ret_applies)
     return p->commands;
 }
 
+struct csync_client *
+peer_client(struct sync_peer *p)
+{
+    return p->client;
+}
+
+void
+peer_set_dry(struct sync_peer *p)
+{
+    p->dry = true;
+}
+
 bool
 peer_is_broken(const struct sync_peer *p)
 {
     return p->broken;
 }
 
-/* What is changed over there, without what is in it (-l). */
+/* What is changed over there, without what is in it (-l, --dry-run). */
 static void
 say_apply(const struct sync_peer *p, struct span line)
 {
@@ -94,8 +108,11 @@ say_apply(const struct sync_peer *p, struct span line)
         if (at >= 0)
             line = span_sub(line, 0, (size_t)at);
     }
-    log_info(NULL, "push.apply", "peer=%s line=\"%.*s\"", bclient_name(p->conn),
-             SPAN_FMT(line));
+    if (p->dry)
+        printf("would say: %.*s\n", SPAN_FMT(line));
+    else
+        log_info(NULL, "push.apply", "peer=%s line=\"%.*s\"",
+                 bclient_name(p->conn), SPAN_FMT(line));
 }
 
 enum errcode
@@ -108,8 +125,11 @@ peer_send(struct sync_peer *p, struct span bytes, struct error *err)
             p->applies++;
             say_apply(p, bytes);
         }
+        p->held = p->dry && span_starts(bytes, SPAN_LIT("APPLY "));
         p->at_start = false;
     }
+    if (p->held)
+        return ERR_OK;
     enum errcode rc = bclient_write(p->conn, bytes, p->timeout_ms, err);
     p->broken |= rc != ERR_OK;
     return rc;
@@ -335,6 +355,10 @@ peer_finish(struct sync_peer *p, const struct sync_answer *a, struct error *err)
 
     enum errcode rc = peer_send(p, SPAN_LIT("\r\n"), err);
     p->at_start = true;
+    if (p->held) {
+        p->held = false;
+        return ERR_OK;
+    }
     if (rc == ERR_OK)
         rc = read_answer(p, a, &o, err);
     if (rc != ERR_OK) {

@@ -30,6 +30,12 @@ peer_new(struct csync_client **c, int timeout_ms, bool (*stop)(void *ctx),
          void *stop_ctx);
 void
 peer_free(struct sync_peer **p);
+/* For questions of csync/client.h between two commands. */
+struct csync_client *
+peer_client(struct sync_peer *p);
+/* APPLYs are not sent from now on, but said on stdout and taken as done. */
+void
+peer_set_dry(struct sync_peer *p);
 bool
 peer_is_pollux(const struct sync_peer *p);
 const char *

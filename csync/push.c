@@ -43,14 +43,48 @@ push_is_wanted(const struct ship_options *o)
     return wanted;
 }
 
+void
+push_disconnect(struct push *p)
+{
+    uint64_t applies = 0;
+
+    if (p->dst != NULL) {
+        p->counts.commands += peer_commands(p->dst, &applies);
+        p->counts.applies += applies;
+    }
+    peer_free(&p->src);
+    peer_free(&p->dst);
+}
+
+/* A newer epoch of our own cluster knows better than we do. */
 static enum errcode
-connect_both(struct push *p, struct error *err)
+check_epoch(struct push *p, struct error *err)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct logstatus here, there;
+
+    if (p->o->wrong_way || !csync_client_has_log(peer_client(p->dst)))
+        return ERR_OK;
+    enum errcode rc = csync_log_status(peer_client(p->src), &a, &here, err);
+    if (rc == ERR_OK)
+        rc = csync_log_status(peer_client(p->dst), &a, &there, err);
+    if (rc == ERR_OK && instid_eq(&here.cluster, &there.cluster) &&
+        there.epoch > here.epoch)
+        rc = error_set(err, ERR_FENCED,
+                       "%s is at epoch %" PRI_EPOCH " of this cluster, this "
+                       "instance at %" PRI_EPOCH
+                       ": what is there is newer (--wrong-way)",
+                       there.servername, there.epoch, here.epoch);
+    return rc;
+}
+
+enum errcode
+push_connect(struct push *p, struct error *err)
 {
     const struct ship_options *o = p->o->ship;
     struct csync_client *c = NULL;
 
-    peer_free(&p->src);
-    peer_free(&p->dst);
+    push_disconnect(p);
     enum errcode rc =
         csync_connect_control(o->control, SOURCE_TIMEOUT_MS, &c, err);
     if (rc != ERR_OK)
@@ -61,9 +95,12 @@ connect_both(struct push *p, struct error *err)
         return rc;
     csync_client_set_timeout(c, PEER_TIMEOUT_MS);
     p->dst = peer_new(&c, PEER_TIMEOUT_MS, o->stop, o->stop_ctx);
-    return p->o->force
+    if (p->o->dry_run)
+        peer_set_dry(p->dst);
+    rc = check_epoch(p, err);
+    return rc == ERR_OK && p->o->force
                ? peer_command(p->dst, SPAN_LIT("APPLY FORCE %()"), NULL, err)
-               : ERR_OK;
+               : rc;
 }
 
 /* The wrong direction: only a master knows what is so. */
@@ -82,92 +119,17 @@ check_master(const struct push *p, struct error *err)
         return error_set(err, ERR_CLOSED,
                          "no instance runs here (%s): start master first",
                          p->o->ship->log_dir);
-    return is_master ? ERR_OK
-                     : error_set(err, ERR_READONLY,
-                                 "this instance is not the master: run "
-                                 "sync_client on the one that is");
-}
-
-/* ---- names -------------------------------------------------------------- */
-
-struct names {
-    struct arena a;
-    const char **v;
-    size_t n, cap;
-    const char *key;
-    const char *prefix; /* or NULL */
-};
-
-static void
-add_name(struct names *l, struct span name)
-{
-    if (l->prefix != NULL && !span_starts(name, span_str(l->prefix)))
-        return;
-    if (l->n == l->cap) {
-        l->cap = l->cap * 2 + 64;
-        l->v = xrealloc(l->v, l->cap * sizeof(*l->v));
-    }
-    l->v[l->n++] = arena_str(&l->a, name);
-}
-
-static enum errcode
-take_names(void *ctx, const struct dlist *d, struct error *err)
-{
-    struct names *l = ctx;
-
-    (void)err;
-    if (span_eq_nocase_str(d->name, l->key) && d->type == DLIST_LIST)
-        for (const struct dlist *c = d->child; c != NULL; c = c->next)
-            add_name(l, c->text);
-    return ERR_OK;
-}
-
-static enum errcode
-ask_names(struct sync_peer *p, const char *key, struct names *l,
-          struct error *err)
-{
-    AUTO(buf_free) struct buf line = BUF_INIT;
-    const struct sync_answer a = {.ctx = l, .line = take_names};
-
-    l->key = key;
-    buf_addf(&line, "GET %s \"\"", key);
-    return peer_command(p, buf_span(&line), &a, err);
-}
-
-static int
-compare_names(const void *x, const void *y)
-{
-    return strcmp(*(const char *const *)x, *(const char *const *)y);
-}
-
-/* In order, for has_name(). */
-static void
-sort_names(struct names *l)
-{
-    if (l->n > 0)
-        qsort(l->v, l->n, sizeof(*l->v), compare_names);
-}
-
-static bool
-has_name(const struct names *l, const char *name)
-{
-    return l->n > 0 &&
-           bsearch(&name, l->v, l->n, sizeof(*l->v), compare_names) != NULL;
-}
-
-static void
-free_names(struct names *l)
-{
-    free(l->v);
-    arena_free(&l->a);
+    return is_master || p->o->wrong_way
+               ? ERR_OK
+               : error_set(err, ERR_READONLY,
+                           "this instance is not the master: run sync_client "
+                           "on the one that is (--wrong-way)");
 }
 
 /* ---- users one by one --------------------------------------------------- */
 
-/* Is it worth to go on with the next one?  A connection that was lost is made
- * anew. */
-static enum errcode
-recover(struct push *p, unsigned *deads, struct error *err)
+enum errcode
+push_recover(struct push *p, unsigned *deads, struct error *err)
 {
     if (!peer_is_broken(p->dst) && !peer_is_broken(p->src)) {
         *deads = 0;
@@ -176,27 +138,27 @@ recover(struct push *p, unsigned *deads, struct error *err)
     if (push_stopped(p) || ++*deads > DEADS_MAX)
         return err->code;
     struct error why = {0};
-    enum errcode rc = connect_both(p, &why);
+    enum errcode rc = push_connect(p, &why);
     if (rc != ERR_OK)
         *err = why;
     return rc;
 }
 
-static enum errcode
-each_name(struct push *p, const struct names *l, const char *what,
+enum errcode
+push_each(struct push *p, const char *const *names, size_t n, const char *what,
           enum errcode (*level)(struct push *p, const char *name,
                                 struct error *err),
           struct error *err)
 {
     unsigned deads = 0;
 
-    for (size_t i = 0; i < l->n; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct error why = {0};
         if (push_stopped(p))
             return error_set(err, ERR_CLOSED, "told to stop");
         if (p->o->ship->verbose)
-            printf("%s %s\n", what, l->v[i]);
-        enum errcode rc = level(p, l->v[i], &why);
+            printf("%s %s\n", what, names[i]);
+        enum errcode rc = level(p, names[i], &why);
         if (rc == ERR_OK) {
             deads = 0;
             continue;
@@ -206,9 +168,11 @@ each_name(struct push *p, const struct names *l, const char *what,
             return rc;
         }
         if (rc != ERR_CONFLICT) /* its mailboxes were said */
-            push_complain(p, what, l->v[i], &why);
+            push_complain(p, what, names[i], &why);
+        if (p->on_failed != NULL)
+            p->on_failed(p->failed_ctx, what, names[i]);
         *err = why;
-        rc = recover(p, &deads, err);
+        rc = push_recover(p, &deads, err);
         if (rc != ERR_OK)
             return rc;
     }
@@ -228,85 +192,22 @@ level_mailbox(struct push *p, const char *name, struct error *err)
 }
 
 static enum errcode
-part_with_user(struct push *p, const char *name, struct error *err)
-{
-    return push_gone(p, name, &name, 1, err);
-}
-
-static enum errcode
-part_with_mailbox(struct push *p, const char *name, struct error *err)
-{
-    return push_gone(p, NULL, &name, 1, err);
-}
-
-/*
- * Who and what is only at the peer, as part_with_others() has it for one user.
- * A Cyrus cannot be asked.  HERE is sorted after this.
- */
-static enum errcode
-push_all_gone(struct push *p, const char *key, struct names *here,
-              struct error *err)
-{
-    struct names there = {.prefix = here->prefix}, gone = {0};
-    const bool users = strcmp(key, "USERS") == 0;
-
-    if (!peer_is_pollux(p->dst))
-        return ERR_OK;
-    sort_names(here);
-    enum errcode rc = ask_names(p->dst, key, &there, err);
-    for (size_t i = 0; i < there.n; i++)
-        if (!has_name(here, there.v[i]) &&
-            strncmp(there.v[i], "DELETED.", 8) != 0)
-            add_name(&gone, span_str(there.v[i]));
-    if (rc == ERR_OK)
-        rc = each_name(p, &gone, users ? "USER" : "MAILBOX",
-                       users ? part_with_user : part_with_mailbox, err);
-    free_names(&there);
-    free_names(&gone);
-    return rc;
-}
-
-static enum errcode
-push_all(struct push *p, struct error *err)
-{
-    struct names users = {0}, shared = {0};
-
-    if (p->o->nnames > 0)
-        users.prefix = p->o->names[0];
-    enum errcode rc = ask_names(p->src, "USERS", &users, err);
-    if (rc == ERR_OK && p->o->nnames == 0)
-        rc = ask_names(p->src, "SHARED", &shared, err);
-    if (rc == ERR_OK)
-        rc = each_name(p, &users, "USER", level_user, err);
-    if (rc == ERR_OK)
-        rc = each_name(p, &shared, "MAILBOX", level_mailbox, err);
-    if (rc == ERR_OK)
-        rc = push_all_gone(p, "USERS", &users, err);
-    if (rc == ERR_OK && p->o->nnames == 0)
-        rc = push_all_gone(p, "SHARED", &shared, err);
-    if (rc == ERR_OK && p->o->nnames == 0)
-        rc = push_server_annotations(p, err);
-    free_names(&users);
-    free_names(&shared);
-    return rc;
-}
-
-static enum errcode
 push_named(struct push *p, struct error *err)
 {
-    struct names l = {0};
-    enum errcode rc = ERR_OK;
-
-    for (size_t i = 0; i < p->o->nnames; i++)
-        add_name(&l, span_str(p->o->names[i]));
-    if (rc == ERR_OK && p->o->mode == PUSH_USERS)
-        rc = each_name(p, &l, "USER", level_user, err);
-    else if (rc == ERR_OK && p->o->mode == PUSH_META)
-        rc = each_name(p, &l, "META", push_meta, err);
-    else if (rc == ERR_OK)
-        rc = each_name(p, &l, "MAILBOX", level_mailbox, err);
-    free_names(&l);
-    return rc;
+    switch (p->o->mode) {
+    case PUSH_USERS:
+        return push_each(p, p->o->names, p->o->nnames, "USER", level_user, err);
+    case PUSH_META:
+        return push_each(p, p->o->names, p->o->nnames, "META", push_meta, err);
+    case PUSH_MAILBOXES:
+        return push_each(p, p->o->names, p->o->nnames, "MAILBOX", level_mailbox,
+                         err);
+    case PUSH_ALL:
+    case PUSH_ROLLING:
+    case PUSH_ONCE:
+        break;
+    }
+    return push_all(p, err);
 }
 
 /* All is done: whether the peer takes its leave too is its own affair. */
@@ -323,14 +224,13 @@ static void
 say_counts(const struct push *p)
 {
     const struct push_counts *c = &p->counts;
-    uint64_t applies = 0;
-    uint64_t commands = p->dst == NULL ? 0 : peer_commands(p->dst, &applies);
 
     printf("users=%" PRIu64 " mailboxes=%" PRIu64 " changed=%" PRIu64
            " messages=%" PRIu64 " bytes=%" PRIu64 " extra=%" PRIu64
-           " failed=%" PRIu64 " commands=%" PRIu64 " changes=%" PRIu64 "\n",
+           " failed=%" PRIu64 " level=%" PRIu64 " commands=%" PRIu64
+           " changes=%" PRIu64 "\n",
            c->users, c->mailboxes, c->sent, c->messages, c->bytes, c->extra,
-           c->failed, commands, applies);
+           c->failed, c->level, c->commands, c->applies);
     fflush(stdout);
 }
 
@@ -343,22 +243,25 @@ push_run(const struct push_options *o, struct error *err)
     snprintf(p.log.prefix, sizeof(p.log.prefix), "channel=%s",
              o->ship->channel);
     if (o->mode == PUSH_ROLLING || o->mode == PUSH_ONCE) {
-        rc = push_rolling(&p, connect_both, push_all, err);
-    } else {
-        rc = check_master(&p, err);
-        if (rc == ERR_OK)
-            rc = connect_both(&p, err);
-        if (rc == ERR_OK)
-            rc = o->mode == PUSH_ALL ? push_all(&p, err) : push_named(&p, err);
-        if (rc == ERR_OK)
-            say_goodbye(&p);
-        say_counts(&p);
-        if (rc == ERR_OK && p.counts.failed > 0)
-            rc = error_set(err, ERR_CONFLICT,
-                           "%" PRIu64 " were not brought level: see above",
-                           p.counts.failed);
+        if (o->dry_run)
+            return error_set(err, ERR_UNSUPPORTED,
+                             "--dry-run goes with -A, -u, -m and -s");
+        rc = push_rolling(&p, push_connect, push_all, err);
+        push_disconnect(&p);
+        return rc;
     }
-    peer_free(&p.src);
-    peer_free(&p.dst);
+    rc = check_master(&p, err);
+    if (rc == ERR_OK)
+        rc = push_connect(&p, err);
+    if (rc == ERR_OK)
+        rc = push_named(&p, err);
+    if (rc == ERR_OK)
+        say_goodbye(&p);
+    push_disconnect(&p);
+    say_counts(&p);
+    if (rc == ERR_OK && p.counts.failed > 0)
+        rc = error_set(err, ERR_CONFLICT,
+                       "%" PRIu64 " were not brought level: see above",
+                       p.counts.failed);
     return rc;
 }

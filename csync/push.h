@@ -10,6 +10,8 @@
 
 #include "csync/ship.h"
 
+#define PUSH_JOBS_MAX 32U
+
 enum push_mode {
     PUSH_ALL,   /* -A: everybody; NAMES[0], if there: whose names begin so */
     PUSH_USERS, /* -u: users NAMES */
@@ -27,6 +29,17 @@ struct push_options {
     size_t nnames;
     const char *partition; /* -p: of mailboxes there; NULL: as it is */
     bool force;            /* -O: the peer's own changes are written over */
+    bool wrong_way;        /* also from an instance that is not the master, and
+                              to a newer epoch of its own cluster */
+    bool anew;             /* PUSH_ALL: look at those too who are known to be
+                              level */
+    bool dry_run;          /* only say what would be changed */
+    uint32_t jobs;         /* PUSH_ALL: users at a time; 0: 4 towards a Pollux,
+                              else 1 */
+    uint32_t delay_s;      /* -d, PUSH_ROLLING: at least so long from one round
+                              to the next */
+    const char *remainder; /* PUSH_ALL: file for the names of users that were
+                              not brought level; or NULL */
     bool remove_extra;     /* --remove-extra: mailboxes of the peer that are not
                               here get DELETED. names there */
 };

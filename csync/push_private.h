@@ -11,6 +11,8 @@
 /* What has been done. */
 struct push_counts {
     uint64_t users, mailboxes, sent, messages, bytes, failed, extra;
+    uint64_t level;             /* users known to be, and not looked at */
+    uint64_t commands, applies; /* of connections that are closed */
 };
 
 struct push {
@@ -19,6 +21,10 @@ struct push {
     struct sync_peer *src; /* our instance */
     struct sync_peer *dst;
     struct push_counts counts;
+    bool quiet; /* failures are not told: it is tried again */
+    /* Told of who was not brought level; or NULL. */
+    void (*on_failed)(void *ctx, const char *what, const char *name);
+    void *failed_ctx;
 };
 
 /* Mailboxes of one side.  Records are not kept. */
@@ -86,6 +92,26 @@ MUST_CHECK enum errcode
 push_names(struct push *p, const struct push_user *here,
            struct push_user *there, bool is_whole, bool remove_extra,
            struct error *err);
+
+/* csync/push.c: both ends made anew (their counts go into P's); ended. */
+MUST_CHECK enum errcode
+push_connect(struct push *p, struct error *err);
+void
+push_disconnect(struct push *p);
+/* After a failure: is it worth to go on with the next one?  A connection that
+ * was lost is made anew, some times in a row; else ERR stays. */
+MUST_CHECK enum errcode
+push_recover(struct push *p, unsigned *deads, struct error *err);
+/* LEVEL for each of NAMES; who fails is told, counted and passed over.
+ * ERR_CLOSED (told to stop), ERR_READONLY, ERR_FENCED, connections. */
+MUST_CHECK enum errcode
+push_each(struct push *p, const char *const *names, size_t n, const char *what,
+          enum errcode (*level)(struct push *p, const char *name,
+                                struct error *err),
+          struct error *err);
+/* csync/push_all.c: everybody, as PUSH_ALL has it. */
+MUST_CHECK enum errcode
+push_all(struct push *p, struct error *err);
 
 /* Bring all of USER level.  ERR_CONFLICT: some of it is not. */
 MUST_CHECK enum errcode

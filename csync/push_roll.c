@@ -455,6 +455,13 @@ retry_parked(struct roll *r, struct error *err)
     return rc;
 }
 
+static void
+rest(struct roll *r, uint64_t ms)
+{
+    for (uint64_t slept = 0; slept < ms && !push_stopped(r->p); slept += 50)
+        (void)poll(NULL, 0, 50);
+}
+
 /* ---- following ------------------------------------------------------------
  */
 
@@ -529,6 +536,7 @@ follow(struct roll *r, lsn_t goal, struct error *err)
             if (rc == ERR_OK) {
                 acknowledge(r, at, time_us);
                 forget_round(r);
+                rest(r, (uint64_t)r->p->o->delay_s * 1000);
                 continue;
             }
         }
@@ -585,13 +593,6 @@ converse(struct roll *r,
     return rc;
 }
 
-static void
-rest(struct roll *r, uint64_t ms)
-{
-    for (uint64_t slept = 0; slept < ms && !push_stopped(r->p); slept += 50)
-        (void)poll(NULL, 0, 50);
-}
-
 enum errcode
 push_rolling(struct push *p,
              enum errcode (*connect)(struct push *p, struct error *err),
@@ -606,6 +607,7 @@ push_rolling(struct push *p,
     if (rc != ERR_OK)
         return rc;
     atomic_store(&r.slot->consumer_pid, (uint32_t)getpid());
+    atomic_store(&r.slot->by_state, 1);
     while (!push_stopped(p)) {
         struct error why = {0};
         mark_detach(&r.mark);

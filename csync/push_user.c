@@ -27,6 +27,8 @@ void
 push_complain(struct push *p, const char *what, const char *name,
               const struct error *err)
 {
+    if (p->quiet)
+        return;
     p->counts.failed++;
     log_warn(&p->log, "push.failed", "%s=\"%s\" code=%s why=\"%s\"", what, name,
              errcode_name(err->code), err->text);
@@ -554,8 +556,9 @@ push_one_user(struct push *p, const char *user, bool remove_extra,
         return rc;
     }
     const bool lives = push_find_name(&here.mailboxes, inbox) != NULL;
+    const bool lived = push_find_name(&there.mailboxes, inbox) != NULL;
     p->counts.users += lives;
-    rc = push_names(p, &here, &there, lives, remove_extra, err);
+    rc = push_names(p, &here, &there, true, remove_extra, err);
     enum errcode level = ERR_OK;
     if (rc == ERR_OK)
         level = update_all(p, &here, &there, &why);
@@ -563,6 +566,10 @@ push_one_user(struct push *p, const char *user, bool remove_extra,
         rc = level;
         *err = why;
     }
+    /* Who had no INBOX there was told without subscriptions and the like; what
+     * an earlier user of that name has left shows now. */
+    if (rc == ERR_OK && lives && !lived)
+        rc = push_ask(p->dst, &there, err, "META", user);
     if (rc == ERR_OK && lives)
         rc = push_quotas(p, &here, &there, err);
     if (rc == ERR_OK && lives)

@@ -6,8 +6,8 @@
  * long one (FULLMAILBOX, a message) in pieces, so an answer costs as much
  * memory as one mailbox head, whoever asks.
  *
- * USERS, SHARED, CHANGES, BODIES and MBIDS are ours: sync_client walks users
- * with them, and asks for what changed in a mailbox instead of all of it.
+ * USERS, SHARED, SEERS, CHANGES, BODIES and MBIDS are ours: sync_client walks
+ * users with them, and asks for what changed in a mailbox instead of all of it.
  */
 #include "csync/state.h"
 
@@ -708,6 +708,42 @@ get_users(struct state_call *c, struct store_snap *snap, struct error *err)
     return rc == ERR_OK ? l.rc : rc;
 }
 
+/* Each once, as rows of one come together for each mailbox. */
+struct seer_list {
+    struct name_list names;
+    struct arena arena;
+    const char *last;
+};
+
+static bool
+add_seer(void *ctx, const char *seer)
+{
+    struct seer_list *l = ctx;
+
+    if (l->last != NULL && strcmp(l->last, seer) == 0)
+        return true;
+    arena_reset(&l->arena);
+    l->last = arena_str(&l->arena, span_str(seer));
+    return add_name(&l->names, seer);
+}
+
+/* SEERS user: * SEERS (name name ...), those who have \Seen of their own in
+ * mailboxes of the user ("": in those that nobody owns). */
+static enum errcode
+get_seers(struct state_call *c, struct store_snap *snap, struct error *err)
+{
+    struct seer_list l = {.names = {.c = c, .key = "SEERS", .err = err}};
+    const char *user;
+
+    enum errcode rc = one_text(c, &user, err);
+    if (rc == ERR_OK)
+        rc = snap_tree_each_seer(snap, user, add_seer, &l, err);
+    if (rc == ERR_OK && l.names.rc == ERR_OK)
+        (void)end_names(&l.names);
+    arena_free(&l.arena);
+    return rc == ERR_OK ? l.names.rc : rc;
+}
+
 static bool
 add_shared(void *ctx, const struct mailbox *mb)
 {
@@ -780,6 +816,7 @@ static const struct {
     {"FETCH_SIEVE", get_fetch_sieve},
     {"USERS", get_users},
     {"SHARED", get_shared},
+    {"SEERS", get_seers},
     {"CHANGES", get_changes},
     {"BODIES", get_bodies},
     {"MBIDS", get_mbids},

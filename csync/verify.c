@@ -3,10 +3,8 @@
  *
  * The root first: who is ahead still knows the digest that it had at the other
  * one's LSN, so under load too one question to each proves equality.  Only what
- * is unequal there, or was named, is walked; each answer on the way says of
- * which LSN it is, and a pair of answers counts only if both are of the same
- * one.  So the walk takes a moment in which nothing is written, which a store
- * that differs is given TRIES times.
+ * is unequal there, or was named, is walked, and what is written to meanwhile
+ * is looked at again (struct held), TRIES times.
  */
 #include "csync/verify.h"
 
@@ -21,14 +19,16 @@
 
 #define TRIES 250U
 #define TRY_MS 20
+#define WALKS 10U /* through one user who is written to all the time */
 #define ROWS_SHOWN_MAX 1000U
 
 struct sides {
     const struct ship_options *o;
     struct csync_client *self, *peer;
-    struct arena arena; /* of the pair of answers under way */
+    struct arena arena; /* of the answer under way */
     enum verify_result worst;
     unsigned shown;
+    struct buf text; /* what one user's walk has found */
 };
 
 static void
@@ -93,110 +93,139 @@ verify_root(struct csync_client *self, struct csync_client *peer,
 
 /* ---- users and mailboxes ------------------------------------------------ */
 
-/* Said once in each try: 0 nothing, else the digest. */
-struct pair {
-    uint64_t here, there;
-    bool has_here, has_there;
+/*
+ * What one side has of a user (or a mailbox), and at which LSN it looked.
+ *
+ * While others are written to, the LSNs of two sides are hardly ever the same.
+ * But what is the same before and after was so all the time, so a user who
+ * differs is asked about here, there, and here again: if nothing has changed
+ * here meanwhile, and what is there is of an LSN in between, they do differ.
+ * What only lags is never told so.
+ */
+struct held {
+    uint64_t digest;
+    bool has;
     lsn_t lsn;
 };
 
-static enum errcode
-ask_user_of(struct csync_client *c, const char *user, struct arena *a,
-            struct tree_view *view, uint64_t *ret, bool *ret_has,
-            struct error *err)
+static bool
+same_held(const struct held *x, const struct held *y)
 {
-    enum errcode rc = tree_ask_user(c, user, a, view, ret, err);
-
-    *ret_has = rc == ERR_OK;
-    return rc == ERR_NOTFOUND ? ERR_OK : rc;
-}
-
-static enum errcode
-ask_mailbox_of(struct csync_client *c, const char *user, const char *name,
-               struct arena *a, struct tree_view *view, uint64_t *ret,
-               bool *ret_has, struct error *err)
-{
-    struct tree_mailbox *v = NULL;
-    size_t n = 0;
-
-    *ret_has = false;
-    enum errcode rc = tree_ask_mailboxes(c, user, a, view, &v, &n, err);
-    for (size_t i = 0; rc == ERR_OK && i < n; i++)
-        if (strcmp(v[i].name, name) == 0) {
-            *ret = v[i].hash;
-            *ret_has = true;
-        }
-    return rc;
+    return x->has == y->has && (!x->has || x->digest == y->digest);
 }
 
 /* MAILBOX NULL: the user as a whole. */
 static enum errcode
-ask_both(struct sides *v, const char *user, const char *mailbox,
-         struct pair *ret, bool *ret_same_lsn, struct error *err)
+ask_held(struct sides *v, struct csync_client *c, const char *user,
+         const char *mailbox, struct held *ret, struct error *err)
 {
-    struct tree_view here = {0}, there = {0};
-    enum errcode rc;
+    struct tree_view view = {0};
+    struct tree_mailbox *list = NULL;
+    size_t n = 0;
 
     arena_reset(&v->arena);
-    *ret = (struct pair){0};
+    *ret = (struct held){0};
+    enum errcode rc = ERR_OK;
     if (mailbox == NULL) {
-        rc = ask_user_of(v->peer, user, &v->arena, &there, &ret->there,
-                         &ret->has_there, err);
-        if (rc == ERR_OK)
-            rc = ask_user_of(v->self, user, &v->arena, &here, &ret->here,
-                             &ret->has_here, err);
+        rc = tree_ask_user(c, user, &v->arena, &view, &ret->digest, err);
+        ret->has = rc == ERR_OK;
+        rc = rc == ERR_NOTFOUND ? ERR_OK : rc;
     } else {
-        rc = ask_mailbox_of(v->peer, user, mailbox, &v->arena, &there,
-                            &ret->there, &ret->has_there, err);
-        if (rc == ERR_OK)
-            rc = ask_mailbox_of(v->self, user, mailbox, &v->arena, &here,
-                                &ret->here, &ret->has_here, err);
+        rc = tree_ask_mailboxes(c, user, &v->arena, &view, &list, &n, err);
+        for (size_t i = 0; rc == ERR_OK && i < n; i++)
+            if (strcmp(list[i].name, mailbox) == 0) {
+                ret->digest = list[i].hash;
+                ret->has = true;
+            }
     }
-    ret->lsn = here.lsn;
-    *ret_same_lsn = here.lsn == there.lsn;
+    ret->lsn = view.lsn;
     return rc;
+}
+
+/* Here, then there, as soon as that side is as far. */
+static enum errcode
+ask_both(struct sides *v, const char *user, const char *mailbox,
+         struct held *ret_here, struct held *ret_there, unsigned *tries,
+         struct error *err)
+{
+    enum errcode rc = ask_held(v, v->self, user, mailbox, ret_here, err);
+
+    do {
+        if (rc == ERR_OK)
+            rc = ask_held(v, v->peer, user, mailbox, ret_there, err);
+    } while (rc == ERR_OK && !same_held(ret_here, ret_there) &&
+             ret_there->lsn < ret_here->lsn && again(v, tries));
+    return rc;
+}
+
+/* Here it was FROM to TO, there SINCE to UNTIL: was there one LSN at which both
+ * are known? */
+static bool
+met(const struct held *from, const struct held *to, const struct held *since,
+    const struct held *until)
+{
+    return same_held(from, to) && same_held(since, until) &&
+           since->lsn <= to->lsn && from->lsn <= until->lsn;
+}
+
+static void
+say_one(const char *what, const char *name, enum verify_result r,
+        const struct held *here, const struct held *there)
+{
+    if (!here->has && !there->has && r != VERIFY_BEHIND)
+        printf("%s %s: is on neither side\n", what, name);
+    else if (r == VERIFY_EQUAL)
+        printf("%s %s: equal, digest %016" PRIx64 "\n", what, name,
+               here->digest);
+    else if (r == VERIFY_UNEQUAL)
+        printf("%s %s: UNEQUAL at %" PRI_LSN "%s\n", what, name, there->lsn,
+               !there->has  ? ", only here"
+               : !here->has ? ", only on the replica"
+                            : "");
+    else if (there->lsn < here->lsn)
+        printf("%s %s: not known, the replica is at %" PRI_LSN " of %" PRI_LSN
+               "\n",
+               what, name, there->lsn, here->lsn);
+    else
+        printf("%s %s: not known, it is being written to\n", what, name);
 }
 
 static enum errcode
 verify_one(struct sides *v, const char *user, const char *mailbox,
-           enum verify_result *ret, struct error *err)
+           struct error *err)
 {
-    const char *what = mailbox == NULL ? "user" : "mailbox";
-    const char *name = mailbox == NULL ? user : mailbox;
-    struct pair p = {0};
-    bool same = false;
+    struct held here, there, later;
+    enum verify_result r = VERIFY_BEHIND;
     unsigned tries = 0;
-    enum errcode rc;
 
     do {
-        rc = ask_both(v, user, mailbox, &p, &same, err);
-        /* Equal digests prove it, whatever else was written meanwhile. */
-    } while (rc == ERR_OK && !same &&
-             !(p.has_here && p.has_there && p.here == p.there) &&
-             again(v, &tries));
-    if (rc != ERR_OK)
-        return rc;
-    if (!p.has_here && !p.has_there) {
-        printf("%s %s: is on neither side\n", what, name);
-        *ret = VERIFY_UNEQUAL;
-    } else if (p.has_here && p.has_there && p.here == p.there) {
-        printf("%s %s: equal, digest %016" PRIx64 "\n", what, name, p.here);
-        *ret = VERIFY_EQUAL;
-    } else if (!same) {
-        printf("%s %s: not known, it is being written to\n", what, name);
-        *ret = VERIFY_BEHIND;
-    } else {
-        printf("%s %s: UNEQUAL at %" PRI_LSN "%s\n", what, name, p.lsn,
-               !p.has_there  ? ", only here"
-               : !p.has_here ? ", only on the replica"
-                             : "");
-        *ret = VERIFY_UNEQUAL;
-    }
-    note(v, *ret);
+        enum errcode rc =
+            ask_both(v, user, mailbox, &here, &there, &tries, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (same_held(&here, &there)) {
+            r = here.has ? VERIFY_EQUAL : VERIFY_UNEQUAL;
+            break;
+        }
+        rc = ask_held(v, v->self, user, mailbox, &later, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (met(&here, &later, &there, &there))
+            r = VERIFY_UNEQUAL;
+    } while (r == VERIFY_BEHIND && again(v, &tries));
+    say_one(mailbox == NULL ? "user" : "mailbox",
+            mailbox == NULL ? user : mailbox, r, &here, &there);
+    note(v, r);
     return ERR_OK;
 }
 
 /* ---- what differs ------------------------------------------------------- */
+
+static const char *
+shown_user(const char *user)
+{
+    return user[0] == '\0' ? "(nobody)" : user;
+}
 
 static int
 by_user(const void *x, const void *y)
@@ -214,16 +243,9 @@ by_mailbox(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-/* Something has been written in between: what was read is of two moments. */
 static enum errcode
-moved_on(struct error *err)
-{
-    return error_set(err, ERR_AGAIN, "it is being written to");
-}
-
-static enum errcode
-all_users(struct csync_client *c, struct arena *a, lsn_t *lsn,
-          struct tree_user **ret, size_t *ret_n, struct error *err)
+all_users(struct csync_client *c, struct arena *a, struct tree_user **ret,
+          size_t *ret_n, struct error *err)
 {
     struct tree_view view = {.more = true};
     const char *after = NULL;
@@ -237,9 +259,6 @@ all_users(struct csync_client *c, struct arena *a, lsn_t *lsn,
             tree_ask_users(c, after, a, &view, &some, &nsome, err);
         if (rc != ERR_OK)
             return rc;
-        if (*lsn != LSN_NONE && *lsn != view.lsn)
-            return moved_on(err);
-        *lsn = view.lsn;
         if (nsome == 0)
             break;
         struct tree_user *both = arena_array(a, n + nsome, sizeof(*both));
@@ -259,7 +278,7 @@ all_users(struct csync_client *c, struct arena *a, lsn_t *lsn,
 
 static enum errcode
 all_rows(struct csync_client *c, const char *user, mbid_t id, struct arena *a,
-         lsn_t lsn, struct tree_row **ret, size_t *ret_n, struct error *err)
+         struct tree_row **ret, size_t *ret_n, struct error *err)
 {
     struct tree_view view = {.more = true};
     struct span after = SPAN_EMPTY;
@@ -273,8 +292,6 @@ all_rows(struct csync_client *c, const char *user, mbid_t id, struct arena *a,
             tree_ask_rows(c, user, id, after, a, &view, &some, &nsome, err);
         if (rc != ERR_OK)
             return rc;
-        if (view.lsn != lsn)
-            return moved_on(err);
         if (nsome == 0)
             break;
         struct tree_row *both = arena_array(a, n + nsome, sizeof(*both));
@@ -297,11 +314,11 @@ say_row(struct sides *v, struct span key, const char *how)
 
     if (v->shown++ >= ROWS_SHOWN_MAX) {
         if (v->shown == ROWS_SHOWN_MAX + 1)
-            printf("    (no more rows are named)\n");
+            buf_add_str(&v->text, "    (no more rows are named)\n");
         return;
     }
     tree_describe_key(key, &text);
-    printf("    %s: %s\n", buf_cstr(&text), how);
+    buf_addf(&v->text, "    %s: %s\n", buf_cstr(&text), how);
 }
 
 /* Both lists are in the order of the keys. */
@@ -328,14 +345,14 @@ merge_rows(struct sides *v, const struct tree_row *x, size_t nx,
 
 static enum errcode
 diff_rows(struct sides *v, const char *user, mbid_t id, struct arena *a,
-          lsn_t lsn, struct error *err)
+          struct error *err)
 {
     struct tree_row *x = NULL, *y = NULL;
     size_t nx = 0, ny = 0;
 
-    enum errcode rc = all_rows(v->peer, user, id, a, lsn, &y, &ny, err);
+    enum errcode rc = all_rows(v->peer, user, id, a, &y, &ny, err);
     if (rc == ERR_OK)
-        rc = all_rows(v->self, user, id, a, lsn, &x, &nx, err);
+        rc = all_rows(v->self, user, id, a, &x, &nx, err);
     if (rc == ERR_OK)
         merge_rows(v, x, nx, y, ny);
     return rc;
@@ -343,42 +360,41 @@ diff_rows(struct sides *v, const char *user, mbid_t id, struct arena *a,
 
 static enum errcode
 diff_mailbox(struct sides *v, const char *user, const struct tree_mailbox *x,
-             const struct tree_mailbox *y, struct arena *a, lsn_t lsn,
-             struct error *err)
+             const struct tree_mailbox *y, struct arena *a, struct error *err)
 {
     if (y == NULL || x == NULL) {
-        printf("  mailbox %s: only %s\n", (x == NULL ? y : x)->name,
-               x == NULL ? "on the replica" : "here");
+        buf_addf(&v->text, "  mailbox %s: only %s\n", (x == NULL ? y : x)->name,
+                 x == NULL ? "on the replica" : "here");
         return ERR_OK;
     }
     if (x->hash == y->hash && strcmp(x->name, y->name) == 0)
         return ERR_OK;
-    printf("  mailbox %s: exists %" PRIu32 " and %" PRIu32 ", uidnext %" PRIu32
-           " and %" PRIu32 ", highestmodseq %" PRIu64 " and %" PRIu64 "%s%s\n",
-           x->name, x->exists, y->exists, x->uidnext, y->uidnext,
-           x->highestmodseq, y->highestmodseq,
-           strcmp(x->name, y->name) == 0 ? "" : ", there named ",
-           strcmp(x->name, y->name) == 0 ? "" : y->name);
-    return diff_rows(v, user, x->id, a, lsn, err);
+    buf_addf(
+        &v->text,
+        "  mailbox %s: exists %" PRIu32 " and %" PRIu32 ", uidnext %" PRIu32
+        " and %" PRIu32 ", highestmodseq %" PRIu64 " and %" PRIu64 "%s%s\n",
+        x->name, x->exists, y->exists, x->uidnext, y->uidnext, x->highestmodseq,
+        y->highestmodseq, strcmp(x->name, y->name) == 0 ? "" : ", there named ",
+        strcmp(x->name, y->name) == 0 ? "" : y->name);
+    return diff_rows(v, user, x->id, a, err);
 }
 
+/* What is in USER's mailboxes and beside them, into v->text. */
 static enum errcode
-diff_user(struct sides *v, const char *user, lsn_t lsn, struct error *err)
+walk_user(struct sides *v, const char *user, struct error *err)
 {
     AUTO(arena_free) struct arena a = ARENA_INIT;
     struct tree_mailbox *x = NULL, *y = NULL;
-    struct tree_view here, there;
+    struct tree_view view;
     size_t nx = 0, ny = 0;
 
     enum errcode rc =
-        tree_ask_mailboxes(v->peer, user, &a, &there, &y, &ny, err);
+        tree_ask_mailboxes(v->peer, user, &a, &view, &y, &ny, err);
     if (rc == ERR_OK)
-        rc = tree_ask_mailboxes(v->self, user, &a, &here, &x, &nx, err);
+        rc = tree_ask_mailboxes(v->self, user, &a, &view, &x, &nx, err);
     if (rc != ERR_OK)
         return rc;
-    if (here.lsn != lsn || there.lsn != lsn)
-        return moved_on(err);
-    printf("user %s: differs\n", user[0] == '\0' ? "(nobody)" : user);
+    buf_addf(&v->text, "user %s: differs\n", shown_user(user));
     if (nx > 0)
         qsort(x, nx, sizeof(*x), by_mailbox);
     if (ny > 0)
@@ -386,66 +402,111 @@ diff_user(struct sides *v, const char *user, lsn_t lsn, struct error *err)
     for (size_t i = 0, j = 0; rc == ERR_OK && (i < nx || j < ny);) {
         int c = i == nx ? 1 : j == ny ? -1 : by_mailbox(&x[i], &y[j]);
         rc = diff_mailbox(v, user, c <= 0 ? &x[i] : NULL, c >= 0 ? &y[j] : NULL,
-                          &a, lsn, err);
+                          &a, err);
         i += c <= 0;
         j += c >= 0;
     }
-    return rc == ERR_OK ? diff_rows(v, user, 0, &a, lsn, err) : rc;
+    return rc == ERR_OK ? diff_rows(v, user, 0, &a, err) : rc;
 }
 
-/* One walk over all users; ERR_AGAIN: it has to be begun again. */
+/* What is told is of one moment, or not told (struct held). */
+static enum errcode
+diff_user(struct sides *v, const char *user, struct error *err)
+{
+    const unsigned shown = v->shown;
+    unsigned tries = 0, walks = 0;
+
+    do {
+        struct held here, later, there, since;
+        enum errcode rc = ask_both(v, user, NULL, &here, &there, &tries, err);
+        if (rc == ERR_OK && same_held(&here, &there))
+            return ERR_OK; /* it was only behind */
+        buf_clear(&v->text);
+        v->shown = shown;
+        if (rc == ERR_OK)
+            rc = walk_user(v, user, err);
+        if (rc == ERR_OK)
+            rc = ask_held(v, v->peer, user, NULL, &since, err);
+        if (rc == ERR_OK)
+            rc = ask_held(v, v->self, user, NULL, &later, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (met(&here, &later, &there, &since)) {
+            fwrite(v->text.p, 1, v->text.n, stdout);
+            return ERR_OK;
+        }
+    } while (++walks < WALKS && again(v, &tries));
+    v->shown = shown;
+    printf("user %s: not known, it is being written to\n", shown_user(user));
+    return ERR_OK;
+}
+
+/* One walk over all users. */
 static enum errcode
 diff_all(struct sides *v, struct error *err)
 {
+    AUTO(arena_free) struct arena a = ARENA_INIT;
     struct tree_user *x = NULL, *y = NULL;
     size_t nx = 0, ny = 0;
-    lsn_t lsn = LSN_NONE;
 
-    arena_reset(&v->arena);
-    enum errcode rc = all_users(v->peer, &v->arena, &lsn, &y, &ny, err);
+    enum errcode rc = all_users(v->peer, &a, &y, &ny, err);
     if (rc == ERR_OK)
-        rc = all_users(v->self, &v->arena, &lsn, &x, &nx, err);
+        rc = all_users(v->self, &a, &x, &nx, err);
     for (size_t i = 0, j = 0; rc == ERR_OK && (i < nx || j < ny);) {
         int c = i == nx ? 1 : j == ny ? -1 : by_user(&x[i], &y[j]);
         const struct tree_user *u = c <= 0 ? &x[i] : &y[j];
         if (c != 0 || x[i].digest != y[j].digest)
-            rc = diff_user(v, u->name, lsn, err);
+            rc = diff_user(v, u->name, err);
         i += c <= 0;
         j += c >= 0;
     }
     return rc;
 }
 
-static enum errcode
-diff_until_still(struct sides *v, struct error *err)
-{
-    unsigned tries = 0;
-    enum errcode rc;
+/* ---- all of it ---------------------------------------------------------- */
 
-    while ((rc = diff_all(v, err)) == ERR_AGAIN && again(v, &tries))
-        ;
+/* Users of either side whose names begin with PREFIX. */
+static enum errcode
+verify_prefix(struct sides *v, const char *prefix, struct error *err)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct tree_user *x = NULL, *y = NULL;
+    size_t nx = 0, ny = 0;
+
+    enum errcode rc = all_users(v->self, &a, &x, &nx, err);
+    if (rc == ERR_OK)
+        rc = all_users(v->peer, &a, &y, &ny, err);
+    for (size_t i = 0, j = 0; rc == ERR_OK && (i < nx || j < ny);) {
+        int c = i == nx ? 1 : j == ny ? -1 : by_user(&x[i], &y[j]);
+        const char *user = (c <= 0 ? &x[i] : &y[j])->name;
+        if (user[0] != '\0' && strncmp(user, prefix, strlen(prefix)) == 0)
+            rc = verify_one(v, user, NULL, err);
+        i += c <= 0;
+        j += c >= 0;
+    }
     return rc;
 }
-
-/* ---- all of it ---------------------------------------------------------- */
 
 static enum errcode
 verify_names(struct sides *v, const struct verify_names *names,
              struct error *err)
 {
     AUTO(arena_free) struct arena a = ARENA_INIT;
-    enum verify_result r;
     enum errcode rc = ERR_OK;
 
     for (size_t i = 0;
+         rc == ERR_OK && names->prefixes != NULL && names->prefixes[i] != NULL;
+         i++)
+        rc = verify_prefix(v, names->prefixes[i], err);
+    for (size_t i = 0;
          rc == ERR_OK && names->users != NULL && names->users[i] != NULL; i++)
-        rc = verify_one(v, names->users[i], NULL, &r, err);
+        rc = verify_one(v, names->users[i], NULL, err);
     for (size_t i = 0; rc == ERR_OK && names->mailboxes != NULL &&
                        names->mailboxes[i] != NULL;
          i++) {
         const char *owner = name_owner(names->mailboxes[i], &a);
-        rc = verify_one(v, owner == NULL ? "" : owner, names->mailboxes[i], &r,
-                        err);
+        rc =
+            verify_one(v, owner == NULL ? "" : owner, names->mailboxes[i], err);
     }
     return rc;
 }
@@ -482,7 +543,8 @@ verify_run(const struct ship_options *o, const struct verify_names *names,
 {
     struct sides v = {.o = o};
     struct csync_target target;
-    const bool named = names->users != NULL || names->mailboxes != NULL;
+    const bool named = names->users != NULL || names->mailboxes != NULL ||
+                       names->prefixes != NULL;
 
     enum errcode rc = ship_target(o, &target, err);
     if (rc == ERR_OK)
@@ -492,11 +554,12 @@ verify_run(const struct ship_options *o, const struct verify_names *names,
     if (rc == ERR_OK)
         rc = named ? verify_names(&v, names, err) : verify_whole(&v, err);
     if (rc == ERR_OK && diff && v.worst == VERIFY_UNEQUAL)
-        rc = diff_until_still(&v, err);
+        rc = diff_all(&v, err);
     fflush(stdout);
     csync_client_close(&v.self);
     csync_client_close(&v.peer);
     arena_free(&v.arena);
+    buf_free(&v.text);
     if (rc == ERR_OK)
         *ret = v.worst;
     return rc;

@@ -14,6 +14,7 @@ enum verify_result {
 };
 
 struct verify_names {
+    const char *const *prefixes;  /* users whose names begin so, likewise */
     const char *const *users;     /* NULL-terminated; NULL: none */
     const char *const *mailboxes; /* internal names, likewise */
 };

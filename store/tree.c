@@ -118,6 +118,48 @@ snap_tree_each_mailbox(struct store_snap *snap, const char *user,
     return rc == ERR_OK ? o.rc : rc;
 }
 
+struct seers {
+    struct store_snap *snap;
+    bool (*call)(void *ctx, const char *seer);
+    void *ctx;
+    enum errcode rc;
+    struct error *err;
+};
+
+static bool
+seers_of(void *ctx, const struct mailbox *mb, uint64_t hash)
+{
+    struct seers *s = ctx;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct span key, value, seer;
+    struct key k;
+    uint32_t chunk = 0;
+    bool more = true;
+
+    (void)hash;
+    struct kv_iter *it =
+        kv_iter_open(s->snap->kv, s->snap->view, KV_STATE,
+                     key_of_mailbox(&k, TAB_SEEN, mb->id), SPAN_EMPTY);
+    while (more && kv_iter_next(it, &key, &value)) {
+        arena_reset(&a);
+        if (key_get_seen(key, &chunk, &seer))
+            more = s->call(s->ctx, arena_str(&a, seer));
+    }
+    s->rc = kv_iter_close(&it, s->err);
+    return more && s->rc == ERR_OK;
+}
+
+enum errcode
+snap_tree_each_seer(struct store_snap *snap, const char *user,
+                    bool (*call)(void *ctx, const char *seer), void *ctx,
+                    struct error *err)
+{
+    struct seers s = {.snap = snap, .call = call, .ctx = ctx, .err = err};
+
+    enum errcode rc = snap_tree_each_mailbox(snap, user, seers_of, &s, err);
+    return rc == ERR_OK ? s.rc : rc;
+}
+
 /* ---- rows -------------------------------------------------------------- */
 
 struct rows {

@@ -29,6 +29,12 @@ snap_tree_each_mailbox(struct store_snap *snap, const char *user,
                        bool (*call)(void *ctx, const struct mailbox *mb,
                                     uint64_t hash),
                        void *ctx, struct error *err);
+/* Who has \Seen of their own in mailboxes of USER (snap_seen()): a name for
+ * each row, so the same one many times. */
+MUST_CHECK enum errcode
+snap_tree_each_seer(struct store_snap *snap, const char *user,
+                    bool (*call)(void *ctx, const char *seer), void *ctx,
+                    struct error *err);
 /*
  * Keys and hashes of rows, in the order of the keys, from behind AFTER (empty:
  * from the first): those of a mailbox, without its head, or (ID 0) those of

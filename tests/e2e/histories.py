@@ -79,12 +79,12 @@ class Pipe:
 
     def read(self, count):
         """[(OK, NO or BAD; untagged lines)] of the last COUNT commands."""
-        got, lines = [], []
+        got, lines, line = [], [], b""
         try:
             while len(got) < count:
-                line = self.f.readline()
+                last, line = line, self.f.readline()
                 if not line.endswith(b"\r\n"):
-                    raise Gone("closed")
+                    raise Gone("closed after %r" % last)
                 if line.startswith(b"t"):
                     got.append((line.split(b" ", 2)[1], lines, line))
                     lines = []
@@ -508,7 +508,15 @@ class World(Pair):
             p.pipe.send([c for c, _ in commands])
             sent.append((p, commands))
         for p, commands in sent:
-            p.learn(commands, p.pipe.read(len(commands)))
+            try:
+                p.learn(commands, p.pipe.read(len(commands)))
+            except Gone as e:
+                # Somebody deleted for good what this one had selected.
+                if "BYE Selected mailbox was deleted" not in str(e):
+                    raise
+                p.pipe.close()
+                p.pipe = None
+                self.connect()
 
     def play(self, ops):
         chance = min(0.5, 40 * BATCH * 2 / ops)
@@ -535,9 +543,12 @@ class World(Pair):
         assert verified.returncode == 0, verified.stdout + verified.stderr
         done = self.push()
         assert done.returncode == 0, "-A: " + done.stdout + done.stderr
-        done = self.push("-l")
+        done = self.push("-l", "--anew")
         assert done.returncode == 0 and "changes=0" in done.stdout, \
             "second -A: " + done.stdout + done.stderr
+        done = self.push()
+        assert "level: nothing has changed" in done.stdout, \
+            "third -A: " + done.stdout + done.stderr
         self.compare()
 
     def is_level(self):
@@ -628,6 +639,9 @@ def run_seed(bin_dir, seed, ops, users, keep):
         print("seed %d: FAILED after %d operations: %s: %s\n%s" % (
             seed, world.done(), type(e).__name__, e,
             "" if isinstance(e, AssertionError) else traceback.format_exc()))
+        for i in (world.a, world.b, world.c):
+            if i.proc is not None and i.proc.poll() is not None:
+                print("  %s has ended: %s" % (i.name, i.proc.poll()))
         print("  %r\n  %r" % (dict(world.counts), dict(world.cuts)))
         print("  again: histories.py %s --first %d --seeds 1 --ops %d "
               "--users %d --keep" % (bin_dir, seed, ops, users))

@@ -119,6 +119,93 @@ def test_random_histories(pair):
     equal(a, b)
 
 
+def counts(text):
+    return dict(kv.split("=") for kv in text.split() if "=" in kv)
+
+
+def test_looks_only_at_who_has_changed(pair):
+    """A second -A asks one question; one change makes it look at one user; a
+    reader's \\Seen in another's mailbox is not missed."""
+    for _ in range(3):
+        done = sync(pair.a, "-A")
+        assert done.returncode == 0, done.stderr
+    assert "nothing has changed on either side" in done.stdout, done.stdout
+    owner = imapstate.connect(Side(pair.a), "u00", "secret")
+    owner.create("Shared")
+    owner._simple_command("SETACL", "Shared", "u01", "lrs")
+    owner.append("Shared", None, None, b"Subject: s\r\n\r\ns\r\n")
+    owner.logout()
+    done = sync(pair.a, "-A")
+    assert done.returncode == 0, done.stderr
+    assert counts(done.stdout)["users"] == "1", done.stdout
+    assert counts(done.stdout)["level"] == "1", done.stdout
+    reader = imapstate.connect(Side(pair.a), "u01", "secret")
+    assert reader.select('"Other Users/u00/Shared"')[0] == "OK"
+    reader.store("1", "+FLAGS", "(\\Seen)")
+    reader.logout()
+    done = sync(pair.a, "-A")
+    assert done.returncode == 0, done.stderr
+    equal(Side(pair.a), Side(pair.b))
+    done = sync(pair.a, "-A", "--anew")
+    assert counts(done.stdout)["changes"] == "0", done.stdout
+    # What is changed at the peer is noticed too.
+    b = imapstate.connect(Side(pair.b), "u00", "secret")
+    assert b.create("Theirs")[0] == "OK"
+    b.logout()
+    done = sync(pair.a, "-A", "--remove-extra")
+    assert counts(done.stdout)["extra"] == "1", done.stdout
+    assert "Theirs" not in names(pair)
+
+
+def test_dry_run_says_and_does_nothing(pair):
+    a = imapstate.connect(Side(pair.a), "u00", "secret")
+    a.create("Dry")
+    a.append("Dry", None, None, b"Subject: d\r\n\r\nd\r\n")
+    assert a.rename("Shared", "SharedTo")[0] == "OK"
+    a.logout()
+    before = names(pair)
+    first = sync(pair.a, "-A", "--dry-run")
+    assert first.returncode == 0, first.stderr
+    for what in ("APPLY MAILBOX", "APPLY RENAME", "user.u00.Dry"):
+        assert what in first.stdout, first.stdout
+    assert names(pair) == before
+    again = sync(pair.a, "-u", "u00", "--dry-run")
+    assert counts(again.stdout)["changes"] == \
+        counts(first.stdout)["changes"], first.stdout + again.stdout
+    assert sync(pair.a, "-A").returncode == 0
+    assert names(pair) == (before - {"Shared"}) | {"Dry", "SharedTo"}
+
+
+def test_who_fails_is_named_and_left_over(pair):
+    """One user cannot be brought level: all others are, exit code 1, and the
+    list of the others can be given to -u -f."""
+    left = os.path.join(pair.a.dir, "left")
+    b = imapstate.connect(Side(pair.b), "u01", "secret")
+    b.create("Taken")
+    b.append("Taken", None, None, b"Subject: b\r\n\r\nb\r\n")
+    b.logout()
+    a = imapstate.connect(Side(pair.a), "u01", "secret")
+    a.create("Taken")
+    a.append("Taken", None, None, b"Subject: a\r\n\r\na\r\n")
+    a.logout()
+    a = imapstate.connect(Side(pair.a), "u00", "secret")
+    a.create("Fine")
+    a.logout()
+    done = sync(pair.a, "-A", "--remainder", left, "--jobs", "2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not level: user u01" in done.stderr, done.stderr
+    with open(left) as f:
+        assert f.read() == "u01\n"
+    assert "Fine" in names(pair)
+    done = sync(pair.a, "-u", "-f", left, "--remove-extra")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = sync(pair.a, "-A", "--remainder", left)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(left) as f:
+        assert f.read() == ""
+    equal(Side(pair.a), Side(pair.b))
+
+
 def test_the_wrong_direction_is_refused(pair):
     """What the peer has of its own is not written over."""
     b = imapstate.connect(Side(pair.b), "u00", "secret")
@@ -265,8 +352,9 @@ def test_very_many_empty_messages(pair):
     r.close()
 
 
-def test_a_replica_takes_nothing_by_state(pair):
-    """Only the master of a history may be changed."""
+def test_a_replica_takes_and_gives_nothing_by_state(pair):
+    """Only the master of a history may be changed, and only it knows what is
+    so, unless one insists."""
     base = tempfile.mkdtemp(prefix="pollux-by-state-")
     third = Pair(sys.argv[1], base, {"u00": "secret"})
     try:
@@ -279,6 +367,11 @@ def test_a_replica_takes_nothing_by_state(pair):
             got = r.say(data)
             assert got.startswith(b"NO POLLUX-ROLE"), (data, got)
             r.close()
+        to = "%s:%d" % (pair.b.host, pair.b.csync_port)
+        done = sync(third.a, "-S", to, "-A")
+        assert done.returncode == 1 and "not the master" in done.stderr
+        done = sync(third.a, "-S", to, "-A", "--wrong-way")
+        assert done.returncode == 0 and "users=0" in done.stdout, done.stderr
     finally:
         third.kill()
         shutil.rmtree(base, ignore_errors=True)

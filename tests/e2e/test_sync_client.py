@@ -2,9 +2,12 @@
 and what it refuses.  test_sync_client.py BIN_DIR [TEST ...]."""
 
 import os
+import re
+import shutil
+import threading
 import time
 
-from pollux import World, check, check_equal, run, wait_for
+from pollux import World, check, check_equal, message, run, wait_for
 
 
 def by_hand(bin_dir, options=None):
@@ -78,11 +81,48 @@ def test_names(bin_dir):
         check_equal(out.count(": equal, digest"), 2, out)
         out = client(w.a, "-z", "-m", "user/alice")
         check("mailbox user.alice: equal" in out, out)
-        out = client(w.a, "-A", "alice")  # a prefix: by state (sync_client -h)
-        check("users=1 " in out and "failed=0" in out, out)
+        w.deliver_all(w.a, [90])
+        out = client(w.a, "-A", "ali")  # users that begin so, proved
+        check("user alice: equal" in out and "bob" not in out, out)
+        check_equal(w.a.ctl("status")[0], 0, "status")
         for bad in (["-u"], ["-m"], ["-f", names], ["-t", "x", "-A"], []):
             client(w.a, *bad, code=64)
         client(w.a, "-u", "-f", names + "-not", code=1)
+
+
+def squeezed(instance):
+    """(bytes, bytes on the wire) of what sync_client said that it shipped."""
+    done = instance.run("sync_client", "-l", "-A")
+    check_equal(done.returncode, 0, done.stdout + done.stderr)
+    found = re.search(r"sync.squeezed .*bytes=(\d+) on_the_wire=(\d+)",
+                      done.stderr)
+    return tuple(map(int, found.groups())) if found else None
+
+
+def test_zstd_on_the_wire(bin_dir):
+    """What is not compressed in the log already is, on its way; a seed too."""
+    with by_hand(bin_dir, {"sync_compress": "yes"}) as w:
+        begin(w)
+        squeezed(w.a)
+        w.wait_equal()
+        conn = w.a.imap("alice")
+        conn.select("INBOX")
+        for i in range(60):
+            conn.store("1:*", "+FLAGS" if i % 2 == 0 else "-FLAGS", "Keyword")
+        conn.logout()
+        plain, wire = squeezed(w.a)
+        check(0 < wire < plain / 2, "%d bytes took %d" % (plain, wire))
+        w.wait_equal()
+        # Under -z too, and to one that is seeded.
+        out = client(w.a, "-z", "-A")
+        check("equal" in out, out)
+        w.b.stop()
+        shutil.rmtree(os.path.join(w.b.dir, "conf"))
+        shutil.rmtree(os.path.join(w.b.dir, "spool"))
+        w.b.start()
+        out = client(w.a, "-z", "-A")
+        check("seed: done" in out, out)
+        w.wait_equal()
 
 
 def test_wrong_direction(bin_dir):
@@ -100,8 +140,84 @@ def test_wrong_direction(bin_dir):
         out = client(w.a, "-A", "--dry-run", code=1)
         check("epoch 2" in out, out)
         before = w.b.status()["here"]["digest"]
+        out = client(w.a, "-b", "-u", "bob", code=1)
+        check("epoch 2 of this cluster" in out and "--wrong-way" in out, out)
+        out = client(w.a, "-b", "-u", "bob", "--wrong-way")
+        check("changes=0" in out, out)
         client(w.a, "-A", code=1)
         check_equal(w.b.status()["here"]["digest"], before, "the new master")
+
+
+class Busy(threading.Thread):
+    """Mail for bob at each of INSTANCES in turn, as fast as it goes, until the
+    end of the block."""
+
+    def __init__(self, *instances):
+        super().__init__(daemon=True)
+        self.instances = instances
+        self.sent, self.stop = 0, threading.Event()
+
+    def run(self):
+        conns = [(i, i.lmtp()) for i in self.instances]
+        while not self.stop.is_set():
+            for i, conn in conns:
+                if i.deliver(conn, ["bob"], message(1000 + self.sent)) != [250]:
+                    return
+            self.sent += 1
+        for _, conn in conns:
+            conn.quit()
+
+    def __enter__(self):
+        self.start()
+        wait_for("some mail", lambda: self.sent > 5)
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.join(30)
+
+
+def test_verify_under_load(bin_dir):
+    """Lag is no difference; what differs is found while others get mail."""
+    with World(bin_dir) as w:
+        w.deliver_all(w.a, range(1, 6), users=("alice", "bob"))
+        with Busy(w.a) as load:
+            for _ in range(5):
+                for args in (["--verify"], ["--verify", "--diff"],
+                             ["--verify", "-u", "alice"],
+                             ["--verify", "-m", "user/alice"]):
+                    out = client(w.a, *args)
+                    check("equal" in out and "UNEQUAL" not in out, out)
+                # bob is written to all the time: equal, or not known
+                done = w.a.run("sync_client", "--verify", "-u", "bob")
+                check(done.returncode in (0, 3), done.stdout)
+        check(load.sent > 20, "hardly any load: %d" % load.sent)
+
+
+def test_differs_under_load(bin_dir):
+    """Two masters, at about one LSN all the time: alice differs, bob gets
+    mail."""
+    with by_hand(bin_dir) as w:
+        begin(w)
+        client(w.a, "-A")
+        w.a.kill()
+        w.b.must("promote")
+        w.deliver_all(w.b, [200])
+        split(w)
+        w.deliver_all(w.a, [300, 301])
+        wait_for("both at one LSN", lambda:
+                 w.a.status()["here"]["applied"] ==
+                 w.b.status()["here"]["applied"])
+        with Busy(w.a, w.b) as load:
+            out = client(w.a, "--verify", "-u", "alice", code=4)
+            check("user alice: UNEQUAL" in out, out)
+            out = client(w.a, "--verify", "--diff", "-u", "alice", code=4)
+            check("user alice: differs" in out, out)
+            alice = out[out.index("user alice: differs"):].split("\nuser ")[0]
+            check("UID 22: only here" in alice, out)
+            check("only on the replica" in alice, out)
+            check("UID 20:" not in alice, "an equal row is named: " + out)
+        check(load.sent > 5, "no load")
 
 
 def test_what_differs(bin_dir):
@@ -136,4 +252,5 @@ def test_what_differs(bin_dir):
         check("UID 20:" not in out, "an equal row is named: " + out)
 
 
-run([test_all_users, test_names, test_wrong_direction, test_what_differs])
+run([test_all_users, test_names, test_zstd_on_the_wire, test_wrong_direction,
+     test_verify_under_load, test_differs_under_load, test_what_differs])
