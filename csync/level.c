@@ -17,6 +17,7 @@
 #define APPEND_BYTES 4096U
 #define FILE_MAX ((size_t)1 << 30)
 #define HEX64 16U
+#define LINES_SPARE 1000U
 
 struct known {
     struct known *next;
@@ -35,6 +36,7 @@ struct level {
     struct envfile *file; /* open for appending; NULL: not (yet) */
     uint64_t end;
     struct buf pending;
+    uint64_t lines, users; /* in the file; in the table */
 };
 
 static unsigned
@@ -68,8 +70,10 @@ put(struct level *l, struct span user, struct level_pair p)
         *k = (struct known){.next = l->buckets[b],
                             .user = arena_str(&l->arena, user)};
         l->buckets[b] = k;
+        l->users++;
     }
     k->pair = p;
+    l->lines++;
 }
 
 /* ---- the file ------------------------------------------------------------ */
@@ -248,6 +252,7 @@ level_save(struct level *l, const struct level_pair *root, struct error *err)
         l->root = *root;
     }
     l->has_root = root != NULL;
+    l->lines = l->users;
     buf_clear(&l->pending);
     env_close(&l->file);
     enum errcode rc =
@@ -256,6 +261,15 @@ level_save(struct level *l, const struct level_pair *root, struct error *err)
         l->end = out.n;
     pthread_mutex_unlock(&l->lock);
     return rc;
+}
+
+bool
+level_is_long(struct level *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool is_long = l->lines > 2 * l->users + LINES_SPARE;
+    pthread_mutex_unlock(&l->lock);
+    return is_long;
 }
 
 void

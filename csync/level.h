@@ -48,6 +48,9 @@ level_note(struct level *l, const char *user, struct level_pair p);
  * being level.  ERR_IO, ERR_NOSPACE. */
 MUST_CHECK enum errcode
 level_save(struct level *l, const struct level_pair *root, struct error *err);
+/* Has so much been noted twice that the file had better be written anew? */
+bool
+level_is_long(struct level *l);
 /* What was noted is in the file, as far as it can be written. */
 void
 level_close(struct level **l);

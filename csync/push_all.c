@@ -588,7 +588,13 @@ level_gone(struct all *a, const char *key, struct names *here,
     if (!peer_is_pollux(a->p->dst))
         return ERR_OK;
     sort_names(here);
-    enum errcode rc = ask_names(a->p->dst, key, "", &there, err);
+    enum errcode rc = ERR_OK;
+    if (!users || a->level == NULL)
+        rc = ask_names(a->p->dst, key, "", &there, err);
+    else
+        for (size_t i = 0; i < a->there.n; i++)
+            if (a->there.v[i].name[0] != '\0')
+                add_name(&there, span_str(a->there.v[i].name));
     for (size_t i = 0; i < there.n; i++)
         if (!has_name(here, there.v[i]) &&
             strncmp(there.v[i], "DELETED.", 8) != 0)
@@ -651,24 +657,21 @@ say_left(const struct all *a)
         fprintf(stderr, "not level: user %s\n", a->left.v[i]);
 }
 
-/* Is everybody known to be level as it is now?  Then the roots tell so the next
- * time. */
+/*
+ * Was everybody passed over?  Then the two roots of the lists tell so the next
+ * time.  After a run that had something to do the next one lists once more.
+ */
 static void
 keep_level(struct all *a)
 {
     struct error ignored = {0}; /* all is looked at again, no more */
-    struct level_pair root;
-    bool known = true;
+    const struct level_pair root = {.here = a->here.root,
+                                    .there = a->there.root};
+    const bool known = a->todo.n == 0 && is_known(a, "") && a->here.one_view &&
+                       a->there.one_view;
 
-    free_listing(&a->here);
-    free_listing(&a->there);
-    if (list_users(a->p->src, &a->here, &ignored) != ERR_OK ||
-        list_users(a->p->dst, &a->there, &ignored) != ERR_OK)
+    if (!known && !level_is_long(a->level))
         return;
-    for (size_t i = 0; i < a->here.n && known; i++)
-        known = is_known(a, a->here.v[i].name);
-    root = (struct level_pair){.here = a->here.root, .there = a->there.root};
-    known = known && a->here.one_view && a->there.one_view;
     if (level_save(a->level, known ? &root : NULL, &ignored) != ERR_OK)
         log_warn(&a->p->log, "push.level", "why=\"%s\"", ignored.text);
 }

@@ -745,14 +745,10 @@ get_seers(struct state_call *c, struct store_snap *snap, struct error *err)
 }
 
 static bool
-add_shared(void *ctx, const struct mailbox *mb)
+add_shared(void *ctx, const struct mailbox *mb, uint64_t hash)
 {
-    struct name_list *l = ctx;
-    struct arena a = ARENA_INIT;
-    const bool owned = name_owner(mb->name, &a) != NULL;
-
-    arena_free(&a);
-    return owned || add_name(l, mb->name);
+    (void)hash;
+    return add_name(ctx, mb->name);
 }
 
 /* SHARED: * SHARED (name name ...), mailboxes that nobody owns. */
@@ -761,9 +757,7 @@ get_shared(struct state_call *c, struct store_snap *snap, struct error *err)
 {
     struct name_list l = {.c = c, .key = "SHARED", .err = err};
 
-    enum errcode rc = snap_each_mailbox(snap, "", add_shared, &l, err);
-    if (rc == ERR_OK && l.rc == ERR_OK)
-        rc = snap_each_mailbox(snap, "DELETED.", add_shared, &l, err);
+    enum errcode rc = snap_tree_each_mailbox(snap, "", add_shared, &l, err);
     if (rc == ERR_OK && l.rc == ERR_OK)
         (void)end_names(&l);
     return rc == ERR_OK ? l.rc : rc;

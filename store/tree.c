@@ -93,6 +93,48 @@ tell_owned(void *ctx, const struct mailbox *mb)
     return o->more && o->rc == ERR_OK;
 }
 
+/*
+ * Those that nobody owns: all others are below "user." and "DELETED.user.",
+ * which are jumped over, since there may be half a million.
+ */
+static enum errcode
+each_of_nobody(struct owned *o, struct error *err)
+{
+    static const char *const jumps[][2] = {{"user.", "user/"},
+                                           {"DELETED.user.", "DELETED.user/"}};
+    struct key table, from = {0};
+    enum errcode rc = ERR_OK;
+    bool jumped = true;
+
+    while (rc == ERR_OK && jumped) {
+        AUTO(arena_free) struct arena a = ARENA_INIT;
+        struct span key, value;
+        jumped = false;
+        struct kv_iter *it =
+            kv_iter_open(o->snap->kv, o->snap->view, KV_STATE,
+                         key_table(&table, TAB_NAME), key_span(&from));
+        while (rc == ERR_OK && o->rc == ERR_OK && o->more && !jumped &&
+               kv_iter_next(it, &key, &value)) {
+            struct mailbox mb;
+            struct rd r = rd_init(value);
+            for (size_t i = 0; i < ARRAY_LEN(jumps) && !jumped; i++) {
+                jumped = span_starts(span_skip(key, 1), span_str(jumps[i][0]));
+                if (jumped)
+                    (void)key_text(&from, TAB_NAME, span_str(jumps[i][1]));
+            }
+            if (jumped)
+                break;
+            rc = snap_mailbox(o->snap, rd_u64le(&r), &a, &mb, err);
+            if (rc == ERR_OK)
+                (void)tell_owned(o, &mb);
+            arena_reset(&a);
+        }
+        enum errcode end = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
+        rc = rc == ERR_OK ? end : rc;
+    }
+    return rc;
+}
+
 enum errcode
 snap_tree_each_mailbox(struct store_snap *snap, const char *user,
                        bool (*call)(void *ctx, const struct mailbox *mb,
@@ -110,8 +152,10 @@ snap_tree_each_mailbox(struct store_snap *snap, const char *user,
 
     if (user[0] != '\0' && name_inbox(user, &a, &inbox, err) != ERR_OK)
         return ERR_OK; /* such a one has none */
-    enum errcode rc = snap_each_mailbox(snap, inbox, tell_owned, &o, err);
-    if (rc == ERR_OK && o.rc == ERR_OK && o.more)
+    enum errcode rc = user[0] == '\0'
+                          ? each_of_nobody(&o, err)
+                          : snap_each_mailbox(snap, inbox, tell_owned, &o, err);
+    if (rc == ERR_OK && o.rc == ERR_OK && o.more && user[0] != '\0')
         rc = snap_each_mailbox(snap, arena_printf(&a, "DELETED.%s", inbox),
                                tell_owned, &o, err);
     arena_free(&o.a);

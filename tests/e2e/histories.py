@@ -546,9 +546,10 @@ class World(Pair):
         done = self.push("-l", "--anew")
         assert done.returncode == 0 and "changes=0" in done.stdout, \
             "second -A: " + done.stdout + done.stderr
+        self.push()  # looks at the list of users, and at nobody
         done = self.push()
         assert "level: nothing has changed" in done.stdout, \
-            "third -A: " + done.stdout + done.stderr
+            "another -A: " + done.stdout + done.stderr
         self.compare()
 
     def is_level(self):

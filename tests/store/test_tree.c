@@ -11,6 +11,7 @@
 
 #include "store/rows.h"
 #include "store/tree.h"
+#include "store/txn.h"
 #include "tests/lib/storetest.h"
 
 #define TXNS 400
@@ -120,11 +121,62 @@ test_every_level_is_the_sum_of_the_one_below(void **state)
     ts_free(&ts);
 }
 
+struct listed {
+    const char *const *want;
+    size_t at;
+};
+
+static bool
+on_listed(void *ctx, const struct mailbox *mb, uint64_t hash)
+{
+    struct listed *l = ctx;
+
+    (void)hash;
+    assert_non_null(l->want[l->at]);
+    /* Deleted ones have the time behind them. */
+    assert_memory_equal(mb->name, l->want[l->at], strlen(l->want[l->at]));
+    l->at++;
+    return true;
+}
+
+/* Users' mailboxes are jumped over, and nothing beside them is. */
+static void
+test_what_nobody_owns_is_listed_whole(void **state)
+{
+    static const char *const names[] = {
+        "user.joe", "user.joe.gone", "user.joe.x", "user.zoe", "archive",
+        "gone",     "users",         "users.x",    "zebra"};
+    static const char *const want[] = {"DELETED.gone.", "archive", "users",
+                                       "users.x",       "zebra",   NULL};
+    struct teststore ts;
+    struct error err = {0};
+    struct listed l = {.want = want};
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        mbid_t id = ts_create(&ts, names[i]);
+        const char *gone = strstr(names[i], "gone");
+        if (gone == NULL)
+            continue;
+        struct store_txn *txn = txn_new();
+        txn_delete(txn, id, true, 1700000000);
+        assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    }
+    struct store_snap *snap = store_snapshot(ts.store);
+    assert_int_equal(snap_tree_each_mailbox(snap, "", on_listed, &l, &err),
+                     ERR_OK);
+    assert_null(want[l.at]);
+    store_release(&snap);
+    ts_free(&ts);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_level_is_the_sum_of_the_one_below),
+        cmocka_unit_test(test_what_nobody_owns_is_listed_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
