@@ -13,6 +13,7 @@
  * of one command behind the first have a limit together (MORE_BYTES_MAX).
  */
 #include "imapd/annotate.h"
+#include "imapd/notify.h"
 
 #include <stdlib.h>
 
@@ -248,6 +249,7 @@ struct appended_job {
     size_t n;         /* of them */
     const bool *seen; /* \Seen, which is kept apart, was asked for */
     bool annotated;
+    bool tells_uids; /* RFC 9051, 6.3.12: to who may read them */
 };
 
 static enum run
@@ -270,9 +272,12 @@ appended(struct imap_session *s)
         if (job->seen[i])
             uidset_add_set(&seen, &res->uids);
     }
+    notify_own(s, job->id, &uids);
     buf_addf(&text, "OK [APPENDUID %" PRIu32 " ", uidvalidity);
     uidset_format(&uids, &text);
-    if (s->cmd->cmd == CMD_REPLACE) { /* RFC 8508, 3.2 */
+    if (!job->tells_uids) {
+        reply(s, "OK Completed");
+    } else if (s->cmd->cmd == CMD_REPLACE) { /* RFC 8508, 3.2 */
         buf_addf(&s->out, "* %s] Replacement is there\r\n", buf_cstr(&text));
         reply(s, "OK Completed");
     } else {
@@ -363,6 +368,7 @@ append_commit(struct imap_session *s)
     for (size_t i = 0; how != NULL; how = how->next, i++)
         seen[i] = add_append(s, txn, how, &job->msgs[i]);
     after->id = job->id;
+    after->tells_uids = (job->rights & ACL_READ) != 0;
     after->n = s->cmd->nappends;
     after->seen = seen;
     s->job = after;

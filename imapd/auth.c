@@ -5,7 +5,7 @@
  * that the user's INBOX is made if the configuration wants it so (autocreate),
  * and only then the client hears OK.
  */
-#include "imapd/session_private.h"
+#include "imapd/notify.h"
 
 #include <stdlib.h>
 
@@ -361,6 +361,7 @@ cmd_unauthenticate(struct imap_session *s)
         say_bye(s, "[CANNOT] Not with COMPRESS");
         return RUN_DONE;
     }
+    notify_free(s);
     unselect(s);
     free(s->user);
     s->user = NULL;

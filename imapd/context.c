@@ -445,6 +445,15 @@ contexts_pending(const struct imap_session *s)
     return s->sel != NULL && s->sel->contexts != NULL && s->sel->pending.n > 0;
 }
 
+bool
+contexts_have_new(const struct imap_session *s)
+{
+    for (const struct context *c = s->sel->contexts; c != NULL; c = c->next)
+        if (c->came.n > 0)
+            return true;
+    return false;
+}
+
 void
 contexts_take_new(struct imap_session *s, struct uidset *ret, struct buf *text)
 {

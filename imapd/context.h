@@ -36,6 +36,9 @@ contexts_pending(const struct imap_session *s);
 /* All that hangs on SEL. */
 void
 contexts_free(struct selected *sel);
+/* Did some come in whose command wants attributes of them? */
+bool
+contexts_have_new(const struct imap_session *s);
 /* UIDs that came into results whose command wants attributes of them (RFC 5465,
  * 7), since this was asked; added to RET, the attributes as text to TEXT. */
 void

@@ -80,6 +80,13 @@ lex_append(struct lex *l, struct imap_command *cmd);
 bool
 lex_append_head(struct lex *l, struct imap_command *cmd);
 
+/* imapd/parse_notify.c; imapd/parse_search.c: mailboxes as RFC 5465, 6 and
+ * 7377, 2.2 have them. */
+void
+lex_notify(struct lex *l, struct imap_command *cmd);
+void
+lex_source(struct lex *l, struct imap_source *ret);
+
 /* imapd/parse_annotate.c: what follows the word ANNOTATION. */
 void
 lex_annot_ask(struct lex *l, struct imap_annot_ask *ret);

@@ -593,7 +593,8 @@ see_below(void *ctx, const struct mailbox *mb)
 
 enum errcode
 write_list_of(struct imap_session *s, struct store_snap *snap,
-              const struct mailbox *mb, struct span name, struct error *err)
+              const struct mailbox *mb, struct span name, const char *extra,
+              struct error *err)
 {
     const char *external = external_name(s, mb->name, &s->arena);
     const char *owner = name_owner(mb->name, &s->arena);
@@ -603,7 +604,7 @@ write_list_of(struct imap_session *s, struct store_snap *snap,
         snap, arena_printf(&s->arena, "%s.", mb->name), see_below, &below, err);
     if (rc != ERR_OK)
         return rc;
-    buf_addf(&s->out, "* LIST (%s",
+    buf_addf(&s->out, "* LIST (%s%s", extra,
              below.found ? "\\HasChildren" : "\\HasNoChildren");
     if (*mb->special_use != '\0' && owner != NULL &&
         strcmp(owner, s->user) == 0)

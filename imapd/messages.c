@@ -7,6 +7,7 @@
  * RFC 3501, 6.4.7 wants all or nothing.
  */
 #include "imapd/annotate.h"
+#include "imapd/notify.h"
 #include "store/epochs.h"
 
 #define STORE_CHUNK 1000U
@@ -410,7 +411,9 @@ write_copyuid(struct buf *out, const struct txn_result *res)
 
 struct copy_job {
     mbid_t to;
-    bool own_seen; /* \Seen is kept apart for this user there */
+    bool own_seen;   /* \Seen is kept apart for this user there */
+    bool may_see;    /* right s there */
+    bool tells_uids; /* RFC 9051, 6.4.7: to who may read them */
 };
 
 /* The copies are there; that \Seen could not be set is no reason to say that
@@ -463,8 +466,12 @@ copied(struct imap_session *s)
     const struct txn_result *res = txn_result(s->txn, 0);
     if (res->uids.n == 0)
         return reply(s, "OK Completed");
+    notify_own(s, job->to, &res->uids);
     write_copyuid(&text, res);
-    if (s->cmd->cmd == CMD_MOVE) { /* RFC 6851, 4.3: before the EXPUNGEs */
+    if (!job->tells_uids) {
+        reply(s, "OK Completed");
+    } else if (s->cmd->cmd ==
+               CMD_MOVE) { /* RFC 6851, 4.3: before the EXPUNGEs */
         buf_add_str(&s->out, "* ");
         buf_add(&s->out, buf_span(&text));
         buf_add_str(&s->out, "\r\n");
@@ -472,7 +479,7 @@ copied(struct imap_session *s)
     } else {
         s->reply = arena_str(&s->arena, buf_span(&text));
     }
-    if (!s->sel->own_seen && !job->own_seen)
+    if ((!s->sel->own_seen && !job->own_seen) || !job->may_see)
         return RUN_DONE;
     if (seen_copies(s, res, &seen, &err) != ERR_OK || seen.n == 0)
         return RUN_DONE;
@@ -517,6 +524,16 @@ exceeds_limit(struct imap_session *s, uint64_t n)
     return max > 0 && n > max;
 }
 
+static uint32_t
+settable_flags(uint32_t rights)
+{
+    return ((rights & ACL_SEEN) != 0 ? (uint32_t)FLAG_SEEN : 0U) |
+           ((rights & ACL_DELETEMSG) != 0 ? (uint32_t)FLAG_DELETED : 0U) |
+           ((rights & ACL_WRITE) != 0
+                ? FLAG_ANSWERED | FLAG_FLAGGED | FLAG_DRAFT
+                : 0U);
+}
+
 enum run
 cmd_copy(struct imap_session *s)
 {
@@ -541,12 +558,17 @@ cmd_copy(struct imap_session *s)
     struct copy_job *job = arena_alloc(&s->arena, sizeof(*job));
     job->to = to.id;
     job->own_seen = mailbox_has_own_seen(&to, s->user);
+    const uint32_t rights = rights_of(s, &to);
+    job->tells_uids = (rights & ACL_READ) != 0;
+    job->may_see = (rights & ACL_SEEN) != 0;
     s->job = job;
     struct store_txn *txn = txn_new();
     const size_t op = txn_copy(txn, s->sel->id, &uids, to.id, move, true);
     /* RFC 5257, 4.6.  What is moved stays everybody's. */
     txn_copy_annots(txn, op, move ? NULL : s->user,
-                    (rights_of(s, &to) & ACL_ANNOTATE) != 0);
+                    (rights & ACL_ANNOTATE) != 0);
+    /* RFC 4314, 4: flags that the user may not set there are left out. */
+    txn_copy_flags(txn, op, settable_flags(rights), (rights & ACL_WRITE) != 0);
     return submit(s, txn, copied);
 }
 

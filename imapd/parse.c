@@ -664,6 +664,7 @@ static const struct {
     [CMD_MYRIGHTS] = {"MYRIGHTS", args_name, false},
     [CMD_NAMESPACE] = {"NAMESPACE", args_none, false},
     [CMD_NOOP] = {"NOOP", args_none, false},
+    [CMD_NOTIFY] = {"NOTIFY", lex_notify, false},
     [CMD_RENAME] = {"RENAME", args_rename, false},
     [CMD_REPLACE] = {"REPLACE", lex_append, true},
     [CMD_SEARCH] = {"SEARCH", args_search, true},

@@ -42,6 +42,7 @@ enum imap_cmd {
     CMD_MYRIGHTS,
     CMD_NAMESPACE,
     CMD_NOOP,
+    CMD_NOTIFY,
     CMD_RENAME,
     CMD_REPLACE,
     CMD_SEARCH,
@@ -186,6 +187,35 @@ struct imap_source {
     enum imap_source_kind kind;
     struct span *names;
     size_t nnames;
+};
+
+enum { /* events of NOTIFY (RFC 5465, 5) */
+       EVENT_MESSAGE_NEW = 1U << 0,
+       EVENT_MESSAGE_EXPUNGE = 1U << 1,
+       EVENT_FLAG = 1U << 2,
+       EVENT_ANNOTATION = 1U << 3,
+       EVENT_OF_MESSAGES = (1U << 4) - 1,
+       EVENT_NAME = 1U << 4,
+       EVENT_SUBSCRIPTION = 1U << 5,
+       EVENT_METADATA = 1U << 6,
+       EVENT_SERVER_METADATA = 1U << 7,
+};
+
+struct imap_notify_group {
+    bool selected;             /* of the selected mailbox, */
+    bool delayed;              /* EXPUNGE only where a command allows it */
+    struct imap_source source; /* else: of these */
+    unsigned events;
+    struct span items; /* MessageNew (...): with its parentheses, as given */
+};
+
+/* No groups: NONE. */
+struct imap_notify {
+    bool status;
+    bool has_selected;
+    bool unknown_event;
+    struct imap_notify_group *groups;
+    size_t ngroups;
 };
 
 enum imap_sort_what { /* RFC 5256, 5957 */
@@ -346,6 +376,7 @@ struct imap_command {
     struct span update_items;    /* UPDATE (...): in parentheses, as given */
     struct imap_source *sources; /* ESEARCH; none: what is selected */
     size_t nsources;
+    struct imap_notify notify;
     int64_t partial_from; /* PARTIAL from:to, both of one sign, not 0 */
     int64_t partial_to;
     struct imap_sort_key sort[IMAP_SORT_KEYS_MAX];

@@ -386,9 +386,8 @@ lex_source_names(struct lex *l, struct imap_source *src)
         lex_expect(l, ')', "Missing ) after mailboxes");
 }
 
-/* "(" source SP source ... ")" (RFC 7377, 4). */
-static void
-lex_sources(struct lex *l, struct imap_command *cmd)
+void
+lex_source(struct lex *l, struct imap_source *ret)
 {
     static const struct {
         const char *name;
@@ -403,24 +402,34 @@ lex_sources(struct lex *l, struct imap_command *cmd)
         {"SUBTREE-ONE", SOURCE_SUBTREE_ONE, true},
         {"MAILBOXES", SOURCE_MAILBOXES, true},
     };
+    const struct span word = lex_atom(l);
+    size_t i = 0;
 
+    while (i < ARRAY_LEN(kinds) && !span_eq_nocase_str(word, kinds[i].name))
+        i++;
+    if (i == ARRAY_LEN(kinds)) {
+        lex_fail(l, "Unknown source option");
+        return;
+    }
+    ret->kind = kinds[i].kind;
+    if (!kinds[i].names)
+        return;
+    lex_sp(l);
+    lex_source_names(l, ret);
+}
+
+/* "(" source SP source ... ")" (RFC 7377, 4). */
+static void
+lex_sources(struct lex *l, struct imap_command *cmd)
+{
     cmd->sources = arena_array(l->a, IMAP_SOURCES_MAX, sizeof(cmd->sources[0]));
     lex_expect(l, '(', "Missing list of mailboxes");
     do {
-        struct span word = lex_atom(l);
-        size_t i = 0;
-        while (i < ARRAY_LEN(kinds) && !span_eq_nocase_str(word, kinds[i].name))
-            i++;
-        if (i == ARRAY_LEN(kinds) || cmd->nsources == IMAP_SOURCES_MAX) {
+        if (cmd->nsources == IMAP_SOURCES_MAX) {
             lex_fail(l, "Unknown source option");
             return;
         }
-        struct imap_source *src = &cmd->sources[cmd->nsources++];
-        src->kind = kinds[i].kind;
-        if (!kinds[i].names)
-            continue;
-        lex_sp(l);
-        lex_source_names(l, src);
+        lex_source(l, &cmd->sources[cmd->nsources++]);
     } while (!lex_bad(l) && lex_accept(l, ' '));
     lex_expect(l, ')', "Missing ) after mailboxes");
 }

@@ -62,7 +62,7 @@ cmd_setacl(struct imap_session *s)
     enum errcode rc = acl_change(mb.acl, arena_str(&s->arena, cmd->arg), mode,
                                  rights, &acl, &err);
     if (rc == ERR_SYNTAX)
-        return reply(s, "NO [CANNOT] Invalid identifier");
+        return reply(s, "BAD Invalid identifier");
     if (rc != ERR_OK)
         return reply_error(s, &err);
     struct store_txn *txn = txn_new();

@@ -9,6 +9,7 @@
  */
 #include "imapd/annotate.h"
 #include "imapd/context.h"
+#include "imapd/notify.h"
 #include "store/epochs.h"
 
 #include <stdlib.h>
@@ -83,6 +84,7 @@ unselect(struct imap_session *s)
     uidset_free(&s->sel->seen);
     free(s->sel);
     s->sel = NULL;
+    notify_selected(s);
     if (s->state == STATE_SELECTED)
         s->state = STATE_AUTH;
 }
@@ -139,7 +141,7 @@ write_fetch_flags(struct imap_session *s, struct store_snap *snap,
     if (uid || s->condstore || s->rev2) /* RFC 7162, 3.2.4; 9051, 7.5.2 */
         write_fetch_uid(s, msg->uid, false);
     write_modseq(s, false, msg->modseq);
-    if (s->sel->annotate)
+    if (s->sel->annotate || notify_tells_annotations(s))
         write_annot_names(s, snap, msg);
     buf_add_str(&s->out, ")\r\n");
     if (s->out.n > 16384)
@@ -366,13 +368,17 @@ sync_view(struct imap_session *s, struct store_snap *snap,
     uint32_t grown = seqmap_count(&sel->map) - before;
     if (how == SYNC_ALL && sel->gone.n > 0)
         write_expunges(s);
-    if (grown > 0)
+    if (grown > 0) {
         write_sizes(s);
+        notify_new(s, sel->fresh_uid);
+    }
+    if (!notify_tells_flags(s))
+        uidset_clear(&tell);
     for (uint32_t uid = uidset_next(&tell, 1); rc == ERR_OK && uid != 0;
          uid = uidset_next(&tell, uid + 1)) {
         rc = snap_message(snap, sel->id, uid, &a, &msg, err);
         if (rc == ERR_OK && seqmap_seq(&sel->map, uid) != 0)
-            write_fetch_flags(s, snap, &msg, uids);
+            write_fetch_flags(s, snap, &msg, uids || notify_is_set(s));
         arena_reset(&a);
     }
     if (rc == ERR_OK && grown > 0)
@@ -418,8 +424,11 @@ sync_selected(struct imap_session *s, enum sync how, bool uids)
     struct mailbox mb;
     struct error err = {0};
 
-    if (how == SYNC_NONE || s->closing)
+    how = notify_sync(s, how);
+    if (how == SYNC_NONE || s->closing) {
+        forget_own(sel);
         return;
+    }
     struct store_snap *snap = store_snapshot(s->store);
     enum errcode rc = snap_mailbox(snap, sel->id, &a, &mb, &err);
     if (rc == ERR_NOTFOUND || (rc == ERR_OK && mb.is_deleted && !s->is_admin)) {
@@ -485,6 +494,7 @@ select_over(struct imap_session *s)
 
     claim_recent(s, &job->mb);
     s->state = STATE_SELECTED;
+    notify_selected(s);
     return reply(s, "OK [%s] Completed",
                  s->sel->readonly || s->sel->on_replica ? "READ-ONLY"
                                                         : "READ-WRITE");
@@ -603,8 +613,8 @@ select_tell(struct imap_session *s)
              job->mb.highestmodseq);
     buf_addf(&s->out, "* OK [MAILBOXID (%s)] Ok\r\n", job->mb.uniqueid.s);
     write_annot_level(s);
-    if (s->rev2 &&
-        write_list_of(s, job->snap, &job->mb, s->cmd->name, &err) != ERR_OK) {
+    if (s->rev2 && write_list_of(s, job->snap, &job->mb, s->cmd->name, "",
+                                 &err) != ERR_OK) {
         unselect(s);
         return reply_error(s, &err);
     }
@@ -789,17 +799,19 @@ wake_posted(void *arg)
 
     atomic_store(&s->wake_posted, false);
     s->io->release(s->io_ctx);
-    if (!s->dead && s->mode == INPUT_IDLE)
-        session_run(s);
-    else
+    if (s->dead)
         session_free_if_over(s);
+    else if (notify_is_set(s) || (s->sel != NULL && contexts_have_new(s)) ||
+             notify_is_due(s))
+        notify_wake(s);
+    else if (s->mode == INPUT_IDLE)
+        session_run(s);
 }
 
-/* In the writer's thread: the mailbox has changed. */
-static void
-on_watch(void *ctx)
+void
+wake_session(void *session)
 {
-    struct imap_session *s = ctx;
+    struct imap_session *s = session;
 
     if (atomic_exchange(&s->wake_posted, true))
         return;
@@ -818,8 +830,8 @@ idle_step(struct imap_session *s)
         return RUN_FULL;
     flush(s);
     buf_free(&s->out);
-    if (contexts_pending(s)) /* in the next turn */
-        on_watch(s);
+    if (contexts_pending(s) || notify_is_due(s)) /* in the next turn */
+        wake_session(s);
     return RUN_WAIT;
 }
 
@@ -854,6 +866,6 @@ cmd_idle(struct imap_session *s)
     s->run = idle_step;
     s->io->set_timeout(s->io_ctx, s->opt->idle_cmd_timeout_ms);
     if (s->sel != NULL)
-        s->watch = store_watch(s->store, s->sel->id, on_watch, s);
+        s->watch = store_watch(s->store, s->sel->id, wake_session, s);
     return idle_step(s);
 }

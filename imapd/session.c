@@ -11,6 +11,7 @@
  * all that it has under way came back (`inflight`).
  */
 #include "imapd/context.h"
+#include "imapd/notify.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,7 +173,9 @@ session_free(struct imap_session *s)
     void *io_ctx = s->io_ctx;
 
     append_and_job_free(s);
+    notify_free(s);
     unselect(s);
+    arena_free(&s->outer.arena);
     saslsrv_free(&s->sasl);
     imap_reader_free(&s->reader);
     buf_free(&s->out);
@@ -209,6 +212,7 @@ imap_session_gone(struct imap_session *s)
     s->dead = true;
     /* After this wake_posted is not set any more. */
     store_unwatch(&s->watch);
+    notify_unwatch(s);
     session_free_if_over(s);
 }
 
@@ -307,6 +311,7 @@ static const struct {
     [CMD_MYRIGHTS] = {cmd_myrights, LOGGED_IN, SYNC_ALL, "ACL"},
     [CMD_NAMESPACE] = {cmd_namespace, LOGGED_IN, SYNC_ALL, "NAMESPACE"},
     [CMD_NOOP] = {cmd_noop, ANY, SYNC_ALL, ""},
+    [CMD_NOTIFY] = {cmd_notify, LOGGED_IN, SYNC_NONE, "NOTIFY"},
     [CMD_RENAME] = {cmd_rename, LOGGED_IN, SYNC_ALL, ""},
     [CMD_REPLACE] = {cmd_append, STATE_SELECTED, SYNC_ALL, "REPLACE"},
     [CMD_SEARCH] = {cmd_search, STATE_SELECTED, SYNC_NO_EXPUNGE, ""},
@@ -374,11 +379,39 @@ has_numbers(const struct imap_search *node)
     return false;
 }
 
+/* Back to what it ran inside of, if anything. */
+static void
+inner_over(struct imap_session *s)
+{
+    flush(s);
+    append_and_job_free(s);
+    arena_free(&s->arena);
+    buf_free(&s->out);
+    s->arena = s->outer.arena;
+    s->cmd = s->outer.cmd;
+    s->run = s->outer.run;
+    s->mode = s->outer.mode;
+    s->outer = (struct outer){0};
+    s->inner = false;
+    s->reply = NULL;
+    s->full = false;
+    s->limited_uid = 0;
+    s->progress_done = s->progress_goal = 0;
+    if (s->goodbye != NULL)
+        say_bye(s, s->goodbye);
+    update_input(s);
+}
+
 static void
 command_over(struct imap_session *s)
 {
     struct imap_command *cmd = s->cmd;
     enum sync sync = table[cmd->cmd].sync;
+
+    if (s->inner) {
+        inner_over(s);
+        return;
+    }
 
     ENSURE(!s->ahead);
     if (s->job_end != NULL)
@@ -405,6 +438,8 @@ command_over(struct imap_session *s)
     } else if (s->goodbye != NULL) {
         say_bye(s, s->goodbye);
     }
+    if (!s->closing && notify_is_due(s))
+        wake_session(s);
     update_input(s);
 }
 

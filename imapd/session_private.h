@@ -74,6 +74,15 @@ struct selected {
     struct uidset seen;
 };
 
+/* What an inner command (imapd/notify.c) runs inside of. */
+struct outer {
+    struct imap_command *cmd; /* IDLE, or NULL: none */
+    enum run (*run)(struct imap_session *s);
+    enum input_mode mode;
+    struct arena arena;
+};
+
+struct notify;     /* imapd/notify.h */
 struct append_job; /* imapd/append.c */
 struct context;    /* imapd/context.c */
 
@@ -124,6 +133,9 @@ struct imap_session {
     uint64_t skipped_bytes; /* of a refused command so far */
 
     struct selected *sel;
+    bool inner; /* cmd is one that no client sent */
+    struct outer outer;
+    struct notify *notify;     /* NULL: nothing was asked for */
     struct store_watch *watch; /* in IDLE */
     /* Set by the writer's thread, which has posted wake_posted(). */
     _Atomic bool wake_posted;
@@ -263,6 +275,10 @@ void
 limit_messages(struct imap_session *s, struct uidset *uids);
 void
 idle_line(struct imap_session *s, struct span line);
+/* Something that S watches has changed; from any thread.  S is woken on its
+ * own, and there until then. */
+void
+wake_session(void *session);
 
 enum run
 cmd_select(struct imap_session *s);
@@ -364,11 +380,12 @@ cmd_list(struct imap_session *s);
 /* "\sent \Trash" in the usual spelling; NULL: the reply is set. */
 const char *
 parse_uses(struct imap_session *s, struct span uses);
-/* "* LIST (...)" of MB, for who selects it: NAME is how the client wrote it
- * (RFC 9051, 6.3.2). */
+/* "* LIST (EXTRA...)" of MB: NAME is how the client wrote it (RFC 9051, 6.3.2),
+ * or knows it; EXTRA ends in a blank or is empty. */
 MUST_CHECK enum errcode
 write_list_of(struct imap_session *s, struct store_snap *snap,
-              const struct mailbox *mb, struct span name, struct error *err);
+              const struct mailbox *mb, struct span name, const char *extra,
+              struct error *err);
 /* "* MYRIGHTS name rights" */
 void
 write_myrights(struct imap_session *s, const struct mailbox *mb);

@@ -44,6 +44,7 @@ static const char *const after_login[] = {
     "SEARCHRES",
     "SEARCH=FUZZY",
     "MULTISEARCH",
+    "NOTIFY",
     "PARTIAL",
     "WITHIN",
     "SAVEDATE",

@@ -488,6 +488,7 @@ annotate_server(const struct apply *ap, const struct rec_annot *rec)
     enum errcode rc = ERR_OK;
     struct key k;
 
+    ap->st->v.list_changed = true;
     for (size_t i = 0; i < rec->n && rc == ERR_OK; i++) {
         const struct rec_annot_item *item = &rec->items[i];
         struct span key = key_annot(&k, 0, 0, item->entry, item->user);
@@ -741,6 +742,8 @@ apply_user(const struct apply *ap)
                                       &st->scratch, &rec, ap->err);
     if (rc != ERR_OK)
         return rc;
+    if (rec.kind == USER_SUBSCRIPTION)
+        st->v.list_changed = true;
     struct span key = key_user(&k, rec.user, rec.kind, rec.name);
     return rec.is_set ? state_put_row(st, rec.user, key, rec.value, ap->err)
                       : state_delete_row(st, rec.user, key, ap->err);

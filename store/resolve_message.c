@@ -149,9 +149,13 @@ op_copy(struct group *g, struct op *op, struct error *err)
         op->u.copy.end = from->mb.uidnext;
     walk_open(&w, g, op, from, &op->u.copy.uids);
     while (rc == ERR_OK && walk_next(&w, &m, &rc, err) &&
-           m.uid < op->u.copy.end)
+           m.uid < op->u.copy.end) {
+        if (op->u.copy.no_keywords)
+            m.nkeywords = 0;
         if ((m.flags & FLAG_EXPUNGED) == 0)
-            rc = copy_one(g, op, from, to, &m, m.flags, err);
+            rc = copy_one(g, op, from, to, &m, m.flags & ~op->u.copy.no_flags,
+                          err);
+    }
     rc = walk_close(&w, rc, err);
     if (op->next >= op->u.copy.end)
         op->next = 0;

@@ -73,7 +73,8 @@ struct newkey; /* a row of this group that walks have to find */
 struct state_vars {
     uint32_t validity;
     size_t nepochs;
-    bool list_changed; /* the mailbox list, in this group */
+    bool list_changed; /* the mailbox list, subscriptions or annotations of the
+                          server, in this group */
     bool has_bodies;   /* LOCAL_BODIES is there */
 };
 

@@ -432,7 +432,8 @@ snap_verify(struct store_snap *snap, struct error *err);
 /*
  * CALL runs in the writer's thread (after the change can be read), at most once
  * until the watcher is armed again by watch_rearm(): post to your reactor and
- * return.  MBID 0: any change of the mailbox list.
+ * return.  MBID 0: any change of the mailbox list, of subscriptions or of
+ * the server's annotations.
  */
 struct store_watch;
 struct store_watch *

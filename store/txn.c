@@ -423,6 +423,14 @@ txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
 }
 
 void
+txn_copy_flags(struct store_txn *txn, size_t op, uint32_t flags, bool keywords)
+{
+    ENSURE(op < txn->nops && txn->ops[op].kind == OP_COPY);
+    txn->ops[op].u.copy.no_flags = FLAGS_SETTABLE & ~flags;
+    txn->ops[op].u.copy.no_keywords = !keywords;
+}
+
+void
 txn_copy_annots(struct store_txn *txn, size_t op, const char *user, bool shared)
 {
     ENSURE(op < txn->nops && txn->ops[op].kind == OP_COPY);

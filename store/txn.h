@@ -178,6 +178,10 @@ txn_purge(struct store_txn *txn, mbid_t id, const struct uidset *uids);
 size_t
 txn_copy(struct store_txn *txn, mbid_t from, const struct uidset *uids,
          mbid_t to, bool move, bool check_quota);
+/* Of the copies that operation OP of TXN makes: they have of the flags only
+ * those in FLAGS, and keywords only if KEYWORDS (missing rights). */
+void
+txn_copy_flags(struct store_txn *txn, size_t op, uint32_t flags, bool keywords);
 /* Of the copies that operation OP of TXN makes: only the private annotations of
  * USER go with them, and the shared ones only if SHARED (RFC 5257, 4.6).
  * Without it all do. */

@@ -120,6 +120,8 @@ struct op {
             mbid_t to;
             bool move;
             bool check_quota;
+            uint32_t no_flags; /* that copies do not have */
+            bool no_keywords;
             bool no_shared;   /* annotations */
             const char *user; /* whose private ones; NULL: everybody's */
             uint32_t end; /* UIDs from here on were not there at the start */

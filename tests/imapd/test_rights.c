@@ -42,7 +42,7 @@ test_setacl_sets_adds_and_takes(void **state)
          "* ACL INBOX fred lrswipkxtecdan\r\nl OK Completed\r\n");
     talk(fred, "m SETACL INBOX ann \"\"", "m OK Completed\r\n");
     talk(fred, "n SETACL INBOX ann lQ", "n BAD Unknown right\r\n");
-    talk(fred, "o SETACL INBOX \"\" l", "o NO [CANNOT] Invalid identifier\r\n");
+    talk(fred, "o SETACL INBOX \"\" l", "o BAD Invalid identifier\r\n");
     talk(fred, "p DELETEACL INBOX ann", "p OK Completed\r\n");
 }
 
