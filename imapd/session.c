@@ -399,6 +399,8 @@ inner_over(struct imap_session *s)
     s->progress_done = s->progress_goal = 0;
     if (s->goodbye != NULL)
         say_bye(s, s->goodbye);
+    if (!s->closing && !s->dead && notify_is_due(s))
+        wake_session(s); /* it came while that went on */
     update_input(s);
 }
 

@@ -371,6 +371,26 @@ test_updates_of_results_with_attributes(void **state)
     talk(c, "DONE", "c OK Completed\r\n");
 }
 
+/* RFC 8437, 4.1 */
+static void
+test_unauthenticate_ends_it(void **state)
+{
+    (void)state;
+    two_sessions();
+    quiet(c, "a NOTIFY SET (selected (MessageNew MessageExpunge)) (personal "
+             "(MessageNew MessageExpunge MailboxName))");
+    quiet(c, "b SEARCH RETURN (UPDATE) ALL");
+    quiet(c, "c UNAUTHENTICATE");
+    append(other, "INBOX", "(\\Seen) ", MAIL);
+    quiet(other, "d CREATE INBOX/q");
+    expect(c, "");
+    quiet(c, "e LOGIN fred secret");
+    quiet(c, "f SELECT INBOX");
+    append(other, "INBOX", "(\\Seen) ", MAIL);
+    expect(c, "");
+    talk(c, "g NOOP", "* 4 EXISTS\r\n* 0 RECENT\r\ng OK Completed\r\n");
+}
+
 static void
 test_a_slow_reader_and_a_lost_one(void **state)
 {
@@ -398,6 +418,19 @@ test_a_slow_reader_and_a_lost_one(void **state)
         fake_turn(&world);
     }
     assert_int_equal(seen, 5);
+    /* What came while it waited is told in the end. */
+    append(other, "INBOX/a", "(\\Seen) ", MAIL);
+    append(other, "INBOX", "(\\Seen) ", MAIL);
+    append(other, "INBOX/a", "(\\Seen) ", MAIL);
+    bool told = false;
+    for (rounds = 0; !told && rounds < 100; rounds++) {
+        fake_turn(&world);
+        told = span_find(buf_span(&c->out),
+                         SPAN_LIT("* STATUS INBOX/a (MESSAGES 2 ")) >= 0;
+        buf_clear(&c->out);
+        imap_session_drained(c->session);
+    }
+    assert_true(told);
     /* It goes while it waits for the client, and while news come. */
     append(other, "INBOX", "(\\Seen) ", MAIL);
     append(other, "INBOX/a", "(\\Seen) ", MAIL);
@@ -427,6 +460,7 @@ main(void)
         T(test_overflow),
         T(test_half_a_command_is_left_alone),
         T(test_updates_of_results_with_attributes),
+        T(test_unauthenticate_ends_it),
         T(test_a_slow_reader_and_a_lost_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
