@@ -829,11 +829,13 @@ store_apply(struct state *st, const struct record *rec,
             const struct apply_place *place, struct error *err)
 {
     modseq_t modseq = modseq_of(rec->epoch, rec->lsn);
+    mbid_t modseq_for = 0;
     const struct apply ap = {
         .st = st,
         .rec = rec,
         .place = place,
         .modseq = &modseq,
+        .modseq_for = &modseq_for,
         .err = err,
     };
 

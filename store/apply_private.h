@@ -14,11 +14,13 @@ struct apply {
     /* Of what this record changes: its own, or the next of a mailbox that came
      * from a peer with higher ones (apply_head()). */
     modseq_t *modseq;
+    mbid_t *modseq_for; /* the mailbox that it is for; 0: none yet */
     struct error *err;
 };
 
 /* The head of a mailbox that the record speaks of; ERR_CORRUPT if there is
- * none.  What changes in it now has a MODSEQ above all that it had. */
+ * none.  What changes in it now has a MODSEQ above all that it had before this
+ * record, and all that changes in a row has the same one. */
 static inline enum errcode
 apply_head(const struct apply *ap, mbid_t id, struct head **ret)
 {
@@ -26,7 +28,8 @@ apply_head(const struct apply *ap, mbid_t id, struct head **ret)
     if (rc == ERR_OK && *ret == NULL)
         rc = error_set(ap->err, ERR_CORRUPT, "mailbox %" PRIu64 " is not there",
                        id);
-    if (rc == ERR_OK) {
+    if (rc == ERR_OK && *ap->modseq_for != id) {
+        *ap->modseq_for = id;
         *ap->modseq = modseq_of(ap->rec->epoch, ap->rec->lsn);
         if ((*ret)->mb.highestmodseq >= *ap->modseq)
             *ap->modseq = (*ret)->mb.highestmodseq + 1;

@@ -160,6 +160,38 @@ test_a_user_is_renamed_with_everything(void **state)
     ts_free(&ts);
 }
 
+/* MODSEQ is the position of the record (S8), however much of a mailbox the
+ * record changes: a higher one would name what was not written yet. */
+static void
+test_rename_of_a_user_gives_one_modseq(void **state)
+{
+    struct uidrange one = {1, 1};
+    const struct uidset uids = {.r = &one, .n = 1};
+    static const char *const entries[] = {"/d", "/e", "/f"};
+    struct span v = SPAN_LIT("v");
+    struct arena a = ARENA_INIT;
+    struct teststore ts;
+    mbid_t ann, bob;
+
+    (void)state;
+    make_ann(&ts, &ann, &bob);
+    for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
+        struct store_txn *txn = txn_new();
+        txn_annotate(txn, &(struct txn_annot){.id = bob,
+                                              .uids = &uids,
+                                              .entry = entries[i],
+                                              .user = "ann.x",
+                                              .value = &v});
+        assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    }
+    assert_int_equal(rename_user(&ts, "ann.x", "eve"), ERR_OK);
+    assert_true(ts_mailbox(&ts, bob, &a).highestmodseq ==
+                modseq_of(1, store_pos(ts.store).applied.lsn));
+    ts_verify(&ts);
+    arena_free(&a);
+    ts_free(&ts);
+}
+
 static void
 test_rename_user_errors_leave_nothing(void **state)
 {
@@ -338,6 +370,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_user_is_renamed_with_everything),
+        cmocka_unit_test(test_rename_of_a_user_gives_one_modseq),
         cmocka_unit_test(test_rename_user_errors_leave_nothing),
         cmocka_unit_test(test_a_user_that_is_gone_leaves_nothing),
         cmocka_unit_test(test_deleted_trees_come_back),
