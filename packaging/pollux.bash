@@ -6,7 +6,7 @@
 _pollux_options() {
     case $1 in
     master) echo "-C= --config= -M= --cyrus-config= -p= --pid-file= -d --daemon -D --do-not-close-streams -L= --log-file= -l= --listen-queue= -j= --janitor-full-scans= -v -V --version -h --help --check-config" ;;
-    sync_client) echo "-C= --config= -A --all-users -u --userids -m --mailboxes -s --sieve-mode -M -r --rolling -R --foreground-rolling -1 --rolling-once -n= --channel= -S= --server= -f= --input-file= -F= --shutdown-file= -d= --delay= -t= --timeout= -w= --delayed-startup= -o --connect-once -N --skip-locked -O --no-copyback -b --by-state --diff --dry-run --remove-extra --verify -p= --dest-partition= -L --local-only -z --require-compression -a --stage-to-archive -l --verbose-logging -v --verbose -h --help" ;;
+    sync_client) echo "-C= --config= -A --all-users -u --userids -m --mailboxes -s --sieve-mode -M -r --rolling -R --foreground-rolling -1 --rolling-once -n= --channel= -S= --server= -f= --input-file= -F= --shutdown-file= -d= --delay= -t= --timeout= -w= --delayed-startup= -o --connect-once -N --skip-locked -O --no-copyback -b --by-state --diff --dry-run --remove-extra --jobs= --anew --remainder= --wrong-way --verify -p= --dest-partition= -L --local-only -z --require-compression -a --stage-to-archive -l --verbose-logging -v --verbose -h --help" ;;
     ctl_failover) echo "-C= --config= -n= --channel= --json --force --timeout= --watch --color= -h --help" ;;
     synclog) echo "-C= --from= --to= --json -h --help" ;;
     ctl_backup) echo "-C= --keep= --rate= --generation= --user= --format= --from= --json -h --help" ;;

@@ -53,7 +53,7 @@ def test_all_programs_are_offered_and_verbs_are_those_of_the_sources():
         programs.names())
     source = programs.read("failover", "ctl.c")
     table = source[source.index("} verbs[] = {"):]
-    verbs = re.findall(r'\{"(\w+)", run_', table)
+    verbs = re.findall(r'\{"(\w+)", ctl_', table)
     assert len(verbs) >= 7, verbs
     assert sorted(complete("ctl_failover", "")) == sorted(verbs), verbs
     commands = re.findall(r'\{"(\w+)", (?:dump|verify|repair)\}',
