@@ -178,6 +178,7 @@ store_local(struct store *store,
     enum errcode rc = run(store, call, ctx, err);
 
     pthread_mutex_lock(&store->lock);
+    ENSURE(store->busy); /* nobody else was at work meanwhile */
     store->busy = false;
     store->controls--;
     pthread_cond_broadcast(&store->idle);

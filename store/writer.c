@@ -772,6 +772,9 @@ writer_turn(struct store *store)
 
     jobs_init(&list);
     pthread_mutex_lock(&store->lock);
+    /* The lock was free: who came meanwhile may be at work (store/local.c). */
+    while (store->busy)
+        pthread_cond_wait(&store->idle, &store->lock);
     if (store->queue.first != NULL) {
         list.first = store->queue.first;
         list.last = store->queue.last;
@@ -787,6 +790,7 @@ writer_turn(struct store *store)
     pthread_mutex_lock(&store->lock);
     const bool left = list.first != NULL;
     jobs_put_back(store, &list);
+    ENSURE(store->busy); /* nobody else was at work meanwhile */
     store->busy = false;
     pthread_cond_broadcast(&store->idle);
     pthread_mutex_unlock(&store->lock);

@@ -9,6 +9,7 @@ nothing of it is left.  That needs root.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -108,7 +109,11 @@ class Pollux:
         self.pair.kill()
 
     def complaint(self):
-        return tail(self.pair.a.log)
+        """What it said that is more than its daily business, and the end."""
+        with open(self.pair.a.log, errors="replace") as f:
+            wrong = [line for line in f
+                     if re.search(r"\] (notice|warn|error) ", line)]
+        return "".join(wrong[-10:]) + "...\n" + tail(self.pair.a.log)
 
 
 class Peer:

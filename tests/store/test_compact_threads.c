@@ -4,6 +4,7 @@
  * message that is there can be read, always.  Also under TSan.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 
 #include "store/body.h"
 #include "store/compact.h"
+#include "store/local.h"
 #include "tests/lib/storetest.h"
 
 #define READERS 3U
@@ -181,11 +183,79 @@ test_readers_never_miss_a_message(void **state)
     end(&in);
 }
 
+/* ---- local rows and groups take turns ---------------------------------- */
+
+#define GROUPS 400U
+#define TURNS 20U
+
+/* Long enough for the writer to come by. */
+static enum errcode
+look_around(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
+{
+    _Atomic uint32_t *turns = ctx;
+
+    (void)st;
+    (void)b;
+    (void)err;
+    for (unsigned i = 0; i < 50; i++)
+        sched_yield();
+    atomic_fetch_add(turns, 1);
+    return ERR_OK;
+}
+
+struct local_worker {
+    struct instance *in;
+    _Atomic uint32_t turns;
+    _Atomic uint32_t groups;
+    atomic_bool stop;
+};
+
+static void *
+local_on(void *arg)
+{
+    struct local_worker *w = arg;
+    struct error err = {0};
+
+    while (!atomic_load(&w->stop)) {
+        const uint32_t seen = atomic_load(&w->groups);
+        for (unsigned i = 0; i < TURNS; i++)
+            ENSURE(store_local(w->in->store, look_around, &w->turns, &err) ==
+                   ERR_OK);
+        /* So many for each group, so that the writer gets its turn. */
+        while (atomic_load(&w->groups) == seen && !atomic_load(&w->stop))
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* The writer and store_local() share what the state is read into: each says
+ * (ENSURE) if somebody else was at work in its turn. */
+static void
+test_local_rows_and_groups_take_turns(void **state)
+{
+    struct instance in;
+    struct local_worker w = {.in = &in};
+    pthread_t thread;
+
+    (void)state;
+    start(&in);
+    ENSURE(pthread_create(&thread, NULL, local_on, &w) == 0);
+    for (uint32_t n = 1; n <= GROUPS; n++) {
+        append(&in, n);
+        atomic_fetch_add(&w.groups, 1);
+    }
+    atomic_store(&w.stop, true);
+    pthread_join(thread, NULL);
+    assert_true(atomic_load(&w.turns) > 0);
+    end(&in);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_readers_never_miss_a_message),
+        cmocka_unit_test(test_local_rows_and_groups_take_turns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
