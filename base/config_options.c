@@ -635,7 +635,8 @@ static const struct config_option options[] = {
     ROW("lock_debugtime", STRING, NO_SENSE, NULL,
         "log lock waits longer than this, in seconds"),
     ROW("log_compress", ENUM, WORKS, "auto",
-        "when bodies are compressed: as they come, unless there are too many at "
+        "when bodies are compressed: as they come, unless there are too many "
+        "at "
         "once; always; or later, on their way to a pack",
         .words = log_compress_words, .ours = true),
     ROW("log_file", STRING, WORKS, NULL, "file of log_target: file",
