@@ -3,14 +3,15 @@
  *
  * The swap, and what a crash of this tool at each step leaves:
  *
- *   check     both there, roles fit, lag small            nothing changed
- *   prepare   the twin gives a token                      nothing changed
- *   fence     nothing is acknowledged any more            fenced: unfence
- *   drain     sync_client ships, the twin has applied     fenced: unfence
- *   mark      the fence file says "handover"              fenced: unfence asks
- *   handover  the twin checks, is master at epoch + 1       the twin, and
- * lowers demote    we are its replica, the fence goes down       it only if the
- * token was cancelled
+ *   check     both there, roles fit, lag small       nothing changed
+ *   prepare   the twin gives a token                 nothing changed
+ *   fence     nothing is acknowledged any more       fenced: unfence
+ *   drain     the twin has applied all of it         fenced: unfence
+ *   mark      the fence file says "handover"         fenced: unfence asks the
+ *                                                    twin, and lowers it only
+ *                                                    if the token is void
+ *   handover  the twin checks, is master, epoch + 1  the same
+ *   demote    we are its replica, the fence is down  done
  */
 #include "failover/ctl_private.h"
 
