@@ -180,6 +180,13 @@ test_directories_names_and_listing(void **state)
     assert_int_equal(env_unlink(env, g, &err), ERR_OK);
     assert_false(env_exists(env, g));
     assert_false(env_exists(env, below));
+    assert_false(env_may_exist(env, g));
+    assert_false(env_may_exist(env, below));
+    /* A look that fails: a link to itself (ELOOP). */
+    assert_int_equal(symlink(g, g), 0);
+    assert_false(env_exists(env, g));
+    assert_true(env_may_exist(env, g));
+    assert_int_equal(unlink(g), 0);
     assert_int_equal(env_unlink(env, b, &err), ERR_IO);
     buf_free(&names);
 }
