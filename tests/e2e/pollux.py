@@ -128,6 +128,8 @@ class World(Pair):
     def __exit__(self, kind, value, trace):
         self.kill()
         if kind is not None:
+            # First, since who shows a part of the output shows its beginning.
+            print("---- failed: %s: %s" % (kind.__name__, value))
             for i in (self.a, self.b):
                 print("---- log of %s\n%s---- stderr of %s\n%s" % (
                     i.name, tail(i.log, 40), i.name,
