@@ -38,13 +38,18 @@ struct set { /* of names */
     size_t n, cap;
 };
 
+struct ids { /* of mailboxes */
+    mbid_t *v;
+    size_t n, cap;
+};
+
 struct roll {
     struct push *p;
     const struct synclog_mark *mark;
     struct synclog_slot *slot;
     struct arena arena; /* of a round */
-    mbid_t *ids;
-    size_t nids, ids_cap;
+    struct ids ids;
+    struct ids shown;   /* of those, what others may see now, or not any more */
     struct set users;   /* all of them */
     struct set metas;   /* only META */
     struct set shared;  /* mailboxes that nobody owns: internal names */
@@ -85,16 +90,16 @@ add(struct set *s, struct arena *a, const char *name)
 }
 
 static void
-add_id(struct roll *r, mbid_t id)
+add_id(struct ids *ids, mbid_t id)
 {
-    for (size_t i = r->nids; i > 0; i--) /* the last ones are the likely ones */
-        if (r->ids[i - 1] == id)
+    for (size_t i = ids->n; i > 0; i--) /* the last ones are the likely ones */
+        if (ids->v[i - 1] == id)
             return;
-    if (r->nids == r->ids_cap) {
-        r->ids_cap = r->ids_cap * 2 + 64;
-        r->ids = xrealloc(r->ids, r->ids_cap * sizeof(*r->ids));
+    if (ids->n == ids->cap) {
+        ids->cap = ids->cap * 2 + 64;
+        ids->v = xrealloc(ids->v, ids->cap * sizeof(*ids->v));
     }
-    r->ids[r->nids++] = id;
+    ids->v[ids->n++] = id;
 }
 
 static void
@@ -119,7 +124,8 @@ note_rename(struct roll *r, const struct record *record, struct arena *a,
 {
     DECODE(rename)
     for (size_t i = 0; i < rec.n; i++) {
-        add_id(r, rec.moves[i].id);
+        add_id(&r->ids, rec.moves[i].id);
+        add_id(&r->shown, rec.moves[i].id);
         add_owner_of(r, rec.moves[i].name);
     }
     if (rec.user_from[0] != '\0') {
@@ -147,7 +153,7 @@ note_others(struct roll *r, const struct record *record, struct arena *a,
     }
     if (record->type == REC_SEEN) {
         DECODE(seen)
-        add_id(r, rec.id);
+        add_id(&r->ids, rec.id);
         add(&r->metas, &r->arena, rec.user);
         return rc;
     }
@@ -155,7 +161,20 @@ note_others(struct roll *r, const struct record *record, struct arena *a,
     if (rec.id == 0)
         r->server = true;
     else
-        add_id(r, rec.id);
+        add_id(&r->ids, rec.id);
+    return ERR_OK;
+}
+
+/* Whoever has seen something in it before the right came, or came back: META
+ * named it not, and nothing else does. */
+static enum errcode
+note_set(struct roll *r, const struct record *record, struct arena *a,
+         struct error *err)
+{
+    DECODE(set)
+    add_id(&r->ids, rec.id);
+    if ((rec.fields & (SET_ACL | SET_OPTIONS)) != 0)
+        add_id(&r->shown, rec.id);
     return ERR_OK;
 }
 
@@ -168,7 +187,7 @@ note_mailbox(struct roll *r, const struct record *record, struct error *err)
 
     if (rd.bad)
         return error_set(err, ERR_CORRUPT, "a record without a mailbox");
-    add_id(r, id);
+    add_id(&r->ids, id);
     return ERR_OK;
 }
 
@@ -178,11 +197,12 @@ note_record(struct roll *r, const struct record *record, struct arena *a,
 {
     switch ((enum record_type)record->type) {
     case REC_MAILBOX:
-        add_id(r, record->lsn);
+        add_id(&r->ids, record->lsn);
         return ERR_OK;
     case REC_RENAME:
         return note_rename(r, record, a, err);
     case REC_SET:
+        return note_set(r, record, a, err);
     case REC_APPEND:
     case REC_FLAGS:
     case REC_EXPUNGE:
@@ -247,20 +267,43 @@ take_mbid(void *ctx, const struct dlist *d, struct error *err)
 }
 
 static enum errcode
-ask_mbids(struct roll *r, struct error *err)
+take_reader(void *ctx, const struct dlist *d, struct error *err)
 {
-    const struct sync_answer a = {.ctx = r, .line = take_mbid};
+    struct roll *r = ctx;
+
+    (void)err;
+    if (!span_eq_nocase_str(d->name, "SEERS"))
+        return ERR_OK;
+    for (const struct dlist *c = d->child; c != NULL; c = c->next)
+        add(&r->metas, &r->arena, arena_str(&r->arena, c->text));
+    return ERR_OK;
+}
+
+static enum errcode
+ask_ids(struct roll *r, const char *verb, const struct ids *ids,
+        const struct sync_answer *a, struct error *err)
+{
     enum errcode rc = ERR_OK;
 
-    for (size_t at = 0; at < r->nids && rc == ERR_OK; at += IDS_PER_ASK) {
+    for (size_t at = 0; at < ids->n && rc == ERR_OK; at += IDS_PER_ASK) {
         AUTO(buf_free) struct buf line = BUF_INIT;
-        buf_add_str(&line, "GET MBIDS (");
-        for (size_t i = at; i < MIN(at + IDS_PER_ASK, r->nids); i++)
-            buf_addf(&line, "%s%" PRIu64, i > at ? " " : "", r->ids[i]);
+        buf_addf(&line, "GET %s (", verb);
+        for (size_t i = at; i < MIN(at + IDS_PER_ASK, ids->n); i++)
+            buf_addf(&line, "%s%" PRIu64, i > at ? " " : "", ids->v[i]);
         buf_add_byte(&line, ')');
-        rc = peer_command(r->p->src, buf_span(&line), &a, err);
+        rc = peer_command(r->p->src, buf_span(&line), a, err);
     }
     return rc;
+}
+
+static enum errcode
+ask_names(struct roll *r, struct error *err)
+{
+    const struct sync_answer boxes = {.ctx = r, .line = take_mbid};
+    const struct sync_answer readers = {.ctx = r, .line = take_reader};
+
+    enum errcode rc = ask_ids(r, "MBIDS", &r->ids, &boxes, err);
+    return rc == ERR_OK ? ask_ids(r, "READERS", &r->shown, &readers, err) : rc;
 }
 
 /* ---- a round --------------------------------------------------------------
@@ -404,7 +447,7 @@ level_metas(struct roll *r, struct error *err)
 static enum errcode
 level_round(struct roll *r, struct error *err)
 {
-    enum errcode rc = ask_mbids(r, err);
+    enum errcode rc = ask_names(r, err);
     if (rc == ERR_OK)
         rc = level_owned(r, err);
     if (rc == ERR_OK)
@@ -424,7 +467,7 @@ level_round(struct roll *r, struct error *err)
 static void
 forget_round(struct roll *r)
 {
-    r->nids = 0;
+    r->ids.n = r->shown.n = 0;
     r->users.n = r->metas.n = r->shared.n = r->owned.n = r->removed.n = 0;
     r->server = false;
     arena_reset(&r->arena);
@@ -526,7 +569,7 @@ follow(struct roll *r, lsn_t goal, struct error *err)
         if (rc == ERR_OK && frames.n > 0) {
             rc = note_frames(r, frames, err);
             at = last;
-            if (r->nids + r->users.n + r->metas.n < GATHER_MAX)
+            if (r->ids.n + r->users.n + r->metas.n < GATHER_MAX)
                 continue; /* there may be more */
         }
         if (rc == ERR_OK && at > atomic_load(&r->slot->durable_lsn)) {
@@ -640,7 +683,8 @@ push_rolling(struct push *p,
     atomic_store(&r.slot->consumer_pid, 0);
     slot_detach(&r.slot);
     mark_detach(&r.mark);
-    free(r.ids);
+    free(r.ids.v);
+    free(r.shown.v);
     free(r.users.v);
     free(r.metas.v);
     free(r.shared.v);

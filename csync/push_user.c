@@ -465,45 +465,64 @@ same_uids(struct span a, struct span b)
            uidset_eq(&one, &two);
 }
 
+static const struct sync_seen *
+find_seen(const struct push_user *u, const char *uniqueid)
+{
+    for (size_t i = 0; i < u->nseen; i++)
+        if (strcmp(u->seen[i].uniqueid, uniqueid) == 0)
+            return &u->seen[i];
+    return NULL;
+}
+
+static enum errcode
+say_seen(struct sync_peer *to, const char *verb, const char *user,
+         struct sync_seen s, const struct sync_answer *a, struct error *err)
+{
+    AUTO(buf_free) struct buf line = BUF_INIT;
+    struct dlist_printer pr;
+
+    s.user = user;
+    buf_add_str(&line, verb);
+    buf_add_byte(&line, ' ');
+    dlist_print_begin(&pr, &line, DLIST_CLIENT);
+    sync_seen_print(&s, &pr);
+    return peer_command(to, buf_span(&line), a, err);
+}
+
+/*
+ * The peer has D, and META of here had something else for that mailbox, or
+ * nothing: that the user may not see it any more takes no \Seen away, nor do
+ * messages that are gone here.  So what is true is asked for by mailbox, and
+ * said there only if it is not what D comes to.
+ */
+static enum errcode
+correct_seen(struct push *p, const char *user, const struct sync_seen *d,
+             struct error *err)
+{
+    struct push_user here = {0};
+    const struct sync_answer answer = {.ctx = &here, .line = take_line};
+
+    enum errcode rc = say_seen(p->src, "GET", user, *d, &answer, err);
+    for (size_t i = 0; i < here.nseen && rc == ERR_OK; i++)
+        rc = say_seen(p->dst, "APPLY", user, here.seen[i], NULL, err);
+    push_user_free(&here);
+    return rc;
+}
+
 static enum errcode
 push_seen(struct push *p, const char *user, const struct push_user *here,
           const struct push_user *there, struct error *err)
 {
     enum errcode rc = ERR_OK;
 
-    for (size_t i = 0; i < here->nseen && rc == ERR_OK; i++) {
-        struct sync_seen s = here->seen[i];
-        size_t k = 0;
-        while (k < there->nseen &&
-               strcmp(there->seen[k].uniqueid, s.uniqueid) != 0)
-            k++;
-        if (k < there->nseen && same_uids(there->seen[k].uids, s.uids))
-            continue;
-        AUTO(buf_free) struct buf line = BUF_INIT;
-        struct dlist_printer pr;
-        s.user = user;
-        buf_add_str(&line, "APPLY ");
-        dlist_print_begin(&pr, &line, DLIST_CLIENT);
-        sync_seen_print(&s, &pr);
-        rc = peer_command(p->dst, buf_span(&line), NULL, err);
-    }
-    /* A user who marked all as unread again has no entry here. */
+    for (size_t i = 0; i < here->nseen && rc == ERR_OK; i++)
+        if (find_seen(there, here->seen[i].uniqueid) == NULL)
+            rc = say_seen(p->dst, "APPLY", user, here->seen[i], NULL, err);
     for (size_t i = 0; i < there->nseen && rc == ERR_OK; i++) {
-        struct sync_seen s = there->seen[i];
-        size_t k = 0;
-        while (k < here->nseen &&
-               strcmp(here->seen[k].uniqueid, s.uniqueid) != 0)
-            k++;
-        if (k < here->nseen || s.uids.n == 0)
-            continue;
-        AUTO(buf_free) struct buf line = BUF_INIT;
-        struct dlist_printer pr;
-        s.user = user;
-        s.uids = SPAN_EMPTY;
-        buf_add_str(&line, "APPLY ");
-        dlist_print_begin(&pr, &line, DLIST_CLIENT);
-        sync_seen_print(&s, &pr);
-        rc = peer_command(p->dst, buf_span(&line), NULL, err);
+        const struct sync_seen *d = &there->seen[i];
+        const struct sync_seen *s = find_seen(here, d->uniqueid);
+        if (s == NULL ? d->uids.n > 0 : !same_uids(s->uids, d->uids))
+            rc = correct_seen(p, user, d, err);
     }
     return rc;
 }

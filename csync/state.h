@@ -97,6 +97,19 @@ bystate_take_mailbox(struct state_call *c, const struct sync_mailbox *mb,
 /* May this instance be changed by a peer?  ERR_READONLY, ERR_FENCED. */
 MUST_CHECK enum errcode
 bystate_check_role(const struct store *store, struct error *err);
+/* Everything of USER beside mail, as GET META has it (csync/state_meta.c). */
+MUST_CHECK enum errcode
+bystate_print_meta(struct state_call *c, struct store_snap *snap,
+                   const char *user, struct error *err);
+MUST_CHECK enum errcode
+bystate_get_meta(struct state_call *c, struct store_snap *snap,
+                 struct error *err);
+MUST_CHECK enum errcode
+bystate_get_seen(struct state_call *c, struct store_snap *snap,
+                 struct error *err);
+/* The argument where it is one string; "" for NIL. */
+MUST_CHECK enum errcode
+bystate_one_text(struct state_call *c, const char **ret, struct error *err);
 /* Give out C->out, and empty it.  ERR_CLOSED: nobody waits any more. */
 MUST_CHECK enum errcode
 bystate_say(struct state_call *c, struct error *err);

@@ -1,13 +1,14 @@
 /*
- * csync/bystate_get.c - GET: what a peer asks before it sends changes, and what
+ * csync/state_get.c - GET: what a peer asks before it sends changes, and what
  * our own sync_client reads from its instance.
  *
  * Every answer is from one snapshot.  Lines are given out as they are made, a
  * long one (FULLMAILBOX, a message) in pieces, so an answer costs as much
  * memory as one mailbox head, whoever asks.
  *
- * USERS, SHARED, SEERS, CHANGES, BODIES and MBIDS are ours: sync_client walks
- * users with them, and asks for what changed in a mailbox instead of all of it.
+ * USERS, SHARED, SEERS, READERS, CHANGES, BODIES and MBIDS are ours:
+ * sync_client walks users with them, and asks for what changed in a mailbox
+ * instead of all of it; SEEN too (csync/state_meta.c).
  */
 #include "csync/state.h"
 
@@ -45,9 +46,8 @@ bystate_end_line(struct state_call *c, struct error *err)
     return c->out.n >= PIECE_BYTES ? bystate_say(c, err) : ERR_OK;
 }
 
-/* The argument where it is one string; "" for NIL. */
-static enum errcode
-one_text(struct state_call *c, const char **ret, struct error *err)
+enum errcode
+bystate_one_text(struct state_call *c, const char **ret, struct error *err)
 {
     if (c->args == NULL ||
         (c->args->type != DLIST_ATOM && c->args->type != DLIST_NIL) ||
@@ -164,165 +164,6 @@ on_quota(void *ctx, const struct quota *q)
     return w->rc == ERR_OK;
 }
 
-/* ---- META --------------------------------------------------------------- */
-
-struct meta {
-    struct state_call *c;
-    struct store_snap *snap;
-    const char *user;
-    struct buf names; /* of LSUB, printed */
-    struct dlist_printer list;
-    char active[MAILBOX_NAME_MAX + 1];
-    size_t said, nsaid_cap;
-    const char **uniqueids; /* of which SEEN was said */
-    enum errcode rc;
-    struct error *err;
-};
-
-static enum errcode
-say_seen(struct meta *m, const struct sync_seen *s)
-{
-    struct dlist_printer p;
-
-    bystate_begin_line(m->c, &p);
-    sync_seen_print(s, &p);
-    return bystate_end_line(m->c, m->err);
-}
-
-/* What a peer said stands as it said it. */
-static bool
-on_seen_text(void *ctx, const char *name, struct span value)
-{
-    struct meta *m = ctx;
-    struct sync_seen s = {.uniqueid = name};
-
-    if (!sync_seen_decode(value, &s))
-        return true;
-    if (m->said == m->nsaid_cap) {
-        m->nsaid_cap = m->nsaid_cap * 2 + 16;
-        m->uniqueids =
-            xrealloc(m->uniqueids, m->nsaid_cap * sizeof(*m->uniqueids));
-    }
-    m->uniqueids[m->said++] = arena_str(&m->c->arena, span_str(name));
-    m->rc = say_seen(m, &s);
-    return m->rc == ERR_OK;
-}
-
-/* Rows come by name, so what was said is sorted. */
-static int
-compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static bool
-on_visible(void *ctx, const struct mailbox *mb)
-{
-    struct meta *m = ctx;
-    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
-    AUTO(buf_free) struct buf text = BUF_INIT;
-    const char *uniqueid = mb->uniqueid.s;
-
-    if (!mailbox_has_own_seen(mb, m->user) ||
-        (m->said > 0 && bsearch(&uniqueid, m->uniqueids, m->said,
-                                sizeof(*m->uniqueids), compare_names) != NULL))
-        return true;
-    m->rc = snap_seen(m->snap, mb, m->user, &uids, m->err);
-    if (m->rc != ERR_OK || uids.n == 0)
-        return m->rc == ERR_OK;
-    uidset_format(&uids, &text);
-    m->rc = say_seen(m, &(struct sync_seen){
-                            .uniqueid = uniqueid,
-                            .last_uid = uids.r[uids.n - 1].last,
-                            .uids = buf_span(&text),
-                        });
-    return m->rc == ERR_OK;
-}
-
-static bool
-on_subscription(void *ctx, const char *name, struct span value)
-{
-    struct meta *m = ctx;
-
-    (void)value;
-    dlist_str(&m->list, NULL, name);
-    return true;
-}
-
-static bool
-on_active(void *ctx, const char *name, struct span value)
-{
-    struct meta *m = ctx;
-
-    (void)name;
-    if (value.n < sizeof(m->active))
-        memcpy(m->active, value.p, value.n);
-    return true;
-}
-
-static enum errcode
-say_script(struct meta *m, const char *file, const struct guid *guid,
-           bool is_active)
-{
-    struct dlist_printer p;
-
-    bystate_begin_line(m->c, &p);
-    dlist_open_kv(&p, "SIEVE");
-    dlist_str(&p, "FILENAME", file);
-    dlist_u64(&p, "LAST_UPDATE", 0);
-    dlist_guid(&p, "GUID", guid);
-    dlist_u64(&p, "ISACTIVE", is_active ? 1 : 0);
-    dlist_close(&p);
-    return bystate_end_line(m->c, m->err);
-}
-
-static bool
-on_script(void *ctx, const char *name, struct span value)
-{
-    struct meta *m = ctx;
-    uint8_t sha1[EVP_MAX_MD_SIZE];
-    struct guid guid = {0};
-
-    ENSURE(EVP_Digest(value.p, value.n, sha1, NULL, EVP_sha1(), NULL) == 1);
-    memcpy(guid.b, sha1, GUID_BYTES);
-    m->rc = say_script(m, arena_printf(&m->c->arena, "%s.script", name), &guid,
-                       false);
-    return m->rc == ERR_OK;
-}
-
-static enum errcode
-print_meta(struct state_call *c, struct store_snap *snap, const char *user,
-           struct error *err)
-{
-    struct meta m = {.c = c, .snap = snap, .user = user, .err = err};
-
-    enum errcode rc =
-        snap_user_each(snap, user, USER_SEEN_TEXT, on_seen_text, &m, err);
-    if (rc == ERR_OK && m.rc == ERR_OK)
-        rc = snap_each_visible(snap, user, on_visible, &m, err);
-    free(m.uniqueids);
-    if (rc == ERR_OK && m.rc == ERR_OK) {
-        dlist_print_begin(&m.list, &m.names, DLIST_SERVER);
-        rc = snap_user_each(snap, user, USER_SUBSCRIPTION, on_subscription, &m,
-                            err);
-    }
-    if (rc == ERR_OK && m.rc == ERR_OK && m.names.n > 0) {
-        buf_add_str(&c->out, "* LSUB (");
-        buf_add(&c->out, buf_span(&m.names));
-        buf_add_byte(&c->out, ')');
-        rc = bystate_end_line(c, err);
-    }
-    buf_free(&m.names);
-    if (rc == ERR_OK && m.rc == ERR_OK)
-        rc = snap_user_each(snap, user, USER_SIEVE, on_script, &m, err);
-    if (rc == ERR_OK && m.rc == ERR_OK)
-        rc = snap_user_each(snap, user, USER_SIEVE_ACTIVE, on_active, &m, err);
-    if (rc == ERR_OK && m.rc == ERR_OK && m.active[0] != '\0')
-        rc = say_script(&m, arena_printf(&c->arena, "%s.bc", m.active),
-                        &(struct guid){0}, true);
-    return rc == ERR_OK ? m.rc : rc;
-}
-
 /* ---- verbs -------------------------------------------------------------- */
 
 static enum errcode
@@ -332,7 +173,7 @@ get_user(struct state_call *c, struct store_snap *snap, struct error *err)
     struct ids ids = {0};
     size_t real = 0;
 
-    enum errcode rc = one_text(c, &user, err);
+    enum errcode rc = bystate_one_text(c, &user, err);
     if (rc != ERR_OK || name_inbox(user, &c->arena, &inbox, NULL) != ERR_OK)
         return rc;
     ids.inbox = inbox;
@@ -351,18 +192,8 @@ get_user(struct state_call *c, struct store_snap *snap, struct error *err)
         rc = snap_each_quota(snap, inbox, on_quota, &w, err);
     if (rc == ERR_OK)
         rc = w.rc;
-    return rc == ERR_OK && real > 0 ? print_meta(c, snap, user, err) : rc;
-}
-
-static enum errcode
-get_meta(struct state_call *c, struct store_snap *snap, struct error *err)
-{
-    const char *user;
-
-    enum errcode rc = one_text(c, &user, err);
-    if (rc == ERR_OK && strlen(user) > USER_MAX)
-        return ERR_OK;
-    return rc == ERR_OK ? print_meta(c, snap, user, err) : rc;
+    return rc == ERR_OK && real > 0 ? bystate_print_meta(c, snap, user, err)
+                                    : rc;
 }
 
 static enum errcode
@@ -485,7 +316,7 @@ get_fullmailbox(struct state_call *c, struct store_snap *snap,
     const char *name = NULL; /* gcc cannot see that it is set */
     mbid_t id = 0;
 
-    enum errcode rc = one_text(c, &name, err);
+    enum errcode rc = bystate_one_text(c, &name, err);
     if (rc == ERR_OK)
         rc = find_by_name(snap, name, &c->arena, &id, err);
     return rc == ERR_OK ? print_records(c, snap, id, 0, false, err) : rc;
@@ -512,7 +343,7 @@ get_quota(struct state_call *c, struct store_snap *snap, struct error *err)
     const char *root;
     struct quota q;
 
-    enum errcode rc = one_text(c, &root, err);
+    enum errcode rc = bystate_one_text(c, &root, err);
     if (rc != ERR_OK || strlen(root) > MAILBOX_NAME_MAX)
         return rc;
     rc = snap_quota(snap, root, &c->arena, &q, err);
@@ -530,7 +361,7 @@ get_annotation(struct state_call *c, struct store_snap *snap, struct error *err)
     const struct sync_annot *annots = NULL;
     size_t n = 0;
 
-    enum errcode rc = one_text(c, &name, err);
+    enum errcode rc = bystate_one_text(c, &name, err);
     if (rc == ERR_OK && name[0] != '\0')
         rc = find_by_name(snap, name, &c->arena, &id, err);
     if (rc == ERR_OK)
@@ -735,13 +566,36 @@ get_seers(struct state_call *c, struct store_snap *snap, struct error *err)
     struct seer_list l = {.names = {.c = c, .key = "SEERS", .err = err}};
     const char *user;
 
-    enum errcode rc = one_text(c, &user, err);
+    enum errcode rc = bystate_one_text(c, &user, err);
     if (rc == ERR_OK)
         rc = snap_tree_each_seer(snap, user, add_seer, &l, err);
     if (rc == ERR_OK && l.names.rc == ERR_OK)
         (void)end_names(&l.names);
     arena_free(&l.arena);
     return rc == ERR_OK ? l.names.rc : rc;
+}
+
+/* READERS (n n ...): the same of mailboxes by number. */
+static enum errcode
+get_readers(struct state_call *c, struct store_snap *snap, struct error *err)
+{
+    struct seer_list l = {.names = {.c = c, .key = "SEERS", .err = err}};
+    const struct dlist *d = NULL;
+
+    enum errcode rc = one_list(c, &d, err);
+    for (; d != NULL && rc == ERR_OK; d = d->next) {
+        uint64_t id = 0;
+        if (d->type != DLIST_ATOM || !parse_u64(d->text, &id))
+            rc = error_set(err, ERR_SYNTAX, "not a number");
+        else
+            rc = snap_tree_each_seer_in(snap, id, add_seer, &l, err);
+        if (rc == ERR_OK)
+            rc = l.names.rc;
+    }
+    if (rc == ERR_OK && !end_names(&l.names))
+        rc = l.names.rc;
+    arena_free(&l.arena);
+    return rc;
 }
 
 static bool
@@ -799,20 +653,14 @@ static const struct {
     enum errcode (*run)(struct state_call *c, struct store_snap *snap,
                         struct error *err);
 } verbs[] = {
-    {"USER", get_user},
-    {"MAILBOXES", get_mailboxes},
-    {"UNIQUEIDS", get_uniqueids},
-    {"FULLMAILBOX", get_fullmailbox},
-    {"META", get_meta},
-    {"QUOTA", get_quota},
-    {"ANNOTATION", get_annotation},
-    {"FETCH", get_fetch},
-    {"FETCH_SIEVE", get_fetch_sieve},
-    {"USERS", get_users},
-    {"SHARED", get_shared},
-    {"SEERS", get_seers},
-    {"CHANGES", get_changes},
-    {"BODIES", get_bodies},
+    {"USER", get_user},           {"MAILBOXES", get_mailboxes},
+    {"UNIQUEIDS", get_uniqueids}, {"FULLMAILBOX", get_fullmailbox},
+    {"META", bystate_get_meta},   {"SEEN", bystate_get_seen},
+    {"QUOTA", get_quota},         {"ANNOTATION", get_annotation},
+    {"FETCH", get_fetch},         {"FETCH_SIEVE", get_fetch_sieve},
+    {"USERS", get_users},         {"SHARED", get_shared},
+    {"SEERS", get_seers},         {"READERS", get_readers},
+    {"CHANGES", get_changes},     {"BODIES", get_bodies},
     {"MBIDS", get_mbids},
 };
 

@@ -170,20 +170,19 @@ struct seers {
     struct error *err;
 };
 
+/* False: it was told to stop, or S->rc says why. */
 static bool
-seers_of(void *ctx, const struct mailbox *mb, uint64_t hash)
+seers_in(struct seers *s, mbid_t id)
 {
-    struct seers *s = ctx;
     AUTO(arena_free) struct arena a = ARENA_INIT;
     struct span key, value, seer;
     struct key k;
     uint32_t chunk = 0;
     bool more = true;
 
-    (void)hash;
     struct kv_iter *it =
         kv_iter_open(s->snap->kv, s->snap->view, KV_STATE,
-                     key_of_mailbox(&k, TAB_SEEN, mb->id), SPAN_EMPTY);
+                     key_of_mailbox(&k, TAB_SEEN, id), SPAN_EMPTY);
     while (more && kv_iter_next(it, &key, &value)) {
         arena_reset(&a);
         if (key_get_seen(key, &chunk, &seer))
@@ -191,6 +190,13 @@ seers_of(void *ctx, const struct mailbox *mb, uint64_t hash)
     }
     s->rc = kv_iter_close(&it, s->err);
     return more && s->rc == ERR_OK;
+}
+
+static bool
+seers_of(void *ctx, const struct mailbox *mb, uint64_t hash)
+{
+    (void)hash;
+    return seers_in(ctx, mb->id);
 }
 
 enum errcode
@@ -202,6 +208,17 @@ snap_tree_each_seer(struct store_snap *snap, const char *user,
 
     enum errcode rc = snap_tree_each_mailbox(snap, user, seers_of, &s, err);
     return rc == ERR_OK ? s.rc : rc;
+}
+
+enum errcode
+snap_tree_each_seer_in(struct store_snap *snap, mbid_t id,
+                       bool (*call)(void *ctx, const char *seer), void *ctx,
+                       struct error *err)
+{
+    struct seers s = {.snap = snap, .call = call, .ctx = ctx, .err = err};
+
+    (void)seers_in(&s, id);
+    return s.rc;
 }
 
 /* ---- rows -------------------------------------------------------------- */

@@ -35,6 +35,11 @@ MUST_CHECK enum errcode
 snap_tree_each_seer(struct store_snap *snap, const char *user,
                     bool (*call)(void *ctx, const char *seer), void *ctx,
                     struct error *err);
+/* The same of the mailbox ID: none if there is no such one. */
+MUST_CHECK enum errcode
+snap_tree_each_seer_in(struct store_snap *snap, mbid_t id,
+                       bool (*call)(void *ctx, const char *seer), void *ctx,
+                       struct error *err);
 /*
  * Keys and hashes of rows, in the order of the keys, from behind AFTER (empty:
  * from the first): those of a mailbox, without its head, or (ID 0) those of

@@ -325,6 +325,13 @@ def test_what_no_cyrus_sends_is_refused(pair):
             (b"APPLY SEEN %(USERID u UNIQUEID i LASTREAD x)\r\n",
              b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
             (b"GET MBIDS (x)\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"GET READERS (x)\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"GET READERS x\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"GET SEEN x\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"GET SEEN %(UNIQUEID i LASTREAD 0 LASTUID 0 LASTCHANGE 0 "
+             b"SEENUIDS 1)\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
+            (b"GET SEEN %(USERID u UNIQUEID i LASTREAD 0 LASTUID 0 LASTCHANGE "
+             b"0 SEENUIDS x)\r\n", b"NO IMAP_PROTOCOL_BAD_PARAMETERS"),
             # beyond bounds: said, and hung up
             (b"APPLY MAILBOX %(ACL {999999999+}\r\n", b"* Fatal error"),
             (b"APPLY MESSAGE (%%{p %s 99999999999}\r\n" % GUID.encode(),
