@@ -25,7 +25,8 @@ import time
 TOP = os.path.dirname(os.path.abspath(__file__))
 for folder in ("e2e", "lib"):
     sys.path.insert(0, os.path.join(TOP, os.pardir, folder))
-from cutdisk import WAYS, CutDisk, room_in_memory, why_not  # noqa: E402
+from cutdisk import (WAYS, CutDisk, own_mounts, room_in_memory,  # noqa: E402
+                     why_not)
 from ledger import Ledger, Load, Verifier  # noqa: E402
 from pollux import Failed, PairError, World, check  # noqa: E402
 from pollux import check_equal, wait_for  # noqa: E402
@@ -157,6 +158,7 @@ def main(bin_dir, fs, count, seed):
 
 
 if __name__ == "__main__":
+    own_mounts()
     sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]),
                   int(sys.argv[4]) if len(sys.argv) > 4
                   else random.SystemRandom().randrange(1 << 32)))

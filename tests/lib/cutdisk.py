@@ -11,6 +11,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 
 from pair import wait_for
@@ -75,8 +76,7 @@ class CutDisk:
         self.mounted = False
         # The next mount would get the file system that was shut down, were it
         # still there.
-        wait_for("the file system to be let go of (does a mount namespace that "
-                 "was made meanwhile hold it?)", self.is_gone, 30)
+        wait_for("the file system to be let go of", self.is_gone, 30)
 
     def is_gone(self):
         try:
@@ -94,6 +94,20 @@ class CutDisk:
             os.unlink(self.image)
         except FileNotFoundError:
             pass
+
+
+def own_mounts():
+    """Start this program again in a mount namespace of its own, once: one that
+    another program makes meanwhile would hold what is mounted here, and the
+    file system could not be let go of."""
+    mark = "POLLUX_OWN_MOUNTS"
+    apart = ["unshare", "--mount", "--propagation", "private"]
+    if os.environ.get(mark) or os.geteuid() != 0 or \
+            shutil.which(apart[0]) is None or \
+            subprocess.run([*apart, "true"], capture_output=True).returncode:
+        return
+    os.environ[mark] = "yes"
+    os.execvp(apart[0], [*apart, sys.executable, *sys.argv])
 
 
 def why_not(fs):
