@@ -10,7 +10,8 @@
  * has to wait.
  *
  * Results of SORT are kept in their order: a new member's place is found by
- * halves, reading the keys of a few members, and told with its position.
+ * halves, reading the keys of a few members, and told with its position.  Where
+ * keys can change (annotations), what changed leaves first and comes back.
  *
  * One turn looks at so much and no more (I2); the rest is `pending`, for the
  * next time or for IDLE to come back to.
@@ -200,49 +201,6 @@ add_pair(struct buf *out, size_t position, uint32_t number)
     buf_addf(out, "%s%zu %" PRIu32, out->n == 0 ? "" : " ", position, number);
 }
 
-static void
-leaves(struct imap_session *s, struct context *c, uint32_t uid)
-{
-    const uint32_t number = number_of(s, c, uid);
-    size_t i = 0;
-
-    if (!uidset_has(&c->members, uid))
-        return;
-    uidset_remove(&c->members, uid, uid);
-    if (!c->sorted) {
-        uidset_add(&c->out, number, number);
-        return;
-    }
-    while (c->order[i] != uid)
-        i++;
-    memmove(&c->order[i], &c->order[i + 1],
-            (c->n - i - 1) * sizeof(c->order[0]));
-    c->n--;
-    add_pair(&c->removed, i + 1, number);
-}
-
-static void
-comes(struct imap_session *s, struct context *c, uint32_t uid)
-{
-    const uint32_t number = number_of(s, c, uid);
-
-    uidset_add(&c->members, uid, uid);
-    if (!c->sorted) {
-        uidset_add(&c->in, number, number);
-        return;
-    }
-    const size_t at = sort_place(s, &c->f, c->order, c->n);
-    if (c->n == c->cap) {
-        c->cap = c->cap == 0 ? 16 : c->cap * 2;
-        c->order = xrealloc(c->order, c->cap * sizeof(c->order[0]));
-    }
-    memmove(&c->order[at + 1], &c->order[at],
-            (c->n - at) * sizeof(c->order[0]));
-    c->order[at] = uid;
-    c->n++;
-    add_pair(&c->added, at + 1, number);
-}
-
 /* What has gathered, as one response. */
 static void
 tell(struct imap_session *s, struct context *c)
@@ -273,6 +231,53 @@ tell(struct imap_session *s, struct context *c)
     buf_free(&c->added);
     uidset_free(&c->out);
     uidset_free(&c->in);
+}
+
+static void
+leaves(struct imap_session *s, struct context *c, uint32_t uid)
+{
+    const uint32_t number = number_of(s, c, uid);
+    size_t i = 0;
+
+    if (!uidset_has(&c->members, uid))
+        return;
+    uidset_remove(&c->members, uid, uid);
+    if (!c->sorted) {
+        uidset_add(&c->out, number, number);
+        return;
+    }
+    while (c->order[i] != uid)
+        i++;
+    memmove(&c->order[i], &c->order[i + 1],
+            (c->n - i - 1) * sizeof(c->order[0]));
+    c->n--;
+    /* Positions are those when it is their turn, and in one response
+     * REMOVEFROM stands before ADDTO (RFC 5267, 4.3.2). */
+    if (c->added.n > 0)
+        tell(s, c);
+    add_pair(&c->removed, i + 1, number);
+}
+
+static void
+comes(struct imap_session *s, struct context *c, uint32_t uid)
+{
+    const uint32_t number = number_of(s, c, uid);
+
+    uidset_add(&c->members, uid, uid);
+    if (!c->sorted) {
+        uidset_add(&c->in, number, number);
+        return;
+    }
+    const size_t at = sort_place(s, &c->f, c->order, c->n);
+    if (c->n == c->cap) {
+        c->cap = c->cap == 0 ? 16 : c->cap * 2;
+        c->order = xrealloc(c->order, c->cap * sizeof(c->order[0]));
+    }
+    memmove(&c->order[at + 1], &c->order[at],
+            (c->n - at) * sizeof(c->order[0]));
+    c->order[at] = uid;
+    c->n++;
+    add_pair(&c->added, at + 1, number);
 }
 
 void
@@ -355,9 +360,9 @@ look_at(struct imap_session *s, struct context *c, uint32_t uid,
 
     s->cmd = &c->cmd;
     const bool is = msg != NULL && find_matches(s, &c->f, msg);
-    if (was && (!is || c->moves))
+    if (was && !is)
         leaves(s, c, uid);
-    if (is && (!was || c->moves))
+    if (is && !was)
         comes(s, c, uid);
     s->cmd = cmd;
 }
@@ -399,6 +404,28 @@ look_at_pending(struct imap_session *s, struct store_snap *snap)
     }
 }
 
+/*
+ * What is sorted by what can change leaves before it is looked at again: those
+ * that stay are in order, and places can be found by halves.
+ */
+static void
+leave_pending(struct imap_session *s, struct context *c)
+{
+    const struct uidset *pending = &s->sel->pending;
+    size_t to = 0;
+
+    for (size_t i = 0; i < c->n; i++) {
+        const uint32_t uid = c->order[i];
+        if (!uidset_has(pending, uid)) {
+            c->order[to++] = uid;
+            continue;
+        }
+        uidset_remove(&c->members, uid, uid);
+        add_pair(&c->removed, to + 1, number_of(s, c, uid));
+    }
+    c->n = to;
+}
+
 /* Those that have grown too large end. */
 static void
 drop_large(struct imap_session *s)
@@ -429,6 +456,14 @@ contexts_update(struct imap_session *s, modseq_t since)
     if (sel->pending.n > 0) {
         for (struct context *c = sel->contexts; c != NULL; c = c->next)
             open_context(s, c, &a);
+        /* Again: no context may see what is not pending. */
+        store_release(&snap);
+        snap = store_snapshot(s->store);
+        (void)!snap_changed(snap, sel->id, since, on_changed, &sel->pending,
+                            &ignored);
+        for (struct context *c = sel->contexts; c != NULL; c = c->next)
+            if (c->moves)
+                leave_pending(s, c);
         look_at_pending(s, snap);
         for (struct context *c = sel->contexts; c != NULL; c = c->next) {
             close_context(s, c);

@@ -128,6 +128,54 @@ test_sorted_results_have_positions(void **state)
          "* ESEARCH (TAG \"a\") UID REMOVEFROM (3 5)\r\ni OK Completed\r\n");
 }
 
+/* One comes in before the place of one that goes, in one turn. */
+static void
+test_positions_are_those_of_their_turn(void **state)
+{
+    (void)state;
+    three_mails();
+    talk(c, "a UID SORT RETURN (UPDATE ALL) (SUBJECT) UTF-8 UNFLAGGED",
+         "* ESEARCH (TAG \"a\") UID ALL 1,3\r\na OK Completed\r\n");
+    quiet(other, "b STORE 2 -FLAGS.SILENT (\\Flagged)");
+    quiet(other, "c STORE 3 +FLAGS.SILENT (\\Flagged)");
+    talk(c, "d NOOP",
+         "* 2 FETCH (FLAGS ())\r\n* 3 FETCH (FLAGS (\\Flagged))\r\n"
+         "* ESEARCH (TAG \"a\") UID ADDTO (2 2)\r\n"
+         "* ESEARCH (TAG \"a\") UID REMOVEFROM (3 3)\r\n"
+         "d OK Completed\r\n");
+}
+
+/* Several keys change at once: what is sorted by them is in order after. */
+static void
+test_many_annotations_move(void **state)
+{
+    (void)state;
+    three_mails();
+    for (int i = 4; i <= 7; i++)
+        append(other, "INBOX", "(\\Seen) ", MAIL("x"));
+    quiet(other, "s NOOP");
+    for (int i = 1; i <= 7; i++) {
+        char line[100];
+        snprintf(line, sizeof(line),
+                 "x STORE %d ANNOTATION (/comment (value.shared \"%c\"))", i,
+                 'b' + i);
+        quiet(other, line);
+    }
+    quiet(c, "s NOOP");
+    talk(c,
+         "a UID SORT RETURN (UPDATE ALL) (ANNOTATION /comment value.shared) "
+         "UTF-8 ALL",
+         "* ESEARCH (TAG \"a\") UID ALL 1:7\r\na OK Completed\r\n");
+    quiet(other, "b STORE 1 ANNOTATION (/comment (value.shared \"ca\"))");
+    quiet(other, "c STORE 5 ANNOTATION (/comment (value.shared \"a\"))");
+    talk(c, "d NOOP",
+         "* 1 FETCH (FLAGS ())\r\n* 5 FETCH (FLAGS (\\Seen))\r\n"
+         "* ESEARCH (TAG \"a\") UID REMOVEFROM (1 1 4 5) "
+         "ADDTO (1 1 1 5)\r\nd OK Completed\r\n");
+    talk(c, "e UID SORT (ANNOTATION /comment value.shared) UTF-8 ALL",
+         "* SORT 5 1 2 3 4 6 7\r\ne OK Completed\r\n");
+}
+
 static void
 test_annotations_move_what_is_sorted_by_them(void **state)
 {
@@ -254,6 +302,8 @@ main(void)
         T(test_idle_tells_updates),
         T(test_numbers_of_the_command_are_of_then),
         T(test_sorted_results_have_positions),
+        T(test_positions_are_those_of_their_turn),
+        T(test_many_annotations_move),
         T(test_annotations_move_what_is_sorted_by_them),
         T(test_what_ends_it),
         T(test_more_than_there_may_be),
