@@ -94,6 +94,19 @@ take_subscribed(void *ctx, const char *name, struct span value)
     return !list->too_many;
 }
 
+/* With altnamespace what lies below INBOX here stands beside it for the user.
+ */
+static bool
+has_none_below(struct imap_session *s, const char *name)
+{
+    struct error ignored = {0};
+    const char *inbox = NULL;
+
+    return s->opt->ns.alt && !s->is_admin &&
+           name_inbox(s->user, &s->arena, &inbox, &ignored) == ERR_OK &&
+           strcmp(name, inbox) == 0;
+}
+
 /* What cannot be named, or is not there, is passed over. */
 static enum errcode
 add_names(struct box_list *list, struct store_snap *snap,
@@ -114,7 +127,7 @@ add_names(struct box_list *list, struct store_snap *snap,
             ERR_OK)
             add(list, mb.id);
         list->adding_named = false;
-        if (src->kind != SOURCE_MAILBOXES)
+        if (src->kind != SOURCE_MAILBOXES && !has_none_below(s, name))
             rc = add_below(list, snap, name, src->kind == SOURCE_SUBTREE_ONE,
                            err);
     }

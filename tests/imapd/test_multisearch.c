@@ -116,6 +116,22 @@ test_only_what_may_be_read(void **state)
     talk(ann, "e ESEARCH IN (mailboxes) ALL", "e BAD Missing argument\r\n");
 }
 
+/* What stands beside INBOX is not below it, wherever it is kept. */
+static void
+test_nothing_is_below_inbox_with_altnamespace(void **state)
+{
+    (void)state;
+    folders();
+    world.opt.ns.alt = true;
+    talk(fred, "a ESEARCH IN (subtree INBOX) SUBJECT apple",
+         "* ESEARCH (TAG \"a\" MAILBOX INBOX UIDVALIDITY V) UID ALL 1\r\n"
+         "a OK Completed\r\n");
+    talk(fred, "b ESEARCH IN (subtree one) SUBJECT apple",
+         "* ESEARCH (TAG \"b\" MAILBOX one UIDVALIDITY V) UID ALL 2\r\n"
+         "* ESEARCH (TAG \"b\" MAILBOX one/deep UIDVALIDITY V) UID ALL 1\r\n"
+         "b OK Completed\r\n");
+}
+
 static void
 test_fuzzy(void **state)
 {
@@ -153,6 +169,7 @@ main(void)
         T(test_sources),
         T(test_what_is_selected_stays_so),
         T(test_only_what_may_be_read),
+        T(test_nothing_is_below_inbox_with_altnamespace),
         T(test_fuzzy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
