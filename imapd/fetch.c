@@ -11,6 +11,7 @@
  * twin may have it, that is waited for first, for a moment, on a worker.
  */
 #include "imapd/annotate.h"
+#include "imapd/search.h"
 
 #include "mime/date.h"
 #include "mime/header.h"
@@ -618,6 +619,27 @@ only_changed(struct imap_session *s, struct fetch_job *job, struct error *err)
     return tell_vanished(s, snap, &mb, since, &named, err);
 }
 
+/* RFC 9394, 3.3: of the messages named, before CHANGEDSINCE leaves out some
+ * (3.4). */
+static void
+only_partial(const struct imap_command *cmd, struct uidset *all)
+{
+    AUTO(uidset_free) struct uidset some = UIDSET_INIT;
+    uint64_t from, to, i = 0; /* how many lie before a range */
+
+    search_partial_range(cmd, uidset_count(all), &from, &to);
+    for (size_t k = 0; k < all->n && i < to; k++) {
+        const struct uidrange *r = &all->r[k];
+        const uint64_t n = (uint64_t)r->last - r->first + 1;
+        const uint64_t first = MAX(i, from), end = MIN(i + n, to);
+        if (first < end)
+            uidset_add(&some, r->first + (uint32_t)(first - i),
+                       r->first + (uint32_t)(end - 1 - i));
+        i += n;
+    }
+    uidset_intersect(all, &some);
+}
+
 enum run
 cmd_fetch(struct imap_session *s)
 {
@@ -630,6 +652,8 @@ cmd_fetch(struct imap_session *s)
     s->job_end = fetch_end;
     if (!resolve_set(s, s->cmd->set, s->cmd->uid, &job->all))
         return RUN_DONE;
+    if (s->cmd->partial_from != 0)
+        only_partial(s->cmd, &job->all);
     limit_messages(s, &job->all);
     job->kept = arena_array(&s->arena, s->cmd->nitems, sizeof(job->kept[0]));
     for (size_t i = 0; i < s->cmd->nitems; i++) {

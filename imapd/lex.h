@@ -100,6 +100,9 @@ lex_annot_sort(struct lex *l, struct imap_sort_key *key);
 /* imapd/parse_fetch.c, imapd/parse_search.c */
 void
 lex_fetch_items(struct lex *l, struct imap_command *cmd);
+/* "from:to", 1 is the first and -1 the last (RFC 9394, 3.1). */
+void
+lex_partial_range(struct lex *l, struct imap_command *cmd);
 void
 lex_search(struct lex *l, struct imap_command *cmd);
 void

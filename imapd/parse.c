@@ -406,7 +406,8 @@ lex_modseq(struct lex *l)
     return v;
 }
 
-/* "(CHANGEDSINCE n [VANISHED])" (RFC 7162, 3.1.4.1 and 3.2.6) */
+/* "(CHANGEDSINCE n [VANISHED])" (RFC 7162, 3.1.4.1 and 3.2.6), "(PARTIAL 1:5)"
+ * (RFC 9394, 3.3) */
 static void
 lex_fetch_modifiers(struct lex *l, struct imap_command *cmd)
 {
@@ -418,6 +419,9 @@ lex_fetch_modifiers(struct lex *l, struct imap_command *cmd)
             cmd->since = lex_modseq(l);
         } else if (lex_accept_word(l, "VANISHED")) {
             cmd->vanished = true;
+        } else if (lex_accept_word(l, "PARTIAL")) {
+            lex_sp(l);
+            lex_partial_range(l, cmd);
         } else {
             lex_fail(l, "Unknown fetch modifier");
         }

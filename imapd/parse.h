@@ -377,7 +377,7 @@ struct imap_command {
     struct imap_source *sources; /* ESEARCH; none: what is selected */
     size_t nsources;
     struct imap_notify notify;
-    int64_t partial_from; /* PARTIAL from:to, both of one sign, not 0 */
+    int64_t partial_from; /* PARTIAL from:to, both of one sign; 0: not given */
     int64_t partial_to;
     struct imap_sort_key sort[IMAP_SORT_KEYS_MAX];
     size_t nsort;

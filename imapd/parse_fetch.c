@@ -183,7 +183,8 @@ lex_preview(struct lex *l, struct imap_command *cmd)
     struct imap_fetch_item *item = item_add(l, cmd, FETCH_PREVIEW);
 
     if (!span_starts(l->left, SPAN_LIT(" (")) || lex_bad(l) ||
-        span_starts_nocase(l->left, SPAN_LIT(" (CHANGEDSINCE ")))
+        span_starts_nocase(l->left, SPAN_LIT(" (CHANGEDSINCE ")) ||
+        span_starts_nocase(l->left, SPAN_LIT(" (PARTIAL ")))
         return;
     l->left = span_skip(l->left, 2);
     do

@@ -269,8 +269,7 @@ lex_key(struct search_parser *p, unsigned depth)
     return node;
 }
 
-/* "from:to", 1 is the first and -1 the last (RFC 9394, 3.1). */
-static void
+void
 lex_partial_range(struct lex *l, struct imap_command *cmd)
 {
     bool last = lex_accept(l, '-');

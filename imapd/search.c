@@ -106,10 +106,9 @@ write_sorted_set(const struct imap_session *s, const struct search_job *job,
     }
 }
 
-/* [*RET_FROM, *RET_TO) of COUNT that PARTIAL names. */
-static void
-partial_range(const struct imap_command *cmd, uint64_t count,
-              uint64_t *ret_from, uint64_t *ret_to)
+void
+search_partial_range(const struct imap_command *cmd, uint64_t count,
+                     uint64_t *ret_from, uint64_t *ret_to)
 {
     int64_t a = cmd->partial_from, b = cmd->partial_to;
 
@@ -129,7 +128,7 @@ write_partial(struct imap_session *s, struct search_job *job, uint64_t count)
     uint64_t from, to;
     AUTO(uidset_free) struct uidset some = UIDSET_INIT;
 
-    partial_range(s->cmd, count, &from, &to);
+    search_partial_range(s->cmd, count, &from, &to);
     buf_addf(&s->out, " PARTIAL (%" PRId64 ":%" PRId64 " ",
              s->cmd->partial_from, s->cmd->partial_to);
     if (from >= to) {

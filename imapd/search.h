@@ -37,6 +37,10 @@ search_keep_level(struct imap_session *s);
 /* What "$" stands for from now on. */
 void
 search_save(struct imap_session *s);
+/* [*RET_FROM, *RET_TO) of COUNT that PARTIAL names (RFC 9394). */
+void
+search_partial_range(const struct imap_command *cmd, uint64_t count,
+                     uint64_t *ret_from, uint64_t *ret_to);
 /* Give back what it holds; JOB can begin again. */
 void
 search_clear(struct imap_session *s, struct search_job *job);

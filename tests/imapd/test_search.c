@@ -60,6 +60,34 @@ test_esearch(void **state)
          "M2\r\nk OK Completed\r\n");
 }
 
+/* RFC 9394, 3.3 and 3.4: UIDs are 2, 3, 4. */
+static void
+test_part_of_a_fetch(void **state)
+{
+    (void)state;
+    struct fake_client *c = four();
+
+    talk(c, "a UID FETCH 1:* (UID) (PARTIAL 1:2)",
+         "* 1 FETCH (UID 2)\r\n* 2 FETCH (UID 3)\r\na OK Completed\r\n");
+    talk(c, "b UID FETCH 1:* (UID) (PARTIAL -1:-2)",
+         "* 2 FETCH (UID 3)\r\n* 3 FETCH (UID 4)\r\nb OK Completed\r\n");
+    talk(c, "c UID FETCH 2,4 (UID) (PARTIAL 2:9)",
+         "* 3 FETCH (UID 4)\r\nc OK Completed\r\n");
+    talk(c, "d UID FETCH 1:* (UID) (PARTIAL 4:9)", "d OK Completed\r\n");
+    talk(c, "e UID FETCH 2 (PREVIEW) (PARTIAL 1:1)",
+         "* 1 FETCH (UID 2 PREVIEW \"x\")\r\ne OK Completed\r\n");
+    talk(c, "f UID FETCH 2 PREVIEW (PARTIAL 2:2)", "f OK Completed\r\n");
+    /* It chooses first, then what did not change is left out. */
+    talk(c, "g UID FETCH 3 (MODSEQ)",
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n* 2 FETCH (UID 3 MODSEQ (M2))\r\n"
+         "g OK Completed\r\n");
+    quiet(c, "x UID STORE 2,4 +FLAGS.SILENT (\\Answered)");
+    talk(c, "h UID FETCH 1:* (UID) (PARTIAL -1:-2 CHANGEDSINCE M2)",
+         "* 3 FETCH (UID 4 MODSEQ (M3))\r\nh OK Completed\r\n");
+    talk(c, "i UID FETCH 1:* (UID) (PARTIAL 0:1)", "i BAD Invalid PARTIAL\r\n");
+    talk(c, "j UID FETCH 1:* (UID) (PARTIAL 1:-1)", "j BAD Invalid number\r\n");
+}
+
 static void
 test_modseq_of_an_esearch_fits_what_was_asked(void **state)
 {
@@ -177,9 +205,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_esearch),      T(test_modseq_of_an_esearch_fits_what_was_asked),
-        T(test_saved_result), T(test_age_and_savedate),
-        T(test_sort),         T(test_thread),
+        T(test_esearch),
+        T(test_part_of_a_fetch),
+        T(test_modseq_of_an_esearch_fits_what_was_asked),
+        T(test_saved_result),
+        T(test_age_and_savedate),
+        T(test_sort),
+        T(test_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
