@@ -306,10 +306,11 @@ cmd_notify(struct imap_session *s)
             s, "NO [BADEVENT (MessageNew MessageExpunge FlagChange "
                "AnnotationChange MailboxName SubscriptionChange "
                "MailboxMetadataChange ServerMetadataChange)] Unknown event");
-    /* 3.1: what has gathered is told, by the rules of no NOTIFY at all. */
+    /* 3.1: what has gathered is told, by the rules of no NOTIFY at all; with
+     * UIDs, which who gives this command expects (5.1). */
     notify_free(s);
     if (s->sel != NULL && cmd->ngroups > 0)
-        sync_selected(s, SYNC_ALL, false);
+        sync_selected(s, SYNC_ALL, true);
     if (s->closing)
         return RUN_DONE;
     struct notify *n = notify_of(s);

@@ -89,7 +89,8 @@ test_none_is_silent_but_for_what_is_asked(void **state)
     talk(c, "DONE", "e OK Completed\r\n");
     /* A SET tells all that has gathered. */
     talk(c, "g NOTIFY SET (selected NONE)",
-         "* 3 EXISTS\r\n* 0 RECENT\r\n* 1 FETCH (FLAGS (\\Deleted \\Seen))\r\n"
+         "* 3 EXISTS\r\n* 0 RECENT\r\n* 1 FETCH (FLAGS (\\Deleted \\Seen) UID "
+         "1)\r\n"
          "g OK Completed\r\n");
     append(other, "INBOX", "(\\Seen) ", MAIL);
     talk(c, "h NOOP", "h OK Completed\r\n");
