@@ -404,6 +404,25 @@ inner_over(struct imap_session *s)
     update_input(s);
 }
 
+/* RFC 9738, 3.1.  A reply has one code only: where there is another one (the
+ * MODIFIED of a STORE, the HIGHESTMODSEQ of an EXPUNGE), it goes before. */
+static void
+tell_limit(struct imap_session *s)
+{
+    const bool reads_or_stores =
+        s->cmd->cmd == CMD_FETCH || s->cmd->cmd == CMD_STORE;
+
+    if (s->limited_uid == 0 || s->reply == NULL)
+        return;
+    if (strcmp(s->reply, "OK Completed") == 0)
+        reply(s, "OK [MESSAGELIMIT %" PRIu32 " %" PRIu32 "] Completed",
+              s->opt->message_limit, s->limited_uid);
+    else if (s->reply[0] == 'O' || (reads_or_stores && s->reply[0] == 'N'))
+        buf_addf(&s->out,
+                 "* OK [MESSAGELIMIT %" PRIu32 " %" PRIu32 "] Not more\r\n",
+                 s->opt->message_limit, s->limited_uid);
+}
+
 static void
 command_over(struct imap_session *s)
 {
@@ -424,10 +443,7 @@ command_over(struct imap_session *s)
         sync = SYNC_ALL;
     if (s->sel != NULL)
         sync_selected(s, sync, cmd->uid);
-    if (s->limited_uid != 0 && s->reply != NULL &&
-        strcmp(s->reply, "OK Completed") == 0) /* RFC 9738, 3.1 */
-        reply(s, "OK [MESSAGELIMIT %" PRIu32 " %" PRIu32 "] Completed",
-              s->opt->message_limit, s->limited_uid);
+    tell_limit(s);
     if (s->reply != NULL && !s->closing)
         write_tagged(s, cmd->tag, s->reply);
     flush(s);

@@ -121,6 +121,11 @@ test_message_limit_takes_the_newest(void **state)
          "* 3 EXPUNGE\r\ni OK [MESSAGELIMIT 2 3] Completed\r\n");
     talk(c, "j FETCH 3:4 UID",
          "* 3 FETCH (UID 4)\r\n* 4 FETCH (UID 5)\r\nj OK Completed\r\n");
+    /* The reply has another code: it is told before. */
+    talk(c, "k STORE 1:4 (UNCHANGEDSINCE 1) +FLAGS (\\Draft)",
+         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
+         "* OK [MESSAGELIMIT 2 4] Not more\r\n"
+         "k OK [MODIFIED 3:4] Conditional STORE failed\r\n");
 }
 
 static void
