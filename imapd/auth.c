@@ -352,15 +352,11 @@ cmd_authenticate(struct imap_session *s)
 
 /* ---- UNAUTHENTICATE ---------------------------------------------------- */
 
-/* RFC 8437: all is as after the greeting.  Compression cannot be ended, so with
- * it the connection is (3: BYE in place of NO). */
+/* RFC 8437: all is as after the greeting.  Compression ends behind the OK, the
+ * client's behind the command (4.1). */
 enum run
 cmd_unauthenticate(struct imap_session *s)
 {
-    if (s->compressed) {
-        say_bye(s, "[CANNOT] Not with COMPRESS");
-        return RUN_DONE;
-    }
     notify_free(s);
     unselect(s);
     free(s->user);
@@ -372,7 +368,14 @@ cmd_unauthenticate(struct imap_session *s)
     saslsrv_free(&s->sasl);
     s->state = STATE_NOT_AUTH;
     s->io->set_timeout(s->io_ctx, s->opt->login_timeout_ms);
-    return reply(s, "OK Completed");
+    if (!s->compressed)
+        return reply(s, "OK Completed");
+    buf_add(&s->out, s->cmd->tag);
+    buf_add_str(&s->out, " OK Completed\r\n");
+    flush(s);
+    s->io->end_deflate(s->io_ctx);
+    s->compressed = false;
+    return RUN_DONE;
 }
 
 /* ---- COMPRESS ---------------------------------------------------------- */

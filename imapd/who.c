@@ -101,7 +101,8 @@ capabilities(struct imap_session *s, bool whole, struct arena *a)
         if (s->opt->message_limit > 0)
             buf_addf(&b, " MESSAGELIMIT=%" PRIu32, s->opt->message_limit);
         if (!s->compressed)
-            buf_add_str(&b, " COMPRESS=DEFLATE UNAUTHENTICATE");
+            buf_add_str(&b, " COMPRESS=DEFLATE");
+        buf_add_str(&b, " UNAUTHENTICATE");
     }
     if (s->state != STATE_NOT_AUTH)
         return arena_str(a, buf_span(&b));

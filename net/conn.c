@@ -531,10 +531,23 @@ conn_start_deflate(struct conn *c)
     conn_turn_due(c);
 }
 
+void
+conn_end_deflate(struct conn *c)
+{
+    ENSURE(reactor_current() == c->r);
+    ENSURE(conn_deflates(c) && !c->z_now);
+    conn_end_deflated_output(c);
+    c->z_ending = true;
+    if (!c->in_handler && c->in.n > 0)
+        conn_fail_text(c, ERR_PROTO, "more in DEFLATE behind what ended it");
+    c->read_more = true;
+    conn_turn_due(c);
+}
+
 bool
 conn_is_deflate(const struct conn *c)
 {
-    return c->z != NULL;
+    return conn_deflates(c);
 }
 
 void

@@ -174,6 +174,15 @@ conn_tls_info(const struct conn *c, struct tls_info *ret);
  */
 void
 conn_start_deflate(struct conn *c);
+/*
+ * Both streams end (RFC 8437, 4.1): ours behind what was written; the peer's
+ * behind the bytes that on_input returns, or were the last ones that it took,
+ * by a final block or a flush.  What comes behind that is input as before
+ * DEFLATE.  More inside of the peer's stream breaks the connection (ERR_PROTO).
+ * Only while conn_is_deflate().
+ */
+void
+conn_end_deflate(struct conn *c);
 bool
 conn_is_deflate(const struct conn *c);
 

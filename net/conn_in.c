@@ -91,6 +91,20 @@ has_room(const struct conn *c)
 }
 
 bool
+conn_has_compressed(const struct conn *c)
+{
+    return c->z != NULL && zpipe_has_input(c->z);
+}
+
+/* The handler has more to look at before it is shown more: what it finds there
+ * may end the peer's stream. */
+static bool
+is_behind(const struct conn *c)
+{
+    return c->paused || c->deliver;
+}
+
+bool
 conn_wants_wire(const struct conn *c)
 {
     if (c->fd < 0 || c->dial != NULL || c->eof || c->closing == CLOSE_NOW)
@@ -98,6 +112,9 @@ conn_wants_wire(const struct conn *c)
     if (c->closing == CLOSE_LINGER || c->tls == TLS_HANDSHAKE)
         return true;
     if (c->closing == CLOSE_FLUSH)
+        return false;
+    if (c->z != NULL && is_behind(c) &&
+        (zpipe_has_input(c->z) || zpipe_is_over(c->z)))
         return false;
     return c->tls != TLS_AFTER_FLUSH && has_room(c);
 }
@@ -114,6 +131,10 @@ switch_layer(struct conn *c, struct span rest)
         c->z_now = false;
         zpipe_feed(c->z, rest);
         c->read_more = true;
+        return SPAN_EMPTY;
+    }
+    if (c->z_ending && rest.n > 0) {
+        conn_fail_text(c, ERR_PROTO, "more in DEFLATE behind what ended it");
         return SPAN_EMPTY;
     }
     return rest;
@@ -144,6 +165,14 @@ show(struct conn *c, struct span in)
     }
 }
 
+/* Who ends their stream without having said so hangs up. */
+static void
+note_stream_end(struct conn *c)
+{
+    if (c->z != NULL && !c->z_ending && zpipe_is_over(c->z) && !is_behind(c))
+        c->eof = true;
+}
+
 void
 conn_deliver(struct conn *c, struct span fresh)
 {
@@ -159,10 +188,34 @@ conn_deliver(struct conn *c, struct span fresh)
     if (c->in.n == 0)
         buf_free(&c->in);
     /* Room again for what was left in TLS or DEFLATE. */
-    if (c->in.n < before && (c->ssl != NULL || c->z != NULL)) {
+    if ((c->in.n < before && (c->ssl != NULL || c->z != NULL)) ||
+        (!c->paused && conn_has_compressed(c))) {
         c->read_more = true;
         conn_turn_due(c);
     }
+    note_stream_end(c);
+}
+
+/* What follows the end of the peer's stream is in clear.  False: that has not
+ * come yet. */
+static bool
+read_ending(struct conn *c)
+{
+    struct error err = {0};
+    bool end = false;
+
+    if (zpipe_end_input(c->z, &end, &err) != ERR_OK) {
+        conn_fail(c, &err);
+        return true;
+    }
+    if (!end)
+        return false;
+    buf_add(&c->in, zpipe_unused(c->z));
+    zpipe_free(&c->z);
+    c->z_ending = false;
+    c->read_more = c->ssl != NULL;
+    conn_deliver(c, SPAN_EMPTY);
+    return true;
 }
 
 static void
@@ -171,25 +224,34 @@ read_deflated(struct conn *c)
     struct error err = {0};
     bool end = false, dry = false;
 
+    if (c->z_ending && read_ending(c))
+        return;
     if (!zpipe_has_input(c->z)) {
         size_t n = wire_read_all(c, scratch, CONN_READ_BUDGET / 4, &dry);
         zpipe_feed(c->z, span_of(scratch, n));
         if (n == 0)
             return;
     }
+    if (c->z_ending) {
+        c->read_more = c->ssl != NULL && !dry;
+        (void)read_ending(c);
+        return;
+    }
+    if (is_behind(c))
+        return; /* conn_deliver() goes on */
     size_t got = 0;
     size_t room = MIN(c->opt.input_max - c->in.n, (size_t)CONN_READ_BUDGET);
     if (zpipe_inflate(c->z, scratch, room, &got, &end, &err) != ERR_OK) {
         conn_fail(c, &err);
         return;
     }
-    if (end)
-        c->eof = true;
     buf_add(&c->in, span_of(scratch, got));
     if (!end)
         c->read_more = zpipe_has_input(c->z) || (c->ssl != NULL && !dry);
     if (got > 0)
         conn_deliver(c, SPAN_EMPTY);
+    else
+        note_stream_end(c);
 }
 
 static void
@@ -224,12 +286,6 @@ read_lingering(struct conn *c)
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ||
         c->lingered_bytes > LINGER_BYTES)
         c->closing = CLOSE_NOW;
-}
-
-bool
-conn_has_compressed(const struct conn *c)
-{
-    return c->z != NULL && zpipe_has_input(c->z);
 }
 
 void

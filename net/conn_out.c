@@ -128,10 +128,19 @@ conn_write(struct conn *c, struct span bytes)
     ENSURE(reactor_current() == c->r);
     if (!takes_output(c) || bytes.n == 0)
         return;
-    if (c->z != NULL)
+    if (conn_deflates(c))
         zpipe_deflate(c->z, bytes, out_copy, c);
     else
         out_copy(c, bytes);
+    wrote(c);
+}
+
+void
+conn_end_deflated_output(struct conn *c)
+{
+    if (!takes_output(c))
+        return;
+    zpipe_end_output(c->z, out_copy, c);
     wrote(c);
 }
 
@@ -168,7 +177,7 @@ conn_write_owned(struct conn *c, struct span bytes, void (*release)(void *ctx),
                  void *ctx)
 {
     ENSURE(reactor_current() == c->r);
-    if (!takes_output(c) || c->z != NULL || bytes.n < OWNED_BYTES_MIN) {
+    if (!takes_output(c) || conn_deflates(c) || bytes.n < OWNED_BYTES_MIN) {
         conn_write(c, bytes);
         if (release != NULL)
             release(ctx);
@@ -297,7 +306,7 @@ conn_flush(struct conn *c)
 {
     if (c->fd < 0 || c->dial != NULL)
         return;
-    if (c->z != NULL)
+    if (conn_deflates(c))
         zpipe_flush(c->z, out_copy, c);
     size_t before = c->out_bytes;
     while (!c->send_blocked && c->closing != CLOSE_NOW) {

@@ -83,6 +83,7 @@ struct conn {
     bool in_handler; /* inside on_input */
     bool tls_now;    /* conn_start_tls() was called in on_input */
     bool z_now;      /* conn_start_deflate() likewise */
+    bool z_ending;   /* conn_end_deflate(): ours is over, the peer's not yet */
     bool stop_soft;  /* on_shutdown is due */
     bool timed_out;  /* on_timeout is due */
     bool connected;  /* on_connect is due */
@@ -111,6 +112,17 @@ conn_is_open(const struct conn *c)
 {
     return c->closing == CLOSE_NO;
 }
+
+/* Is what is written compressed? */
+static inline bool
+conn_deflates(const struct conn *c)
+{
+    return c->z != NULL && !c->z_ending;
+}
+
+/* conn_out.c: the end of our compressed stream. */
+void
+conn_end_deflated_output(struct conn *c);
 
 /* conn.c: the end, by a reason that is not ours.  The first reason counts. */
 void

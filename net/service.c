@@ -128,6 +128,14 @@ io_start_deflate(void *ctx)
 }
 
 static void
+io_end_deflate(void *ctx)
+{
+    struct client *c = ctx;
+    if (c->conn != NULL)
+        conn_end_deflate(c->conn);
+}
+
+static void
 io_set_timeout(void *ctx, uint64_t ms)
 {
     struct client *c = ctx;
@@ -183,6 +191,7 @@ static const struct session_io conn_io = {
     .close = io_close,
     .start_tls = io_start_tls,
     .start_deflate = io_start_deflate,
+    .end_deflate = io_end_deflate,
     .set_timeout = io_set_timeout,
     .post = io_post,
     .hold = io_hold,

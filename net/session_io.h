@@ -31,6 +31,9 @@ struct session_io {
     /* What is written from now on, and all input behind what is being taken, is
      * compressed (RFC 4978).  May be NULL: never asked for. */
     void (*start_deflate)(void *ctx);
+    /* Not any more: what is written from now on, and all input behind what is
+     * being taken and the end of the client's stream (RFC 8437, 4.1). */
+    void (*end_deflate)(void *ctx);
     /* "Timeout" comes after MS without traffic; a time limit that was set for
      * the login is over.  0: never. */
     void (*set_timeout)(void *ctx, uint64_t ms);

@@ -2,6 +2,13 @@
  * net/zpipe.c - two zlib streams.  Compressed input waits in a buffer while the
  * reader has no room for what it would become: that, and not the sender's
  * ratio, bounds memory.
+ *
+ * A peer may end its stream behind a line that asks for it and go on in clear
+ * (RFC 8437, 4.1), so inflate() goes no further than to the end of the block
+ * that gave something: whoever reads has looked at all of it before the next
+ * one.  How the stream ends is not said there: by a final block (RFC 1951,
+ * 3.2.3), or by the empty block of the flush that pushed the line out, which
+ * ends at a whole byte; or by both.
  */
 #include "net/zpipe.h"
 
@@ -22,6 +29,8 @@ struct zpipe {
     struct buf waiting; /* compressed, not yet inflated */
     bool more;          /* inflate() stopped for lack of room */
     bool ended;         /* the peer's stream is over */
+    bool quiet;         /* nothing came since the last block's end */
+    bool flushed;       /* in zpipe_end_input(): an empty block came */
     bool dirty;         /* deflate() holds something */
 };
 
@@ -30,6 +39,7 @@ zpipe_new(void)
 {
     struct zpipe *z = xcalloc(1, sizeof(*z));
 
+    z->quiet = true;
     ENSURE(inflateInit2(&z->in, RAW_DEFLATE) == Z_OK);
     ENSURE(deflateInit2(&z->out, Z_DEFAULT_COMPRESSION, Z_DEFLATED, OUR_WINDOW,
                         OUR_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK);
@@ -62,37 +72,110 @@ zpipe_has_input(const struct zpipe *z)
     return !z->ended && (z->waiting.n > 0 || z->more);
 }
 
-enum errcode
-zpipe_inflate(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
-              bool *ret_end, struct error *err)
+bool
+zpipe_is_over(const struct zpipe *z)
 {
-    if (room > UINT32_MAX / 2)
-        room = UINT32_MAX / 2;
-    size_t feed = MIN(z->waiting.n, (size_t)UINT32_MAX / 2);
+    return z->ended;
+}
 
-    *ret_n = 0;
-    *ret_end = z->ended;
-    if (room == 0 || !zpipe_has_input(z))
-        return ERR_OK;
+/* zlib's, after inflate() with Z_BLOCK. */
+#define AT_BLOCK_END 128
+#define IN_LAST_BLOCK 64
+#define BITS_LEFT 63
+
+/*
+ * Inflate to the end of a block, of the input or of ROOM.  *RET_EMPTY: what
+ * ended is a block without a byte in it, at a whole byte of the input.
+ */
+static enum errcode
+inflate_block(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
+              bool *ret_empty, struct error *err)
+{
+    const size_t feed = MIN(z->waiting.n, (size_t)UINT32_MAX / 2);
+
     z->in.next_in = z->waiting.p;
     z->in.avail_in = (uInt)feed;
     z->in.next_out = to;
     z->in.avail_out = (uInt)room;
-    int rc = inflate(&z->in, Z_SYNC_FLUSH);
+    int rc = inflate(&z->in, Z_BLOCK);
+    /* Behind the last one it stops too, before it says that it was that. */
+    if (rc == Z_OK && (z->in.data_type & AT_BLOCK_END) != 0 &&
+        (z->in.data_type & IN_LAST_BLOCK) != 0)
+        rc = inflate(&z->in, Z_BLOCK);
     buf_drop(&z->waiting, feed - z->in.avail_in);
     if (z->waiting.n == 0)
         buf_free(&z->waiting);
     z->more = z->in.avail_out == 0;
     *ret_n = room - z->in.avail_out;
-    if (rc == Z_STREAM_END) {
+    if (rc == Z_STREAM_END)
         z->ended = true;
-        *ret_end = true;
-        return ERR_OK;
-    }
-    if (rc != Z_OK && rc != Z_BUF_ERROR)
+    else if (rc != Z_OK && rc != Z_BUF_ERROR)
         return error_set(err, ERR_PROTO, "not DEFLATE: %s",
                          z->in.msg != NULL ? z->in.msg : "damaged");
+    const bool block_end = (z->in.data_type & AT_BLOCK_END) != 0;
+    *ret_empty = block_end && z->quiet && *ret_n == 0 &&
+                 (z->in.data_type & BITS_LEFT) == 0 && rc == Z_OK;
+    if (*ret_n > 0 || block_end)
+        z->quiet = block_end;
     return ERR_OK;
+}
+
+enum errcode
+zpipe_inflate(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
+              bool *ret_end, struct error *err)
+{
+    bool ignored;
+
+    if (room > UINT32_MAX / 2)
+        room = UINT32_MAX / 2;
+    *ret_n = 0;
+    while (room > 0 && *ret_n == 0 && zpipe_has_input(z)) {
+        enum errcode rc = inflate_block(z, to, room, ret_n, &ignored, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    *ret_end = z->ended;
+    return ERR_OK;
+}
+
+/* What follows a flush: an empty final block, or text, which begins with
+ * neither of these bytes. */
+static bool
+is_final_block(uint8_t first)
+{
+    return first == 0x01 || first == 0x03;
+}
+
+enum errcode
+zpipe_end_input(struct zpipe *z, bool *ret_end, struct error *err)
+{
+    uint8_t more;
+    size_t n = 0;
+
+    *ret_end = false;
+    while (!z->ended) {
+        if (z->flushed && z->waiting.n == 0)
+            return ERR_OK; /* the next byte will tell */
+        if (z->flushed && !is_final_block(z->waiting.p[0]))
+            break;
+        z->flushed = false;
+        enum errcode rc = inflate_block(z, &more, 1, &n, &z->flushed, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (n > 0)
+            return error_set(err, ERR_PROTO,
+                             "more in DEFLATE behind what ended it");
+        if (!z->ended && !z->flushed && z->waiting.n == 0)
+            return ERR_OK;
+    }
+    *ret_end = true;
+    return ERR_OK;
+}
+
+struct span
+zpipe_unused(const struct zpipe *z)
+{
+    return buf_span(&z->waiting);
 }
 
 static void
@@ -105,7 +188,7 @@ pump(struct zpipe *z, int flush, void (*sink)(void *ctx, struct span out),
         z->out.next_out = piece;
         z->out.avail_out = sizeof(piece);
         int rc = deflate(&z->out, flush);
-        ENSURE(rc == Z_OK || rc == Z_BUF_ERROR);
+        ENSURE(rc == Z_OK || rc == Z_BUF_ERROR || rc == Z_STREAM_END);
         size_t n = sizeof(piece) - z->out.avail_out;
         if (n > 0)
             sink(ctx, span_of(piece, n));
@@ -136,5 +219,15 @@ zpipe_flush(struct zpipe *z, void (*sink)(void *ctx, struct span out),
     z->out.next_in = NULL;
     z->out.avail_in = 0;
     pump(z, Z_SYNC_FLUSH, sink, ctx);
+    z->dirty = false;
+}
+
+void
+zpipe_end_output(struct zpipe *z, void (*sink)(void *ctx, struct span out),
+                 void *ctx)
+{
+    z->out.next_in = NULL;
+    z->out.avail_in = 0;
+    pump(z, Z_FINISH, sink, ctx);
     z->dirty = false;
 }

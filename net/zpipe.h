@@ -22,12 +22,27 @@ zpipe_feed(struct zpipe *z, struct span in);
 bool
 zpipe_has_input(const struct zpipe *z);
 /*
- * Up to ROOM plain bytes into TO; *RET_N may be 0.  *RET_END: the peer has
- * ended its stream.  Errors: ERR_PROTO (not DEFLATE).
+ * Up to ROOM plain bytes into TO, of one block at most; *RET_N may be 0.
+ * *RET_END: the peer has ended its stream.  Errors: ERR_PROTO (not DEFLATE).
  */
 MUST_CHECK enum errcode
 zpipe_inflate(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
               bool *ret_end, struct error *err);
+
+/* The peer has ended its stream. */
+bool
+zpipe_is_over(const struct zpipe *z);
+/*
+ * All that was inflated was looked at, and what it said ends the peer's stream:
+ * take what belongs to that.  *RET_END: it is over, and zpipe_unused() is not
+ * compressed; else more has to be fed.  Errors: ERR_PROTO (not DEFLATE, or
+ * there was more in it).
+ */
+MUST_CHECK enum errcode
+zpipe_end_input(struct zpipe *z, bool *ret_end, struct error *err);
+/* What was fed and not used; until the next call. */
+struct span
+zpipe_unused(const struct zpipe *z);
 
 /* Compress BYTES; what comes out goes to SINK (never NULL), piece by piece. */
 void
@@ -37,5 +52,9 @@ zpipe_deflate(struct zpipe *z, struct span bytes,
 void
 zpipe_flush(struct zpipe *z, void (*sink)(void *ctx, struct span out),
             void *ctx);
+/* The same, and the end of our stream: nothing is compressed after that. */
+void
+zpipe_end_output(struct zpipe *z, void (*sink)(void *ctx, struct span out),
+                 void *ctx);
 
 #endif

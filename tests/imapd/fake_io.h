@@ -97,6 +97,12 @@ fake_start_deflate(void *ctx)
 }
 
 static void
+fake_end_deflate(void *ctx)
+{
+    ((struct fake_client *)ctx)->deflate_asked = false;
+}
+
+static void
 fake_set_timeout(void *ctx, uint64_t ms)
 {
     ((struct fake_client *)ctx)->timeout_ms = ms;
@@ -170,6 +176,7 @@ static const struct session_io fake_io = {
     .close = fake_close,
     .start_tls = fake_start_tls,
     .start_deflate = fake_start_deflate,
+    .end_deflate = fake_end_deflate,
     .set_timeout = fake_set_timeout,
     .post = fake_post,
     .hold = fake_hold,

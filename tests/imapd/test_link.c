@@ -31,9 +31,15 @@ test_compress_once(void **state)
     talk(c, "c COMPRESS DEFLATE",
          "c NO [COMPRESSIONACTIVE] DEFLATE is on already\r\n");
     assert_false(has_capability(c, " COMPRESS=DEFLATE"));
-    assert_false(has_capability(c, " UNAUTHENTICATE"));
-    talk(c, "d UNAUTHENTICATE", "* BYE [CANNOT] Not with COMPRESS\r\n");
-    assert_true(c->closed);
+    assert_true(has_capability(c, " UNAUTHENTICATE"));
+    /* RFC 8437, 4.1 */
+    talk(c, "d UNAUTHENTICATE", "d OK Completed\r\n");
+    assert_false(c->deflate_asked);
+    assert_false(c->closed);
+    quiet(c, "e LOGIN fred secret");
+    assert_true(has_capability(c, " COMPRESS=DEFLATE"));
+    talk(c, "f COMPRESS DEFLATE", "f OK DEFLATE active\r\n");
+    assert_true(c->deflate_asked);
 }
 
 static void

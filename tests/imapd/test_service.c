@@ -10,6 +10,7 @@
 
 #include "imapd/imapd.h"
 #include "net/sasl.h"
+#include "net/zpipe.h"
 #include "store/kv_mem.h"
 #include "tests/lib/testcert.h"
 #include "tests/net/net_test.h"
@@ -194,6 +195,62 @@ test_compress_both_ways(void **state)
     buf_free(&b);
 }
 
+static void
+add_to(void *ctx, struct span out)
+{
+    buf_add(ctx, out);
+}
+
+/* RFC 8437, 4.1: both streams end, and the next login is pipelined in clear. */
+static void
+test_unauthenticate_ends_compression(void **state)
+{
+    (void)state;
+    struct running r;
+    struct error err = {0};
+    struct buf out = BUF_INIT, got = BUF_INIT;
+    bool end = false;
+
+    if (!have_db)
+        skip();
+    start(&r, false);
+    struct bclient *c = enter(&r);
+    for (int i = 0; i < 2; i++) {
+        struct zpipe *z = zpipe_new();
+        command(c, "a COMPRESS DEFLATE", "a OK DEFLATE active");
+        buf_clear(&out);
+        buf_clear(&got);
+        zpipe_deflate(z, SPAN_LIT("b SELECT INBOX\r\nc UNAUTHENTICATE\r\n"),
+                      add_to, &out);
+        zpipe_flush(z, add_to, &out);
+        buf_add_str(&out, "d LOGIN alice secret\r\n");
+        ASSERT_OK(bclient_write(c, buf_span(&out), PATIENCE_MS, &err));
+        for (end = false; !end;) {
+            uint8_t byte, plain[64];
+            size_t n = 0;
+            ASSERT_OK(bclient_read_exact(c, &byte, 1, PATIENCE_MS, &err));
+            zpipe_feed(z, span_of(&byte, 1));
+            do {
+                ASSERT_OK(
+                    zpipe_inflate(z, plain, sizeof(plain), &n, &end, &err));
+                buf_add(&got, span_of(plain, n));
+            } while (n > 0);
+        }
+        assert_true(span_find(buf_span(&got), SPAN_LIT("b OK [READ-WRITE]")) >=
+                    0);
+        assert_true(span_find(buf_span(&got), SPAN_LIT("c OK Completed\r\n")) >=
+                    0);
+        hear_tagged(c, "d OK", &got);
+        zpipe_free(&z);
+    }
+    command(c, "e SELECT INBOX", "e OK");
+    command(c, "f LOGOUT", "f OK");
+    bclient_close(&c);
+    stop(&r);
+    buf_free(&out);
+    buf_free(&got);
+}
+
 #define CLIENTS 8
 #define MESSAGES 25
 
@@ -351,6 +408,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_way_to_log_in),
         cmocka_unit_test(test_compress_both_ways),
+        cmocka_unit_test(test_unauthenticate_ends_compression),
         cmocka_unit_test(test_many_clients_at_once_and_one_watching),
         cmocka_unit_test(test_stopping_under_load_frees_everything),
     };

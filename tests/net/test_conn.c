@@ -3,8 +3,8 @@
  * struct conn on a reactor, the client's mostly a bclient in the test's thread.
  *
  * The service speaks lines: "ECHO x", "BLOB n" (n KiB as fast as the peer takes
- * them), "PAUSE" (rests until the test resumes it), "DEFLATE", "HALF", "QUIT",
- * "RESET", "TIMEOUT ms", "DEADLINE ms".
+ * them), "PAUSE" (rests until the test resumes it), "DEFLATE", "PLAIN", "HALF",
+ * "QUIT", "RESET", "TIMEOUT ms", "DEADLINE ms".
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -14,6 +14,7 @@
 
 #include "net_test.h"
 #include "net/lineread.h"
+#include "net/zpipe.h"
 
 #define BLOB_KIB 1024
 
@@ -84,6 +85,9 @@ command(struct session *s, struct span line)
     } else if (span_eq_str(line, "DEFLATE")) {
         conn_write_str(c, "OK deflate\r\n");
         conn_start_deflate(c);
+    } else if (span_eq_str(line, "PLAIN")) {
+        conn_write_str(c, "OK plain\r\n");
+        conn_end_deflate(c);
     } else if (span_eq_str(line, "HALF")) {
         conn_write_str(c, "half\r\n");
         conn_half_close(c);
@@ -502,6 +506,161 @@ test_deflate_bomb_meets_the_limit(void **state)
     bclient_close(&c);
 }
 
+/* ---- the end of DEFLATE ---- */
+
+static void
+add_to(void *ctx, struct span out)
+{
+    buf_add(ctx, out);
+}
+
+enum ending {
+    BY_FLUSH,
+    BY_FINAL_BLOCK,
+    BY_BOTH,
+};
+
+/* TEXT compressed, with an end. */
+static void
+squeeze(struct zpipe *z, const char *text, enum ending how, struct buf *out)
+{
+    zpipe_deflate(z, span_str(text), add_to, out);
+    if (how != BY_FINAL_BLOCK)
+        zpipe_flush(z, add_to, out);
+    if (how != BY_FLUSH)
+        zpipe_end_output(z, add_to, out);
+}
+
+/* A compressed line, byte for byte. */
+static void
+hear_squeezed(struct bclient *c, struct zpipe *z, const char *want)
+{
+    struct error err = {0};
+    struct buf got = BUF_INIT;
+    bool end = false;
+
+    while (got.n < 2 || got.p[got.n - 1] != '\n') {
+        uint8_t byte, plain[16];
+        size_t n = 0;
+        ASSERT_OK(bclient_read_exact(c, &byte, 1, PATIENCE_MS, &err));
+        zpipe_feed(z, span_of(&byte, 1));
+        do {
+            ASSERT_OK(zpipe_inflate(z, plain, sizeof(plain), &n, &end, &err));
+            buf_add(&got, span_of(plain, n));
+        } while (n > 0);
+    }
+    buf_add_byte(&got, 0);
+    assert_string_equal((const char *)got.p, want);
+    buf_free(&got);
+}
+
+/* Up to the final block. */
+static void
+hear_stream_end(struct bclient *c, struct zpipe *z)
+{
+    struct error err = {0};
+    bool end = false;
+
+    while (!end) {
+        uint8_t byte, plain;
+        size_t n = 0;
+        ASSERT_OK(zpipe_inflate(z, &plain, 1, &n, &end, &err));
+        assert_int_equal(n, 0);
+        if (end)
+            break;
+        ASSERT_OK(bclient_read_exact(c, &byte, 1, PATIENCE_MS, &err));
+        zpipe_feed(z, span_of(&byte, 1));
+    }
+    assert_int_equal(zpipe_unused(z).n, 0);
+}
+
+/* In pieces of STEP bytes, so that each is likely to be read alone. */
+static void
+say_bytes(struct bclient *c, struct span bytes, size_t step)
+{
+    struct error err = {0};
+
+    for (; bytes.n > 0; bytes = span_skip(bytes, step))
+        ASSERT_OK(
+            bclient_write(c, span_sub(bytes, 0, step), PATIENCE_MS, &err));
+}
+
+static void
+test_deflate_ends_with_a_line_and_begins_again(void **state)
+{
+    static const enum ending ways[] = {BY_FLUSH, BY_FINAL_BLOCK, BY_BOTH};
+    static const size_t steps[] = {1, 3, 10000};
+    struct bclient *c = dial(*state);
+    hear(c, "* OK");
+    for (size_t i = 0; i < ARRAY_LEN(ways) * ARRAY_LEN(steps); i++) {
+        struct zpipe *z = zpipe_new();
+        struct buf out = BUF_INIT;
+        say(c, "DEFLATE\r\n");
+        hear(c, "OK deflate");
+        /* What is in clear is pipelined behind the end. */
+        squeeze(z, "ECHO small\r\n", BY_FLUSH, &out);
+        squeeze(z, "ECHO and\r\nPLAIN\r\n", ways[i / ARRAY_LEN(steps)], &out);
+        buf_add_str(&out, "ECHO plain again\r\n");
+        say_bytes(c, buf_span(&out), steps[i % ARRAY_LEN(steps)]);
+        hear_squeezed(c, z, "small\r\n");
+        hear_squeezed(c, z, "and\r\n");
+        hear_squeezed(c, z, "OK plain\r\n");
+        hear_stream_end(c, z);
+        hear(c, "plain again");
+        zpipe_free(&z);
+        buf_free(&out);
+    }
+    bclient_close(&c);
+}
+
+/* The line that ends it waits for another one, and with it all behind it. */
+static void
+test_deflate_ends_after_a_rest(void **state)
+{
+    struct bclient *c = dial(*state);
+    struct zpipe *z = zpipe_new();
+    struct buf out = BUF_INIT;
+    hear(c, "* OK");
+    say(c, "DEFLATE\r\n");
+    hear(c, "OK deflate");
+    squeeze(z, "PAUSE\r\n", BY_FLUSH, &out);
+    squeeze(z, "ECHO rested\r\nPLAIN\r\n", BY_FLUSH, &out);
+    buf_add_str(&out, "ECHO plain again\r\n");
+    say_bytes(c, buf_span(&out), out.n);
+    WAIT_FOR(atomic_load(&seen.paused) == 1);
+    struct conn *paused = atomic_load(&seen.paused_conn);
+    reactor_post(conn_reactor(paused), (void (*)(void *))conn_resume_input,
+                 paused);
+    hear_squeezed(c, z, "rested\r\n");
+    hear_squeezed(c, z, "OK plain\r\n");
+    hear_stream_end(c, z);
+    hear(c, "plain again");
+    zpipe_free(&z);
+    buf_free(&out);
+    bclient_close(&c);
+}
+
+static void
+test_more_in_deflate_behind_its_end_is_a_protocol_error(void **state)
+{
+    static const char *const texts[] = {"PLAIN\r\nECHO x\r\n", "PLAIN\r\n "};
+    for (unsigned i = 0; i < ARRAY_LEN(texts); i++) {
+        struct bclient *c = dial(*state);
+        struct zpipe *z = zpipe_new();
+        struct buf out = BUF_INIT;
+        hear(c, "* OK");
+        say(c, "DEFLATE\r\n");
+        hear(c, "OK deflate");
+        squeeze(z, texts[i], BY_FLUSH, &out);
+        say_bytes(c, buf_span(&out), i == 0 ? out.n : 1);
+        WAIT_FOR(atomic_load(&seen.closed) == i + 1);
+        assert_int_equal(atomic_load(&seen.close_code), ERR_PROTO);
+        zpipe_free(&z);
+        buf_free(&out);
+        bclient_close(&c);
+    }
+}
+
 static void
 test_not_deflate_is_a_protocol_error(void **state)
 {
@@ -744,6 +903,9 @@ main(void)
         WITH_SERVICE(test_deflate_both_ways_with_pipelined_input),
         WITH_SERVICE(test_deflate_bomb_meets_the_limit),
         WITH_SERVICE(test_not_deflate_is_a_protocol_error),
+        WITH_SERVICE(test_deflate_ends_with_a_line_and_begins_again),
+        WITH_SERVICE(test_deflate_ends_after_a_rest),
+        WITH_SERVICE(test_more_in_deflate_behind_its_end_is_a_protocol_error),
         WITH_SERVICE(test_stop_ends_all_connections),
         WITH_SERVICE(test_outgoing_connection_talks),
         WITH_SERVICE(test_outgoing_connection_says_why_not),

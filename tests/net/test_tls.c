@@ -13,6 +13,7 @@
 #include "net_test.h"
 #include "base/config.h"
 #include "net/lineread.h"
+#include "net/zpipe.h"
 #include "tests/lib/testcert.h"
 
 static struct testcerts certs;
@@ -31,6 +32,9 @@ command(struct conn *c, struct span line)
     } else if (span_eq_str(line, "DEFLATE")) {
         conn_write_str(c, "OK deflate\r\n");
         conn_start_deflate(c);
+    } else if (span_eq_str(line, "PLAIN")) {
+        conn_write_str(c, "OK plain\r\n");
+        conn_end_deflate(c);
     } else if (span_eq_str(line, "INFO")) {
         if (conn_tls_info(c, &info))
             conn_writef(c, "%s bits=%d cn=%s\r\n", info.version,
@@ -365,6 +369,59 @@ test_deflate_inside_tls(void **state)
     end(&s);
 }
 
+static void
+add_to(void *ctx, struct span out)
+{
+    buf_add(ctx, out);
+}
+
+/* TLS stays.  All of it in one write: what is in clear behind the end comes out
+ * of TLS together with what is not. */
+static void
+test_deflate_ends_inside_tls(void **state)
+{
+    (void)state;
+    struct served s;
+    struct error err = {0};
+    struct buf text = BUF_INIT, plain = BUF_INIT;
+    struct zpipe *z = zpipe_new();
+    bool is_over = false;
+    begin(&s, (struct tls_options){0}, false);
+    struct tls_context *tls = client_context(trusting());
+    struct bclient *c = dial(&s);
+    hear(c, "* OK");
+    say(c, "STARTTLS\r\n");
+    hear(c, "OK begin");
+    ASSERT_OK(bclient_start_tls(c, tls, "localhost", PATIENCE_MS, &err));
+    hear(c, "* again");
+    say(c, "DEFLATE\r\n");
+    hear(c, "OK deflate");
+    zpipe_deflate(z, SPAN_LIT("one\r\nPLAIN\r\n"), add_to, &text);
+    zpipe_flush(z, add_to, &text);
+    buf_add_str(&text, "two\r\n");
+    ASSERT_OK(bclient_write(c, buf_span(&text), PATIENCE_MS, &err));
+    while (!is_over) {
+        uint8_t byte, to[16];
+        size_t n = 0;
+        ASSERT_OK(bclient_read_exact(c, &byte, 1, PATIENCE_MS, &err));
+        zpipe_feed(z, span_of(&byte, 1));
+        do {
+            ASSERT_OK(zpipe_inflate(z, to, sizeof(to), &n, &is_over, &err));
+            buf_add(&plain, span_of(to, n));
+        } while (n > 0);
+    }
+    assert_true(span_eq_str(buf_span(&plain), "got one\r\nOK plain\r\n"));
+    hear(c, "got two");
+    say(c, "three\r\n");
+    hear(c, "got three");
+    bclient_close(&c);
+    tls_context_free(&tls);
+    zpipe_free(&z);
+    buf_free(&text);
+    buf_free(&plain);
+    end(&s);
+}
+
 static struct {
     struct reactor *r;
     struct served *s;
@@ -550,6 +607,7 @@ main(void)
         cmocka_unit_test(test_client_throws_away_what_a_server_said_too_early),
         cmocka_unit_test(test_handshake_that_does_not_come_times_out),
         cmocka_unit_test(test_deflate_inside_tls),
+        cmocka_unit_test(test_deflate_ends_inside_tls),
         cmocka_unit_test(test_outgoing_tls_verifies_the_name),
         cmocka_unit_test(test_bad_files_are_named),
         cmocka_unit_test(test_context_from_configuration),
