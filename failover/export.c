@@ -8,6 +8,11 @@
  * tail.  The folder gets its name only
  * when all of it is on disk, so an export is whole or not there, and a second
  * one finds the first.
+ *
+ * The log may begin behind the fork: this instance was seeded there, or it let
+ * go of what no channel within its cap (sync_log_cap) had to get.  What came
+ * into being in this gap is taken from the state then, which still has it; what
+ * else was done there (ACLs, subscriptions, scripts, renames) cannot be listed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,6 +128,96 @@ export_frames(struct exporter *x, struct span frames, struct error *err)
     return rc;
 }
 
+/* ---- what the log has not any more ------------------------------------- */
+
+struct gap {
+    struct exporter *x;
+    lsn_t after, until; /* the log begins behind UNTIL */
+    enum errcode rc;
+    struct error *err;
+};
+
+static bool
+is_in(const struct gap *g, modseq_t modseq)
+{
+    return modseq_lsn(modseq) > g->after && modseq_lsn(modseq) <= g->until;
+}
+
+static void
+begin_line(struct exporter *x, modseq_t modseq, const char *what)
+{
+    buf_addf(&x->index, "%" PRI_EPOCH ":%" PRI_LSN "\t%s state=1",
+             modseq_epoch(modseq), modseq_lsn(modseq), what);
+    x->records++;
+}
+
+/* As it is now.  What a later record did to it, the log has. */
+static enum errcode
+export_message(struct gap *g, const struct mailbox *mb, const struct message *m)
+{
+    struct exporter *x = g->x;
+    const bool is_new = is_in(g, m->created_modseq);
+    char hex[GUID_TEXT_BYTES];
+
+    if (!is_new && !is_in(g, m->modseq))
+        return ERR_OK;
+    if (is_new)
+        begin_line(x, m->created_modseq, "append");
+    else
+        begin_line(x, m->modseq,
+                   (m->flags & FLAG_EXPUNGED) != 0 ? "expunge" : "flags");
+    buf_addf(&x->index,
+             " mbid=%" PRIu64 " uid=%" PRIu32 " guid=%s size=%" PRIu64
+             " flags=0x%" PRIx32 " keywords=%zu\tmailbox=\"%s\"\n",
+             mb->id, m->uid, guid_text(&m->guid, hex), m->size, m->flags,
+             m->nkeywords, mb->name);
+    if (!is_new)
+        return ERR_OK;
+    x->messages++;
+    return write_body(x, &m->guid, g->err);
+}
+
+static bool
+export_mailbox(void *ctx, const struct mailbox *mb)
+{
+    struct gap *g = ctx;
+    struct exporter *x = g->x;
+    struct message m;
+
+    if (mb->id > g->after && mb->id <= g->until) {
+        begin_line(x, mb->created_modseq, "mailbox");
+        buf_addf(&x->index,
+                 " mbid=%" PRI_LSN " name=%s uniqueid=%s uidvalidity=%" PRIu32
+                 "\n",
+                 mb->id, mb->name, mb->uniqueid.s, mb->uidvalidity);
+    }
+    if (modseq_lsn(mb->highestmodseq) <= g->after)
+        return true; /* nothing has changed in it */
+    struct msg_iter *it = snap_messages(x->snap, mb->id, 1, true);
+    while (g->rc == ERR_OK && msg_iter_next(it, &m))
+        g->rc = export_message(g, mb, &m);
+    const enum errcode rc =
+        msg_iter_close(&it, g->rc == ERR_OK ? g->err : NULL);
+    g->rc = g->rc == ERR_OK ? rc : g->rc;
+    return g->rc == ERR_OK;
+}
+
+static enum errcode
+export_gap(struct exporter *x, lsn_t after, lsn_t until, struct error *err)
+{
+    struct gap g = {.x = x, .after = after, .until = until, .err = err};
+
+    buf_addf(&x->index,
+             "%" PRI_LSN "-%" PRI_LSN
+             "\tgap: not in the log any more; its messages and mailboxes are "
+             "listed as the state has them (state=1), other changes are not\n",
+             after + 1, until);
+    enum errcode rc = snap_each_mailbox(x->snap, "", export_mailbox, &g, err);
+    if (rc == ERR_OK && g.rc == ERR_OK)
+        rc = snap_each_mailbox(x->snap, "DELETED.", export_mailbox, &g, err);
+    return g.rc != ERR_OK ? g.rc : rc;
+}
+
 static enum errcode
 export_tail(struct exporter *x, lsn_t fork, struct error *err)
 {
@@ -133,17 +228,18 @@ export_tail(struct exporter *x, lsn_t fork, struct error *err)
         reader_open(x->node->env, dir, synclog_mark(store_log(x->node->store)),
                     fork, &reader, err);
     if (rc == ERR_GAP) {
-        /* This instance was seeded behind the fork: what lies before its log is
-         * in the log of who seeded it. */
         struct store_log_view log;
         store_log_view(x->node->store, &log);
         log_warn(NULL, "failover.export_gap",
                  "fork=%" PRI_LSN " log_begins_behind=%" PRI_LSN
-                 " then=\"what lies between came by a seed\"",
+                 " then=\"messages and mailboxes of what lies between come "
+                 "from the state, other changes are not listed\"",
                  fork, log.start_lsn);
-        rc = reader_open(x->node->env, dir,
-                         synclog_mark(store_log(x->node->store)), log.start_lsn,
-                         &reader, err);
+        rc = export_gap(x, fork, log.start_lsn, err);
+        if (rc == ERR_OK)
+            rc = reader_open(x->node->env, dir,
+                             synclog_mark(store_log(x->node->store)),
+                             log.start_lsn, &reader, err);
     }
     while (rc == ERR_OK) {
         struct span frames = SPAN_EMPTY;

@@ -665,10 +665,10 @@ lines_of(const struct buf *b)
     return n;
 }
 
-/* A master that had been seeded is deposed, and the fork is before its log: it
- * exports what it has. */
+/* A master that had been seeded is deposed, and the fork is before its log:
+ * what is not in that comes from the state. */
 static void
-test_export_begins_where_a_seeded_log_begins(void **state)
+test_export_takes_from_the_state_what_the_log_has_not(void **state)
 {
     struct pair *p = *state;
     struct error err = {0};
@@ -676,23 +676,65 @@ test_export_begins_where_a_seeded_log_begins(void **state)
 
     assert_int_equal(verb(&p->a, "PROMOTE", &err), ERR_OK);
     assert_int_equal(create(&p->a, "user.jane", &err), ERR_OK);
+    const lsn_t fork = store_pos(node_store(p->a.node)).applied.lsn;
     append(&p->a, "user.jane", "Subject: 1\r\n\r\n");
+    assert_int_equal(create(&p->a, "user.joe", &err), ERR_OK);
     give_seed(&p->a, &p->b);
     assert_equal_state(p);
     const lsn_t seeded = store_pos(node_store(p->b.node)).applied.lsn;
     assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
     append(&p->b, "user.jane", "Subject: 2\r\n\r\n");
     assert_int_equal(append(&p->b, "user.jane", "Subject: 3\r\n\r\n"), 1003);
+    /* Deleted since, and in a mailbox that has another name. */
+    struct uidset uids = UIDSET_INIT;
+    struct mailbox mb;
+    struct store_snap *snap = store_snapshot(node_store(p->b.node));
+    assert_int_equal(
+        snap_mailbox_by_name(snap, "user.jane", &p->b.arena, &mb, &err),
+        ERR_OK);
+    store_release(&snap);
+    uidset_add(&uids, 1, 1);
+    struct store_txn *txn = txn_new();
+    txn_expunge(txn, mb.id, &uids, false);
+    txn_delete(txn, mb.id, true, 7000);
+    assert_int_equal(store_commit(node_store(p->b.node), txn, &err), ERR_OK);
+    txn_free(&txn);
+    uidset_free(&uids);
     snprintf(line, sizeof(line),
              "DEPOSED %%(EPOCH 3 FORK %" PRI_LSN " CHAIN 0000000000000000)",
-             seeded - 1);
+             fork);
     if (verb(&p->b, line, &err) != ERR_OK)
         fail_msg("%s", err.text);
     if (verb(&p->b, "EXPORT", &err) != ERR_OK)
         fail_msg("%s", err.text);
     AUTO(buf_free) struct buf index = BUF_INIT;
-    read_index(&p->b, 2, seeded - 1, &index);
-    assert_int_equal(lines_of(&index), 3); /* the epoch, two messages */
+    read_index(&p->b, 2, fork, &index);
+    /* The gap: a message, a mailbox; the epoch, two messages, two changes. */
+    assert_int_equal(seeded, fork + 2);
+    assert_int_equal(lines_of(&index), 1 + 2 + 5);
+    AUTO(xfree)
+    char *gap = xasprintf("%" PRI_LSN "-%" PRI_LSN "\tgap", fork + 1, seeded);
+    AUTO(xfree)
+    char *lost = xasprintf("\n1:%" PRI_LSN "\tappend state=1 mbid=%" PRIu64
+                           " uid=1 guid=",
+                           fork + 1, mb.id);
+    AUTO(xfree)
+    char *made = xasprintf("\n1:%" PRI_LSN "\tmailbox state=1 mbid=%" PRI_LSN
+                           " name=user.joe ",
+                           seeded, seeded);
+    assert_true(span_starts(buf_span(&index), span_str(gap)));
+    const ptrdiff_t at = span_find(buf_span(&index), span_str(lost));
+    assert_true(at > 0);
+    assert_true(span_find(buf_span(&index), span_str(made)) > 0);
+    /* The message itself lies beside it. */
+    AUTO(buf_free) struct buf text = BUF_INIT;
+    const char *hex = buf_cstr(&index) + (size_t)at + strlen(lost);
+    AUTO(xfree)
+    char *path = xasprintf("%s/export/epoch-2-after-%" PRI_LSN "/%.40s.eml",
+                           p->b.dir, fork, hex);
+    assert_int_equal(env_read_file(env_system(), path, 4096, &text, &err),
+                     ERR_OK);
+    assert_true(span_eq(buf_span(&text), SPAN_LIT("Subject: 1\r\n\r\n")));
 }
 
 /* A message that came and went behind the fork has no body any more: that is
@@ -952,7 +994,7 @@ main(void)
         NODE_TEST(test_fence_of_a_handover_is_not_lowered_unasked),
         NODE_TEST(test_promotion_cut_short_is_finished_at_the_next_start),
         NODE_TEST(test_promotion_cut_short_is_finished_when_the_fence_goes),
-        NODE_TEST(test_export_begins_where_a_seeded_log_begins),
+        NODE_TEST(test_export_takes_from_the_state_what_the_log_has_not),
         NODE_TEST(test_purged_message_does_not_hold_up_the_export),
         cmocka_unit_test(test_promotion_without_room_uses_up_no_epoch),
         NODE_TEST(test_tail_of_a_replica_is_exported_before_a_rejoin),
