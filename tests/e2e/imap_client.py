@@ -43,7 +43,7 @@ class Client(Habits):
 
     def connect(self):
         s = Session(self.instance, "alice", self.w.users["alice"],
-                    self.shared.wrong, "", timeout=120)
+                    self.shared.wrong, "", 120, self.shared.commands)
         s.on_fetch, s.on_state = self.on_fetch, self.on_state
         s.lasting = FIXED_BOXES
         self.s = s
@@ -256,17 +256,18 @@ class Client(Habits):
             parts += b" (%s) %s{%d+}\r\n%s" % (
                 flags.encode(), b"~" if binary else b"", len(raw), raw)
         box = self.rng.choice(FIXED_BOXES)
-        reply = s.do(b"APPEND %s%s" % (box.encode(), parts))
-        found = re.search(r"\[APPENDUID (\d+) ([\d:,]+)\]", reply)
-        if not found:
-            s.fail("no APPENDUID: %r" % reply)
+        s.do(b"APPEND %s%s" % (box.encode(), parts))
+        self.made(box, made)
+
+    def made(self, box, numbers):
+        """The messages of NUMBERS were put into BOX, APPENDUID says where."""
+        s = self.s
+        if s.appended is None or len(s.appended[1]) != len(numbers):
+            s.fail("%r for %d messages" % (s.appended, len(numbers)))
             return
-        uids = members(found.group(2).encode())
-        if len(uids) != len(made):
-            s.fail("%r for %d messages" % (reply, len(made)))
-        for uid, number in zip(uids, made):
-            self.shared.is_message_of(s, self.shared.ids[box],
-                                      int(found.group(1)), uid, number)
+        for uid, number in zip(s.appended[1], numbers):
+            self.shared.is_message_of(s, self.shared.ids[box], s.appended[0],
+                                      uid, number)
 
     def catenate(self):
         s = self.s
@@ -284,19 +285,41 @@ class Client(Habits):
         known = [u for u in s.box.uids if u is not None]
         if not known:
             return
-        raw = message(self.shared.number())
-        s.do(b"UID REPLACE %d %s {%d+}\r\n%s" % (
-            self.rng.choice(known), self.rng.choice(FIXED_BOXES).encode(),
-            len(raw), raw), MAY_FAIL)
+        number, uid = self.shared.number(), self.rng.choice(known)
+        raw, box = message(number), self.rng.choice(FIXED_BOXES)
+        reply = s.do(b"UID REPLACE %d %s {%d+}\r\n%s" % (
+            uid, box.encode(), len(raw), raw), MAY_FAIL)
+        if reply.startswith("OK"):
+            self.made(box, [number])
+            if uid in s.box.uids:
+                s.fail("UID %d was replaced, and is there" % uid)
 
     def copy(self):
+        s = self.s
         uid = self.by_uid or self.rng.random() < 0.5
         which, uids = self.some(uid)
         if which is None or len(uids) > 50:
             return
-        self.s.do("%s%s %s %s" % (
-            "UID " if uid else "", self.rng.choice(["COPY", "MOVE"]), which,
-            self.rng.choice(FIXED_BOXES + LOOSE_BOXES[:1])), MAY_FAIL)
+        how = self.rng.choice(["COPY", "MOVE"])
+        box = self.rng.choice(FIXED_BOXES + LOOSE_BOXES[:1])
+        reply = s.do("%s%s %s %s" % ("UID " if uid else "", how, which, box),
+                     MAY_FAIL)
+        if s.box is None or s.bye or not reply.startswith("OK"):
+            return
+        left = set(uids) & set(s.box.uids) - {None}
+        if how == "MOVE" and left and "1:*" != which:
+            s.fail("%r were moved, and are there" % sorted(left))
+        if s.copied is None: # nothing of it was there any more
+            return
+        validity, sources, copies = s.copied
+        if len(sources) != len(copies):
+            s.fail("%r" % reply)
+        for source, made in zip(sources, copies):
+            number = self.shared.bodies.get(
+                (s.box.mailboxid, s.box.validity, source))
+            if number is not None and box in self.shared.ids:
+                self.shared.is_message_of(s, self.shared.ids[box], validity,
+                                          made, number)
 
     def expunge(self):
         if self.rng.random() < 0.5:
@@ -388,6 +411,7 @@ class Client(Habits):
             'LSUB "" *', "NAMESPACE", "GETQUOTAROOT " + box, "MYRIGHTS " + box,
             "GETACL " + box, "CAPABILITY", 'ID ("name" "x")',
             "GETMETADATA %s /shared/comment" % box, "LISTRIGHTS a alice",
+            "GETQUOTA nowhere", "SETQUOTA nowhere (STORAGE 1)",
             'XLIST "" *']), MAY_FAIL)
 
     def boxes(self):
@@ -395,7 +419,7 @@ class Client(Habits):
         self.s.do(self.rng.choice([
             "CREATE " + a, "CREATE " + a, "DELETE " + a,
             "RENAME %s %s" % (a, b), "SUBSCRIBE a",
-            "UNSUBSCRIBE a",
+            "UNSUBSCRIBE a", "SETACL %s bob lr" % a, "DELETEACL %s bob" % a,
             'SETMETADATA a (/shared/comment "x")']), MAY_FAIL)
 
     def leave(self):
@@ -455,6 +479,7 @@ class Client(Habits):
         s = self.s
         if s is None:
             return 0
+        self.hear(picture, names)
         for _ in range(20): # large results are kept level in turns
             s.listen(0.05)
             s.do("NOOP")

@@ -5,6 +5,7 @@ imap_client.Client.
 """
 
 import re
+import time
 
 from imap_watch import NONE, Notify
 from imap_words import members
@@ -150,6 +151,31 @@ class Habits:
         if s.box is not None and not s.bye and None in s.box.uids:
             self.learn()
 
+    def hear(self, picture, names):
+        """All that NOTIFY promises comes without a command."""
+        s, end = self.s, time.monotonic() + 30
+        here = s.box and picture.get(s.box.name)
+
+        def missing():
+            if here and here.mailboxid == s.box.mailboxid and \
+                    s.immediate() and len(here.uids) != len(s.box.uids):
+                return "%d messages" % len(here.uids)
+            for name, told in s.watched.items():
+                there = picture.get(name.encode())
+                if there and there is not here and \
+                        int(told["UIDNEXT"]) != there.uidnext:
+                    return "UIDNEXT %d of %s" % (there.uidnext, name)
+            if s.names not in (None, names):
+                return "names %r, but %r" % (sorted(names), sorted(s.names))
+            return None
+        while missing() and not s.bye:
+            s.listen(0.05)
+            if time.monotonic() > end:
+                s.fail("is not told of %s" % missing())
+                return
+        if s.immediate():
+            self.shared.counts["heard without a command"] += 1
+
     def settle_watched(self, picture, names):
         """What NOTIFY has told of other mailboxes adds up."""
         s, compared = self.s, 0
@@ -239,6 +265,14 @@ class Habits:
             return
         if s.condstore:
             self.keep_cache()
+        if self.rng.random() < 0.3:
+            s.do("LOGOUT")
+            if not s.bye:
+                s.fail("no BYE")
+            s.bye = b""
+            s.close()
+            self.s = None
+            return
         s.do("UNAUTHENTICATE")
         s.log_in()
         self.enable()

@@ -7,6 +7,8 @@ told between commands.  What is wrong with them goes to the list `wrong` that
 all sessions of a run share.
 """
 
+import base64
+import collections
 import re
 import select
 import socket
@@ -28,7 +30,7 @@ ANSWERS = {
     b"ACL": {"GETACL"}, b"QUOTAROOT": {"GETQUOTAROOT"},
     b"QUOTA": {"GETQUOTA", "GETQUOTAROOT"},
     b"LISTRIGHTS": {"LISTRIGHTS"}, b"XLIST": {"XLIST"},
-    b"CAPABILITY": {"CAPABILITY", "LOGIN"}}
+    b"CAPABILITY": {"CAPABILITY", "LOGIN", "AUTHENTICATE"}}
 SLOW = {"SEARCH", "SORT", "THREAD", "STORE"} # INPROGRESS
 
 
@@ -58,7 +60,8 @@ class Box:
 class Session:
     lasting = frozenset()  # names that no one deletes or renames
 
-    def __init__(self, instance, user, password, wrong, name, timeout=60):
+    def __init__(self, instance, user, password, wrong, name, timeout=60,
+                 tally=None):
         self.instance, self.wrong, self.name = instance, wrong, name
         self.user, self.password = user, password
         self.sock = socket.create_connection(
@@ -70,6 +73,7 @@ class Session:
         self.cmd = ""
         self.line = b""
         self.bye = b""
+        self.tally = collections.Counter() if tally is None else tally
         self.data = []      # untagged responses of this command, as tokens
         self.told = set()   # UIDs whose flags this command told
         self.is_uid = self.has_numbers = False
@@ -91,7 +95,12 @@ class Session:
         self.watched = {}   # the same since NOTIFY SET STATUS
 
     def log_in(self):
-        self.do("LOGIN %s %s" % (self.user, self.password))
+        if self.count % 2:
+            secret = "\0%s\0%s" % (self.user, self.password)
+            self.do("AUTHENTICATE PLAIN " + base64.b64encode(
+                secret.encode()).decode())
+        else:
+            self.do("LOGIN %s %s" % (self.user, self.password))
 
     # ---- bytes -----------------------------------------------------------
 
@@ -133,6 +142,8 @@ class Session:
         words = line.split(b" ", 2)
         self.is_uid = words[0].upper() == b"UID"
         self.cmd = words[1 if self.is_uid else 0].decode().upper()
+        self.tally[self.cmd] += 1
+        self.copied = self.appended = None
         self.data, self.told = [], set()
         self.answered = {}  # UID -> items that were told
         self.asked = set()
@@ -261,7 +272,7 @@ class Session:
             self.closed = self.box is None
             if self.closed:
                 self.box = self.next_box
-        elif self.cmd == "LOGIN":
+        elif self.cmd in ("LOGIN", "AUTHENTICATE"):
             self.forget_all()
         elif self.cmd == "CANCELUPDATE":
             for tag in re.findall(rb'"([^"]+)"', self.line):
@@ -312,8 +323,15 @@ class Session:
     # ---- responses -------------------------------------------------------
 
     def code_of(self, text):
-        """Response codes that say something of the selected mailbox."""
+        """Response codes that say something of mailboxes."""
         box = self.box
+        found = re.search(rb"\[COPYUID (\d+) ([\d:,]+) ([\d:,]+)\]", text)
+        if found:
+            self.copied = (int(found.group(1)), members(found.group(2)),
+                           members(found.group(3)))
+        found = re.search(rb"\[APPENDUID (\d+) ([\d:,]+)\]", text)
+        if found:
+            self.appended = (int(found.group(1)), members(found.group(2)))
         for name, value in re.findall(
                 rb"\[(UIDVALIDITY|UIDNEXT|HIGHESTMODSEQ|MAILBOXID) "
                 rb"\(?([^\])]+)", text[:200]):

@@ -28,6 +28,13 @@ from imap_client import FIXED_BOXES, Client, message
 from imap_model import Gone, Session
 from pollux import World
 
+# All but STARTTLS, for which test_tls.py is there.
+COMMANDS = """APPEND AUTHENTICATE CANCELUPDATE CAPABILITY CHECK CLOSE COMPRESS
+    COPY CREATE DELETE DELETEACL ENABLE ESEARCH EXAMINE EXPUNGE FETCH GETACL
+    GETMETADATA GETQUOTA GETQUOTAROOT ID IDLE LIST LISTRIGHTS LOGIN LOGOUT LSUB
+    MOVE MYRIGHTS NAMESPACE NOOP NOTIFY RENAME REPLACE SEARCH SELECT SETACL
+    SETMETADATA SETQUOTA SORT STATUS STORE SUBSCRIBE THREAD UNAUTHENTICATE
+    UNSELECT UNSUBSCRIBE XLIST""".split()
 ROUND_S = 40
 LIMIT = 100
 
@@ -43,6 +50,7 @@ class Shared:
         self.ids = {}        # name -> mailboxid, of those that stay
         self.validities = {}
         self.counts = collections.Counter()
+        self.commands = collections.Counter()
         self.sides = {True: collections.Counter(),
                       False: collections.Counter()}
         self.next_number = 0
@@ -195,6 +203,12 @@ def main(bin_dir, seconds, clients=20, seed=1, one_in_replica=4):
     for name in sorted(set(shared.sides[True]) | set(shared.sides[False])):
         print("%-28s %7d %7d" % (name, shared.sides[True][name],
                                  shared.sides[False][name]))
+    print(" ".join("%s:%d" % c for c in sorted(shared.commands.items())))
+    never = [c for c in COMMANDS if c not in shared.commands]
+    if never:
+        print("never given: " + " ".join(never))
+        if seconds >= 300:
+            shared.wrong.append("a long run has not given all commands")
     for name, n in sorted(shared.counts.items()):
         print("%-28s %7d" % (name, n))
     print("%d messages, %d UIDs and %d states of messages seen, %d pictures "
