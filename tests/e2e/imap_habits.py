@@ -261,8 +261,6 @@ class Habits:
 
     def start_afresh(self):
         s = self.s
-        if s.deflate is not None: # RFC 8437: not announced then
-            return
         if s.condstore:
             self.keep_cache()
         if self.rng.random() < 0.3:
@@ -275,6 +273,8 @@ class Habits:
             return
         s.do("UNAUTHENTICATE")
         s.log_in()
+        if self.rng.random() < 0.3 and s.deflate is None:
+            s.do("COMPRESS DEFLATE")
         self.enable()
         self.select()
 

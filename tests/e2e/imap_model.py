@@ -126,8 +126,11 @@ class Session:
 
     def send(self, data):
         if self.deflate:
+            # RFC 8437, 4.1: what ends the stream may be the one or the other.
+            ends = self.cmd == "UNAUTHENTICATE" and self.count % 2
             data = self.deflate.compress(data)
-            data += self.deflate.flush(zlib.Z_SYNC_FLUSH)
+            data += self.deflate.flush(zlib.Z_FINISH if ends
+                                       else zlib.Z_SYNC_FLUSH)
         self.sock.sendall(data)
 
     def close(self):
@@ -294,6 +297,10 @@ class Session:
             self.leave()
         elif self.cmd == "UNAUTHENTICATE" and ok:
             self.forget_all()
+            while self.inflate and not self.inflate.eof:
+                self.fill()
+            self.raw += self.inflate.unused_data if self.inflate else b""
+            self.inflate = self.deflate = None
         elif self.cmd == "CANCELUPDATE" and ok:
             for tag in re.findall(rb'"([^"]+)"', self.line):
                 self.contexts.pop(tag, None)
