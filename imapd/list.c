@@ -26,6 +26,7 @@ struct list_entry {
     const char *special_use;
     const struct mailbox *mb; /* if more than the name is asked for */
     const char *status;       /* the response, or NULL */
+    uint32_t rights;          /* of the user on it */
     bool exists;
     bool subscribed;
     bool has_children;
@@ -79,11 +80,13 @@ see_mailbox(void *ctx, const struct mailbox *mb)
     struct list_job *job = ctx;
     struct imap_session *s = job->s;
 
-    if ((rights_of(s, mb) & ACL_LOOKUP) == 0)
+    const uint32_t rights = rights_of(s, mb);
+    if ((rights & ACL_LOOKUP) == 0)
         return true;
     struct list_entry *e =
         add_entry(job, external_name(s, mb->name, &job->arena));
     e->exists = true;
+    e->rights = rights;
     const char *owner =
         *mb->special_use == '\0' ? NULL : name_owner(mb->name, &job->arena);
     if (owner != NULL && strcmp(owner, s->user) == 0)
@@ -160,8 +163,10 @@ merge_entries(struct list_job *job)
             into->subscribed |= e->subscribed;
             if (*e->special_use != '\0')
                 into->special_use = e->special_use;
-            if (e->mb != NULL)
+            if (e->mb != NULL) {
                 into->mb = e->mb;
+                into->rights = e->rights;
+            }
         } else {
             job->entries[out++] = *e;
         }
@@ -223,8 +228,7 @@ make_statuses(struct list_job *job)
     for (size_t i = 0; i < job->n && rc == ERR_OK; i++) {
         struct list_entry *e = &job->entries[i];
         if (e->mb == NULL || !is_selected(job->s, job, e) ||
-            !matches(job, e->name) ||
-            (rights_of(job->s, e->mb) & ACL_READ) == 0)
+            !matches(job, e->name) || (e->rights & ACL_READ) == 0)
             continue;
         buf_clear(&out);
         rc = write_status(job->s, job->snap, e->mb, e->name,
@@ -335,7 +339,9 @@ write_entry(struct imap_session *s, const struct list_job *job,
     const struct imap_command *cmd = s->cmd;
     const char *before = "";
 
-    buf_addf(&s->out, "* %s (", response_name(cmd->cmd));
+    buf_add_str(&s->out, "* ");
+    buf_add_str(&s->out, response_name(cmd->cmd));
+    buf_add_str(&s->out, " (");
     if (special != NULL)
         add_attribute(&s->out, &before, special);
     if (cmd->cmd != CMD_LSUB || e->has_children)
@@ -349,7 +355,9 @@ write_entry(struct imap_session *s, const struct list_job *job,
         add_attribute(&s->out, &before, e->special_use);
     if (cmd->cmd == CMD_XLIST)
         add_xlist_uses(&s->out, &before, e);
-    buf_addf(&s->out, ") \"%c\" ", job->sep);
+    buf_add_str(&s->out, ") \"");
+    buf_add_byte(&s->out, (uint8_t)job->sep);
+    buf_add_str(&s->out, "\" ");
     write_astring_str(&s->out, e->name);
     if (job->recursive && e->leads_to_selected)
         write_childinfo(s);

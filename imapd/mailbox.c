@@ -500,7 +500,10 @@ write_status(struct imap_session *s, struct store_snap *snap,
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if ((items & rows[i].bit) == 0)
             continue;
-        buf_addf(out, "%s%s %" PRIu64, before, rows[i].name, rows[i].value);
+        buf_add_str(out, before);
+        buf_add_str(out, rows[i].name);
+        buf_add_byte(out, ' ');
+        write_number(out, rows[i].value);
         before = " ";
     }
     if ((items & STATUS_APPENDLIMIT) != 0) { /* RFC 7889, 3.1 */

@@ -200,35 +200,43 @@ undotted(const struct namespace *ns, char *name)
 /* ------------------------------------------------------------------------ */
 /* Places. */
 
+/* A byte of a prefix of the configuration as the dotted form has it. */
+static char
+dotted_byte(const struct namespace *ns, char c)
+{
+    return c == '.' && ns->sep != '.' ? '^' : c;
+}
+
 /* PREFIX of the configuration as the dotted form has it, with a dot behind. */
 static const char *
 dotted_prefix(const struct namespace *ns, const char *prefix, struct arena *a)
 {
-    char *p = arena_printf(a, "%s.", prefix);
+    const size_t n = strlen(prefix);
+    char *p = arena_alloc(a, n + 2);
 
-    for (size_t i = 0; prefix[i] != 0 && ns->sep != '.'; i++)
-        if (p[i] == '.')
-            p[i] = '^';
+    for (size_t i = 0; i < n; i++)
+        p[i] = dotted_byte(ns, prefix[i]);
+    p[n] = '.';
     return p;
+}
+
+/* Is the first level of NAME, or are its first ones, the dotted PREFIX? */
+static bool
+is_at_prefix(const struct namespace *ns, const char *name, const char *prefix)
+{
+    for (; *prefix != 0; name++, prefix++)
+        if (*name != dotted_byte(ns, *prefix))
+            return false;
+    return *name == '.' || *name == 0;
 }
 
 /* Would NAME, standing beside INBOX, be taken for something else? */
 static bool
-is_hidden_by_place(const struct namespace *ns, const char *name,
-                   struct arena *a)
+is_hidden_by_place(const struct namespace *ns, const char *name)
 {
-    const char *prefixes[] = {dotted_prefix(ns, ns->user_prefix, a),
-                              dotted_prefix(ns, ns->shared_prefix, a)};
-
-    if (is_inbox_word(name, level_bytes(name)))
-        return true;
-    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-        size_t n = strlen(prefixes[i]) - 1;
-        if (strncmp(name, prefixes[i], n) == 0 &&
-            (name[n] == '.' || name[n] == 0))
-            return true;
-    }
-    return false;
+    return is_at_prefix(ns, name, ns->user_prefix) ||
+           is_at_prefix(ns, name, ns->shared_prefix) ||
+           is_inbox_word(name, level_bytes(name));
 }
 
 static enum errcode
@@ -258,9 +266,9 @@ place_alt(const struct namespace *ns, const char *inbox, const char *name,
         const char *rest = name + first;
         if (*rest == 0)
             *ret = inbox;
-        else if (is_hidden_by_place(ns, rest + 1, a))
+        else if (is_hidden_by_place(ns, rest + 1))
             *ret = arena_printf(a, "%s%s", inbox, rest);
-    } else if (inbox != NULL && !is_hidden_by_place(ns, name, a)) {
+    } else if (inbox != NULL && !is_hidden_by_place(ns, name)) {
         *ret = arena_printf(a, "%s.%s", inbox, name);
     }
 }
@@ -313,7 +321,7 @@ name_to_external(const struct namespace *ns, const char *user, bool is_admin,
     if (n > 0 && strncmp(internal, inbox, n) == 0 &&
         (internal[n] == 0 || internal[n] == '.')) {
         const char *rest = internal + n;
-        if (ns->alt && *rest == '.' && !is_hidden_by_place(ns, rest + 1, a))
+        if (ns->alt && *rest == '.' && !is_hidden_by_place(ns, rest + 1))
             return undotted(ns, arena_str(a, span_str(rest + 1)));
         return undotted(ns, arena_printf(a, "INBOX%s", rest));
     }
@@ -355,7 +363,9 @@ name_inbox(const char *user, struct arena *a, const char **ret,
     if (n == 0 || n > USER_MAX || strchr(user, '^') != NULL)
         return error_set(err, ERR_BADNAME,
                          "a user of this name cannot have a mailbox");
-    char *inbox = arena_printf(a, "user.%s", user);
+    char *inbox = arena_alloc(a, sizeof(user_level) + n);
+    memcpy(inbox, user_level, sizeof(user_level) - 1);
+    memcpy(inbox + sizeof(user_level) - 1, user, n);
     for (char *p = inbox + strlen(user_level); *p != 0; p++)
         if (*p == '.')
             *p = '^';

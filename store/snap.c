@@ -165,16 +165,12 @@ look_ahead(struct store_snap *snap, struct mailbox *mb, struct error *err)
 }
 
 enum errcode
-snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
-             struct mailbox *ret, struct error *err)
+snap_head_decode(struct store_snap *snap, mbid_t id, struct span value,
+                 struct arena *a, struct mailbox *ret, struct error *err)
 {
-    struct key k;
-    struct span value;
     struct mailbox mb;
 
-    enum errcode rc = row(snap, key_mailbox(&k, id), &value, err);
-    if (rc == ERR_OK)
-        rc = mailbox_decode(value, a, &mb, err);
+    enum errcode rc = mailbox_decode(value, a, &mb, err);
     if (rc == ERR_OK)
         rc = look_ahead(snap, &mb, err);
     if (rc != ERR_OK)
@@ -182,6 +178,19 @@ snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
     mb.id = id;
     *ret = mb;
     return ERR_OK;
+}
+
+enum errcode
+snap_mailbox(struct store_snap *snap, mbid_t id, struct arena *a,
+             struct mailbox *ret, struct error *err)
+{
+    struct key k;
+    struct span value;
+
+    enum errcode rc = row(snap, key_mailbox(&k, id), &value, err);
+    if (rc != ERR_OK)
+        return error_prefix(err, "mailbox %" PRIu64, id);
+    return snap_head_decode(snap, id, value, a, ret, err);
 }
 
 enum errcode
@@ -276,140 +285,6 @@ snap_mailbox_by_uniqueid(struct store_snap *snap, const char *uniqueid,
         return error_set(err, ERR_NOTFOUND, "no UNIQUEID is so long");
     return by_index(snap, key_text(&k, TAB_UNIQUEID, span_str(uniqueid)), a,
                     ret, err);
-}
-
-enum errcode
-snap_each_mailbox(struct store_snap *snap, const char *prefix,
-                  bool (*call)(void *ctx, const struct mailbox *mb), void *ctx,
-                  struct error *err)
-{
-    struct key k;
-    struct span key, value;
-    struct arena a = ARENA_INIT;
-    const bool want_deleted = name_is_deleted(prefix);
-    enum errcode rc = ERR_OK;
-    bool more = true;
-
-    if (strlen(prefix) > MAILBOX_NAME_MAX)
-        return ERR_OK;
-    struct kv_iter *it =
-        kv_iter_open(snap->kv, snap->view, KV_STATE,
-                     key_text(&k, TAB_NAME, span_str(prefix)), SPAN_EMPTY);
-    while (rc == ERR_OK && more && kv_iter_next(it, &key, &value)) {
-        struct mailbox mb;
-        struct rd r = rd_init(value);
-        if (!want_deleted &&
-            span_starts(span_skip(key, 1), SPAN_LIT("DELETED.")))
-            continue;
-        rc = snap_mailbox(snap, rd_u64le(&r), &a, &mb, err);
-        if (rc == ERR_OK)
-            more = call(ctx, &mb);
-        arena_reset(&a);
-    }
-    arena_free(&a);
-    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
-    return rc == ERR_OK ? end : rc;
-}
-
-/* A walk over what one user may see. */
-struct visible {
-    struct store_snap *snap;
-    const char *inbox; /* of the user, or NULL */
-    bool (*call)(void *ctx, const struct mailbox *mb);
-    void *ctx;
-    bool more;
-    struct mbids {
-        mbid_t *id; /* told already, sorted */
-        size_t n, cap;
-    } told;
-};
-
-static bool
-is_own(const struct visible *v, const char *name)
-{
-    const size_t n = v->inbox == NULL ? 0 : strlen(v->inbox);
-
-    return n > 0 && strncmp(name, v->inbox, n) == 0 &&
-           (name[n] == '\0' || name[n] == '.');
-}
-
-static bool
-tell_own(void *ctx, const struct mailbox *mb)
-{
-    struct visible *v = ctx;
-
-    if (is_own(v, mb->name))
-        v->more = v->call(v->ctx, mb);
-    return v->more;
-}
-
-/* False if ID was there; they come in order but for the second identifier. */
-static bool
-note_told(struct mbids *told, mbid_t id)
-{
-    size_t at = told->n;
-
-    while (at > 0 && told->id[at - 1] > id)
-        at--;
-    if (at > 0 && told->id[at - 1] == id)
-        return false;
-    if (told->n == told->cap) {
-        told->cap = told->cap == 0 ? 64 : told->cap * 2;
-        told->id = xrealloc(told->id, told->cap * sizeof(told->id[0]));
-    }
-    memmove(told->id + at + 1, told->id + at,
-            (told->n - at) * sizeof(told->id[0]));
-    told->id[at] = id;
-    told->n++;
-    return true;
-}
-
-/* Mailboxes of others whose ACL has IDENT. */
-static enum errcode
-each_named(struct visible *v, const char *ident, struct error *err)
-{
-    struct key k;
-    struct span key, value;
-    struct arena a = ARENA_INIT;
-    enum errcode rc = ERR_OK;
-    struct kv_iter *it =
-        kv_iter_open(v->snap->kv, v->snap->view, KV_STATE,
-                     key_rights_of(&k, span_str(ident)), SPAN_EMPTY);
-
-    while (rc == ERR_OK && v->more && kv_iter_next(it, &key, &value)) {
-        struct mailbox mb;
-        struct rd r = rd_init(span_skip(key, key.n - 8));
-        rc = snap_mailbox(v->snap, rd_u64be(&r), &a, &mb, err);
-        if (rc == ERR_OK && !mb.is_deleted && !is_own(v, mb.name) &&
-            note_told(&v->told, mb.id))
-            v->more = v->call(v->ctx, &mb);
-        arena_reset(&a);
-    }
-    arena_free(&a);
-    enum errcode end = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
-    return rc == ERR_OK ? end : rc;
-}
-
-enum errcode
-snap_each_visible(struct store_snap *snap, const char *user,
-                  bool (*call)(void *ctx, const struct mailbox *mb), void *ctx,
-                  struct error *err)
-{
-    AUTO(arena_free) struct arena a = ARENA_INIT;
-    struct error ignored = {0};
-    struct visible v = {.snap = snap, .call = call, .ctx = ctx, .more = true};
-    enum errcode rc = ERR_OK;
-
-    if (name_inbox(user, &a, &v.inbox, &ignored) == ERR_OK)
-        rc = snap_each_mailbox(snap, v.inbox, tell_own, &v, err);
-    else
-        v.inbox = NULL;
-    if (rc == ERR_OK && strlen(user) <= USER_MAX)
-        rc = each_named(&v, user, err);
-    if (rc == ERR_OK && strcmp(user, "anyone") != 0)
-        rc = each_named(&v, "anyone", err);
-    free(v.told.id);
-    return rc;
 }
 
 /* -------------------------------------------------------------- messages */

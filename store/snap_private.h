@@ -18,4 +18,9 @@ struct store_snap {
     bool has_epochs;
 };
 
+/* VALUE, the row of mailbox ID, as snap_mailbox() gives it. */
+MUST_CHECK enum errcode
+snap_head_decode(struct store_snap *snap, mbid_t id, struct span value,
+                 struct arena *a, struct mailbox *ret, struct error *err);
+
 #endif
