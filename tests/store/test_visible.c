@@ -1,7 +1,9 @@
 /*
  * tests/store/test_visible.c - snap_each_visible(): what the index of ACLs
  * finds is what a walk over all mailboxes finds, whatever happened before, on a
- * master, after a power cut, and on a replica.
+ * master, after a power cut, and on a replica.  And snap_each_mailbox(): all
+ * of very many, in the order of their names, with their heads, until it is
+ * told to stop.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,6 +36,16 @@ static bool
 take(void *ctx, const struct mailbox *mb)
 {
     add(ctx, mb->id);
+    return true;
+}
+
+static bool
+count(void *ctx, const struct mailbox *mb)
+{
+    size_t *n = ctx;
+
+    (void)mb;
+    ++*n;
     return true;
 }
 
@@ -201,11 +213,105 @@ test_index_finds_what_a_walk_finds(void **state)
     }
 }
 
+/* ---- many -------------------------------------------------------------- */
+
+#define MANY 900U
+
+struct walk {
+    struct store_snap *snap;
+    char last[64];
+    size_t n, stop_at;
+};
+
+static bool
+check_next(void *ctx, const struct mailbox *mb)
+{
+    struct walk *w = ctx;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct error err = {0};
+    struct mailbox alone;
+
+    assert_true(strcmp(w->last, mb->name) < 0);
+    snprintf(w->last, sizeof(w->last), "%s", mb->name);
+    assert_int_equal(snap_mailbox(w->snap, mb->id, &a, &alone, &err), ERR_OK);
+    assert_string_equal(alone.name, mb->name);
+    assert_string_equal(alone.acl, mb->acl);
+    assert_string_equal(alone.uniqueid.s, mb->uniqueid.s);
+    assert_int_equal(alone.uidnext, mb->uidnext);
+    return ++w->n != w->stop_at;
+}
+
+static size_t
+walk_until(struct teststore *ts, const char *prefix, size_t stop_at)
+{
+    AUTO(store_release) struct store_snap *snap = store_snapshot(ts->store);
+    struct walk w = {.snap = snap, .stop_at = stop_at};
+    struct error err = {0};
+
+    assert_int_equal(snap_each_mailbox(snap, prefix, check_next, &w, &err),
+                     ERR_OK);
+    return w.n;
+}
+
+/* Ids in an order that is not that of the names, with gaps between them. */
+static void
+test_very_many_come_in_order_until_stopped(void **state)
+{
+    static const size_t stops[] = {1, 3, 4, 5, 20, 21, 100, 600};
+    struct teststore ts;
+    mbid_t ids[MANY];
+    size_t left = 0;
+    (void)state;
+
+    ts_new_master(&ts, 7, 0);
+    (void)ts_create(&ts, "user.ann");
+    (void)ts_create(&ts, "user.anna");
+    for (unsigned i = 0; i < MANY; i++) {
+        char name[64];
+        snprintf(name, sizeof(name), "user.ann.m%03u", i * 7 % MANY);
+        ids[i] = ts_create(&ts, name);
+    }
+    /* Alone, in small and large runs, and a long way apart. */
+    for (unsigned i = 0; i < MANY; i++) {
+        struct store_txn *txn;
+        if (!(i < 200 && i % 5 != 0) && !(i >= 300 && i < 500) &&
+            !(i >= 600 && i % 30 > 20)) {
+            left++;
+            continue;
+        }
+        txn = txn_new();
+        txn_delete(txn, ids[i], false, 0);
+        assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    }
+    assert_int_equal(walk_until(&ts, "user.ann.", 0), left);
+    assert_int_equal(walk_until(&ts, "", 0), left + 2);
+    assert_int_equal(walk_until(&ts, "user.annb", 0), 0);
+    for (size_t i = 0; i < ARRAY_LEN(stops); i++)
+        assert_int_equal(walk_until(&ts, "", MIN(stops[i], left)),
+                         MIN(stops[i], left));
+
+    /* Her own, once each, though ACLs may name her too; and not anna's. */
+    struct error err = {0};
+    size_t seen = 0;
+    for (unsigned i = 0; i < MANY; i += 5) {
+        struct store_txn *txn = txn_new();
+        txn_set_acl(txn, ids[i], "ann\tlr\tanyone\tlr\t", NULL);
+        (void)ts_commit(&ts, &txn);
+    }
+    struct store_snap *snap = store_snapshot(ts.store);
+    assert_int_equal(snap_each_visible(snap, "ann", count, &seen, &err),
+                     ERR_OK);
+    assert_int_equal(seen, left + 1);
+    store_release(&snap);
+    ts_free(&ts);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_index_finds_what_a_walk_finds),
+        cmocka_unit_test(test_very_many_come_in_order_until_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
