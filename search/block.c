@@ -45,7 +45,8 @@ emit(struct block_writer *w)
     buf_add(&b, buf_span(&w->words));
     buf_add(&b, buf_span(&w->lists));
     buf_add_u64le(&b, XXH3_64bits(b.p, b.n));
-    w->emit(w->ctx, buf_span(&b));
+    w->emit(w->ctx, buf_span(&b), &w->grams);
+    gram_set_clear(&w->grams);
     buf_clear(&w->words);
     buf_clear(&w->lists);
     w->nwords = 0;
@@ -66,6 +67,7 @@ block_write(struct block_writer *w, struct span word, const uint32_t *docs,
     }
     buf_add_byte(&w->words, 0);
     buf_add(&w->words, word);
+    gram_set_add(&w->grams, word);
     buf_add_varint(&w->lists, (uint64_t)w->list.n * 2 + bits);
     buf_add(&w->lists, buf_span(&w->list));
     w->nwords++;
@@ -172,6 +174,58 @@ block_list(struct span list, bool bits, uint32_t limit,
     return true;
 }
 
+/* How many of the N bytes at P are NUL. */
+static uint32_t
+count_nuls(const uint8_t *p, size_t n)
+{
+    uint32_t sum = 0;
+
+    while (n > 0) { /* in pieces whose count fits a byte: the compiler does many
+                       bytes at a time */
+        const size_t k = MIN(n, (size_t)255);
+        uint8_t some = 0;
+        for (size_t i = 0; i < k; i++)
+            some = (uint8_t)(some + (p[i] == 0));
+        sum += some;
+        p += k;
+        n -= k;
+    }
+    return sum;
+}
+
+/* Pass over all words that end at or before AT.  False: damaged. */
+static bool
+skip_to(struct block *b, size_t at)
+{
+    const uint8_t *p = b->words.p;
+    const uint32_t n = count_nuls(p + b->at + 1, at - b->at);
+    struct rd *lists = &b->lists;
+
+    if (n > b->nwords - b->index)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        /* Nearly all lists are short. */
+        const size_t left = lists->left.n;
+        const size_t one = left > 0 ? lists->left.p[0] / 2U : 0;
+        if (left > 0 && lists->left.p[0] < 128 && one < left) {
+            lists->left = span_skip(lists->left, 1 + one);
+            continue;
+        }
+        const uint64_t head = rd_varint(lists);
+        if (head / 2 > lists->left.n)
+            lists->bad = true;
+        if (lists->bad)
+            return false;
+        lists->left = span_skip(lists->left, (size_t)(head / 2));
+    }
+    b->index += n;
+    if (n > 0) {
+        const uint8_t *nul = memrchr(p + b->at, 0, at + 1 - b->at);
+        b->at = (size_t)(nul - p);
+    }
+    return true;
+}
+
 bool
 block_find(struct block *b, struct span pattern, uint32_t limit,
            void (*doc)(void *ctx, uint32_t doc), void *ctx)
@@ -187,11 +241,13 @@ block_find(struct block *b, struct span pattern, uint32_t limit,
         if (hit == NULL)
             return true;
         /* The word of the hit, or that behind the NUL where it begins. */
-        size_t at = (size_t)(hit - b->words.p);
-        do {
-            if (!block_next(b, &word, &list, &bits))
-                return !b->lists.bad;
-        } while (b->at <= at);
+        const size_t at = (size_t)(hit - b->words.p);
+        if (at > b->at && !skip_to(b, at)) {
+            b->lists.bad = true;
+            return false;
+        }
+        if (!block_next(b, &word, &list, &bits))
+            return !b->lists.bad;
         if (!block_list(list, bits, limit, doc, ctx))
             return false;
         from = b->words.p + b->at;

@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/rd.h"
+#include "search/grams.h"
 
 #define BLOCK_VERSION 1U
 /* A writer ends a block when its words, or its lists, are so many bytes. */
@@ -26,9 +27,10 @@ struct block_writer {
     struct buf lists;
     struct buf list;
     uint32_t nwords;
-    /* Takes a whole block. */
-    void (*emit)(void *ctx, struct span block);
+    /* Takes a whole block, and the grams of its words. */
+    void (*emit)(void *ctx, struct span block, const struct gram_set *grams);
     void *ctx;
+    struct gram_set grams;
 };
 
 /* WORD is above all before; DOCS ascend, N is not 0. */

@@ -236,6 +236,13 @@ search_db_next(struct search_db_iter *it, struct span *ret_key,
     return true;
 }
 
+void
+search_db_seek(struct search_db_iter *it, struct span key)
+{
+    rocksdb_iter_seek(it->i, (const char *)key.p, key.n);
+    it->fresh = true;
+}
+
 enum errcode
 search_db_iter_close(struct search_db_iter **itp, struct error *err)
 {

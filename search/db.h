@@ -45,6 +45,9 @@ search_db_iter(struct search_db *db, struct search_db_view *view,
 bool
 search_db_next(struct search_db_iter *it, struct span *ret_key,
                struct span *ret_value);
+/* The next one is the first whose key is not below KEY. */
+void
+search_db_seek(struct search_db_iter *it, struct span key);
 enum errcode
 search_db_iter_close(struct search_db_iter **it, struct error *err);
 

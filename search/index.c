@@ -13,6 +13,8 @@
 
 #define SEGMENT_DOCS 8192U
 #define WRITE_BYTES ((size_t)1 << 20)
+/* So few blocks are looked through sooner than a filter of them. */
+#define FILTER_BLOCKS_MIN 4U
 
 static const char key_origin[] = {'I'};
 
@@ -76,16 +78,14 @@ enum errcode
 rows_drop(struct search_db *db, mbid_t id, uint32_t segment, struct error *err)
 {
     struct row_key k;
+    const bool all = segment == ALL_SEGMENTS;
     enum errcode rc = ERR_OK;
 
-    if (segment != ALL_SEGMENTS) {
-        rc = drop_prefix(db, row_key_segment(&k, 'D', id, segment), err);
-        return rc == ERR_OK
-                   ? drop_prefix(db, row_key_segment(&k, 'B', id, segment), err)
-                   : rc;
-    }
-    for (const char *t = "HDB"; rc == ERR_OK && *t != '\0'; t++)
-        rc = drop_prefix(db, row_key_mailbox(&k, *t, id), err);
+    for (const char *t = all ? "HDBF" : "DBF"; rc == ERR_OK && *t != '\0'; t++)
+        rc = drop_prefix(db,
+                         all ? row_key_mailbox(&k, *t, id)
+                             : row_key_segment(&k, *t, id, segment),
+                         err);
     return rc;
 }
 
@@ -120,26 +120,56 @@ segment_out_begin(struct segment_out *o, struct search_db *db, mbid_t id,
                               .batch = search_batch_new(),
                               .id = id,
                               .seg = {.id = segment},
+                              .filter = xcalloc(1, sizeof(*o->filter)),
                               .err = err};
     /* Of an attempt that broke off. */
     o->rc = rows_drop(db, id, segment, err);
 }
 
+static void
+put_row(struct segment_out *o, char table, uint32_t no, struct span value)
+{
+    struct row_key k;
+
+    search_batch_put(o->batch,
+                     row_key_block(&k, table, o->id, o->seg.id, o->kind, no),
+                     value);
+    o->seg.bytes += value.n;
+    if (search_batch_bytes(o->batch) >= WRITE_BYTES)
+        o->rc = search_db_write(o->db, o->batch, o->err);
+}
+
 void
-segment_out_block(void *out, struct span block)
+segment_out_kind_end(struct segment_out *o)
+{
+    AUTO(buf_free) struct buf row = BUF_INIT;
+
+    if (o->rc == ERR_OK && o->filter->nblocks >= FILTER_BLOCKS_MIN) {
+        gram_filter_encode(o->filter, &row);
+        put_row(o, 'F', (o->seg.blocks[o->kind] - 1) / GRAM_FILTER_BLOCKS,
+                buf_span(&row));
+    }
+    gram_filter_clear(o->filter);
+}
+
+void
+segment_out_block(void *out, struct span block, const struct gram_set *grams)
 {
     struct segment_out *o = out;
-    struct row_key k;
 
     if (o->rc != ERR_OK)
         return;
-    search_batch_put(
-        o->batch,
-        row_key_block(&k, o->id, o->seg.id, o->kind, o->seg.blocks[o->kind]++),
-        block);
-    o->seg.bytes += block.n;
-    if (search_batch_bytes(o->batch) >= WRITE_BYTES)
-        o->rc = search_db_write(o->db, o->batch, o->err);
+    put_row(o, 'B', o->seg.blocks[o->kind]++, block);
+    gram_filter_add(o->filter, grams);
+    if (o->filter->nblocks == GRAM_FILTER_BLOCKS)
+        segment_out_kind_end(o);
+}
+
+void
+segment_out_free(struct segment_out *o)
+{
+    search_batch_free(&o->batch);
+    xfree(&o->filter);
 }
 
 static void
@@ -165,6 +195,7 @@ write_segment(struct search_index *x, mbid_t id, struct index_head *h,
     for (size_t i = 0; i < WORDS_KINDS; i++) {
         out.kind = (enum words_of)i;
         lexicon_write(&x->lex[i], &w);
+        segment_out_kind_end(&out);
     }
     block_writer_free(&w);
     enum errcode rc = out.rc;
@@ -176,7 +207,7 @@ write_segment(struct search_index *x, mbid_t id, struct index_head *h,
         add_segment(h, &out.seg);
         rc = head_write(x, out.batch, id, h, err);
     }
-    search_batch_free(&out.batch);
+    segment_out_free(&out);
     return rc;
 }
 

@@ -40,16 +40,23 @@ struct segment_out {
     mbid_t id;
     enum words_of kind;
     struct index_segment seg;
+    struct gram_filter *filter; /* of the last blocks, up to 64 */
     enum errcode rc;
     struct error *err;
 };
 
+/* To be ended by segment_out_free(). */
 void
 segment_out_begin(struct segment_out *o, struct search_db *db, mbid_t id,
                   uint32_t segment, struct error *err);
 /* A block_writer's emit, with a struct segment_out. */
 void
-segment_out_block(void *out, struct span block);
+segment_out_block(void *out, struct span block, const struct gram_set *grams);
+/* All blocks of o->kind were given. */
+void
+segment_out_kind_end(struct segment_out *o);
+void
+segment_out_free(struct segment_out *o);
 
 /* The head of ID as stored.  ERR_NOTFOUND, ERR_CORRUPT, ERR_IO. */
 MUST_CHECK enum errcode

@@ -141,7 +141,7 @@ merge_kind(struct merge *m, enum words_of kind, struct block_writer *w)
     for (size_t i = 0; i < m->n; i++) {
         struct cursor *c = &m->c[i];
         c->it = search_db_iter(m->x->db, NULL,
-                               row_key_words(&k, m->id, c->seg->id, kind));
+                               row_key_words(&k, 'B', m->id, c->seg->id, kind));
         c->open = c->at_end = false;
     }
     for (size_t i = 0; rc == ERR_OK && i < m->n; i++)
@@ -233,6 +233,7 @@ merge_from(struct merge *m, struct index_head *h, size_t first,
     for (size_t i = 0; rc == ERR_OK && i < WORDS_KINDS; i++) {
         out.kind = (enum words_of)i;
         rc = merge_kind(m, out.kind, &w);
+        segment_out_kind_end(&out);
         if (rc == ERR_OK)
             rc = out.rc;
     }
@@ -244,7 +245,7 @@ merge_from(struct merge *m, struct index_head *h, size_t first,
                          buf_span(&value));
         rc = switch_over(m, h, first, &out);
     }
-    search_batch_free(&out.batch);
+    segment_out_free(&out);
     return rc;
 }
 

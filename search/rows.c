@@ -32,19 +32,19 @@ row_key_segment(struct row_key *k, char table, mbid_t id, uint32_t segment)
 }
 
 struct span
-row_key_words(struct row_key *k, mbid_t id, uint32_t segment,
+row_key_words(struct row_key *k, char table, mbid_t id, uint32_t segment,
               enum words_of kind)
 {
-    (void)row_key_segment(k, 'B', id, segment);
+    (void)row_key_segment(k, table, id, segment);
     key_be(k, kind, 1);
     return row_key_span(k);
 }
 
 struct span
-row_key_block(struct row_key *k, mbid_t id, uint32_t segment,
+row_key_block(struct row_key *k, char table, mbid_t id, uint32_t segment,
               enum words_of kind, uint32_t no)
 {
-    (void)row_key_words(k, id, segment, kind);
+    (void)row_key_words(k, table, id, segment, kind);
     key_be(k, no, 4);
     return row_key_span(k);
 }

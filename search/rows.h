@@ -1,14 +1,17 @@
 /*
  * search/rows.h - keys and values of the index's database.
  *
- *   'I'                      -> of which store, and how far: struct
- * index_origin 'H' mbid                 -> struct index_head 'D' mbid segment
- * -> messages of a segment: u8 version, UIDs (base/uidset.h), u64le xxh3-64 of
- * all before 'B' mbid segment kind no -> a block of words (search/block.h)
+ *   'I'  of which store, and how far: struct index_origin
+ *   'H'  mbid: struct index_head
+ *   'D'  mbid segment: messages of a segment: u8 version, UIDs
+ *        (base/uidset.h), u64le xxh3-64 of all before
+ *   'B'  mbid segment kind no: a block of words (search/block.h)
+ *   'F'  mbid segment kind no: a filter (search/grams.h) of the blocks from
+ *        64 * no on; not of a few blocks alone
  *
  * Integers in keys are big-endian: mbid 8 bytes, segment and no 4, kind 1.
  * Every value has a version and a hash; what does not fit is thrown away and
- * made again.
+ * made again.  Version 2: there are filters.
  */
 #ifndef POLLUX_SEARCH_ROWS_H
 #define POLLUX_SEARCH_ROWS_H
@@ -16,7 +19,7 @@
 #include "base/ids.h"
 #include "base/uidset.h"
 
-#define ROWS_VERSION 1U
+#define ROWS_VERSION 2U
 #define SEGMENTS_MAX 1000U
 
 /* Where words stand. */
@@ -42,11 +45,12 @@ struct span
 row_key_mailbox(struct row_key *k, char table, mbid_t id);
 struct span
 row_key_segment(struct row_key *k, char table, mbid_t id, uint32_t segment);
+/* TABLE is 'B' or 'F'. */
 struct span
-row_key_words(struct row_key *k, mbid_t id, uint32_t segment,
+row_key_words(struct row_key *k, char table, mbid_t id, uint32_t segment,
               enum words_of kind);
 struct span
-row_key_block(struct row_key *k, mbid_t id, uint32_t segment,
+row_key_block(struct row_key *k, char table, mbid_t id, uint32_t segment,
               enum words_of kind, uint32_t no);
 
 struct index_origin {

@@ -1,6 +1,8 @@
 /*
- * search/view.c - looking up: for each pattern of a needle one pass over the
- * words of the mailbox, and the messages that have all of them.
+ * search/view.c - looking up: for each pattern of a needle a pass over those
+ * blocks of words that can have it, and the messages that have all of them.
+ * The pattern that the fewest blocks can have goes first, and where no message
+ * is left the others are not looked for.
  *
  * A needle is in one text, so header and body are looked up apart: a message
  * that has half of it here and half of it there has it nowhere.
@@ -12,6 +14,7 @@
 struct view_segment {
     uint32_t id;
     uint32_t docs;
+    uint32_t blocks[WORDS_KINDS];
     struct uidset uids;
 };
 
@@ -51,6 +54,7 @@ read_segments(struct search_view *v, const struct index_head *h,
         struct view_segment *s = &v->segments[v->nsegments++];
         s->id = h->segments[i].id;
         s->docs = h->segments[i].docs;
+        memcpy(s->blocks, h->segments[i].blocks, sizeof(s->blocks));
         rc = docs_read(v->x->db, v->db, v->id, s->id, &s->uids, err);
         if (rc == ERR_OK && uidset_count(&s->uids) != s->docs)
             rc = error_set(err, ERR_CORRUPT, "search index: not so many");
@@ -123,44 +127,132 @@ set_bit(void *ctx, uint32_t doc)
     bits[doc / 64] |= UINT64_C(1) << (doc % 64);
 }
 
-/* Messages of S that have PATTERN among their words of KIND. */
+/* Which blocks of S can have each pattern of Q: a bit for each block, one word
+ * for each 64 of them, N words a pattern.  Where no filter speaks, all. */
+static void
+ask_filters(struct search_view *v, const struct view_segment *s,
+            enum words_of kind, const struct word_query *q, uint64_t *may,
+            size_t n)
+{
+    struct row_key k;
+    struct span key, value;
+    unsigned nblocks;
+    struct error ignored = {0};
+    struct search_db_iter *it = search_db_iter(
+        v->x->db, v->db, row_key_words(&k, 'F', v->id, s->id, kind));
+
+    for (size_t i = 0; i < n * q->npatterns; i++)
+        may[i] = UINT64_MAX;
+    while (search_db_next(it, &key, &value)) {
+        struct rd r = rd_init(span_skip(key, k.n));
+        const uint32_t no = rd_u32be(&r);
+        if (!rd_done(&r) || no >= n || !gram_row_open(value, &nblocks) ||
+            nblocks != MIN(s->blocks[kind] - no * GRAM_FILTER_BLOCKS,
+                           GRAM_FILTER_BLOCKS))
+            continue; /* damaged: all are looked at */
+        for (size_t p = 0; p < q->npatterns; p++)
+            may[p * n + no] = gram_row_find(value, word_query_pattern(q, p));
+    }
+    /* What could not be read is looked at. */
+    (void)!search_db_iter_close(&it, &ignored);
+}
+
+/* Messages of S that have PATTERN among their words of KIND, in the blocks that
+ * MAY have it. */
 static bool
 find_pattern(struct search_view *v, const struct view_segment *s,
-             enum words_of kind, struct span pattern, uint64_t *bits)
+             enum words_of kind, struct span pattern, const uint64_t *may,
+             uint64_t *bits)
 {
     struct row_key k;
     struct span key, value;
     struct error ignored = {0};
     struct block b;
     bool good = true;
-    struct search_db_iter *it =
-        search_db_iter(v->x->db, v->db, row_key_words(&k, v->id, s->id, kind));
+    uint32_t at = 0; /* where the iterator goes by itself */
+    struct search_db_iter *it = search_db_iter(
+        v->x->db, v->db, row_key_words(&k, 'B', v->id, s->id, kind));
 
-    while (good && search_db_next(it, &key, &value))
-        good = block_open(value, &b) &&
+    for (uint32_t no = 0; good && no < s->blocks[kind]; no++) {
+        if ((may[no / 64] >> (no % 64) & 1) == 0)
+            continue;
+        const struct span want = row_key_block(&k, 'B', v->id, s->id, kind, no);
+        if (no != at)
+            search_db_seek(it, want);
+        at = no + 1;
+        good = search_db_next(it, &key, &value) && span_eq(key, want) &&
+               block_open(value, &b) &&
                block_find(&b, pattern, s->docs, set_bit, bits);
+    }
     return search_db_iter_close(&it, &ignored) == ERR_OK && good;
 }
 
-/* The same with all patterns of Q, added to ANY. */
+static bool
+any_bit(const uint64_t *bits, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bits[i] != 0)
+            return true;
+    return false;
+}
+
+/* In how many blocks N words MAY of bits let it look. */
+static unsigned
+count_bits(const uint64_t *may, size_t n)
+{
+    unsigned sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += (unsigned)__builtin_popcountll(may[i]);
+    return sum;
+}
+
+/* The patterns of Q, those with the fewest blocks first. */
+static void
+order_patterns(const struct word_query *q, const uint64_t *may, size_t n,
+               size_t order[QUERY_PATTERNS_MAX])
+{
+    unsigned blocks[QUERY_PATTERNS_MAX];
+
+    for (size_t p = 0; p < q->npatterns; p++) {
+        size_t i = p;
+        blocks[p] = count_bits(may + p * n, n);
+        for (; i > 0 && blocks[order[i - 1]] > blocks[p]; i--)
+            order[i] = order[i - 1];
+        order[i] = p;
+    }
+}
+
+/* The messages of S with all patterns of Q, added to ANY. */
 static bool
 find_all(struct search_view *v, const struct view_segment *s,
          enum words_of kind, const struct word_query *q, uint64_t *any)
 {
     const size_t words = s->docs / 64 + 1;
-    uint64_t *all = xcalloc(words, sizeof(all[0]));
-    uint64_t *one = xcalloc(words, sizeof(one[0]));
+    const size_t groups = s->blocks[kind] / GRAM_FILTER_BLOCKS + 1;
+    size_t order[QUERY_PATTERNS_MAX];
     bool good = true;
 
-    for (size_t p = 0; good && p < q->npatterns; p++) {
+    if (s->blocks[kind] == 0)
+        return true;
+    uint64_t *may = xcalloc(q->npatterns * groups, sizeof(may[0]));
+    uint64_t *all = xcalloc(words, sizeof(all[0]));
+    uint64_t *one = xcalloc(words, sizeof(one[0]));
+    ask_filters(v, s, kind, q, may, groups);
+    order_patterns(q, may, groups, order);
+    for (size_t i = 0; good && i < q->npatterns; i++) {
+        const size_t p = order[i];
+        if (i > 0 && !any_bit(all, words))
+            break;
         memset(one, 0, words * sizeof(one[0]));
         good = find_pattern(v, s, kind, word_query_pattern(q, p),
-                            p == 0 ? all : one);
-        for (size_t i = 0; p > 0 && i < words; i++)
-            all[i] &= one[i];
+                            may + p * groups, i == 0 ? all : one);
+        for (size_t k = 0; i > 0 && k < words; k++)
+            all[k] &= one[k];
     }
     for (size_t i = 0; i < words; i++)
         any[i] |= all[i];
+    free(may);
     free(all);
     free(one);
     return good;

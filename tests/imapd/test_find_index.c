@@ -151,7 +151,6 @@ test_exact_hits_are_not_read(void **state)
     AUTO(store_release) struct store_snap *snap = store_snapshot(world.store);
     AUTO(arena_free) struct arena a = ARENA_INIT;
     AUTO(index_head_free) struct index_head h = {0};
-    struct search_batch *batch = search_batch_new();
     struct segment_out out;
     struct block_writer w = {.emit = segment_out_block, .ctx = &out};
     AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
@@ -166,6 +165,7 @@ test_exact_hits_are_not_read(void **state)
     out.kind = WORDS_BODY;
     block_write(&w, SPAN_LIT("UNICORN"), &doc, 1);
     block_write_end(&w);
+    segment_out_kind_end(&out);
     block_writer_free(&w);
     assert_int_equal(out.rc, ERR_OK);
     uidset_add(&uids, 1, 1);
@@ -173,8 +173,7 @@ test_exact_hits_are_not_read(void **state)
     search_batch_put(out.batch, row_key_segment(&k, 'D', mb.id, out.seg.id),
                      buf_span(&docs));
     assert_int_equal(search_db_write(index_now->db, out.batch, &err), ERR_OK);
-    search_batch_free(&out.batch);
-    search_batch_free(&batch);
+    segment_out_free(&out);
 
     talk(c, "a SEARCH BODY corn", "* SEARCH 1\r\na OK Completed\r\n");
     talk(c, "b SEARCH BODY fox", "* SEARCH\r\nb OK Completed\r\n");

@@ -14,10 +14,11 @@
 #include "search/rows.h"
 
 static void
-keep(void *ctx, struct span block)
+keep(void *ctx, struct span block, const struct gram_set *grams)
 {
     struct buf *out = ctx;
 
+    (void)grams;
     buf_add_u32le(out, (uint32_t)block.n);
     buf_add(out, block);
 }
@@ -154,6 +155,92 @@ test_many_words_become_blocks_in_order(void **state)
     assert_true(blocks > 3);
 }
 
+/* What block_find() is to say, word by word. */
+static void
+find_slowly(struct span bytes, struct span pattern, struct buf *ret)
+{
+    AUTO(buf_free) struct buf text = BUF_INIT;
+    struct span word, list;
+    struct block b;
+    bool bits;
+
+    assert_true(block_open(bytes, &b));
+    while (block_next(&b, &word, &list, &bits)) {
+        buf_clear(&text);
+        buf_add_byte(&text, 0);
+        buf_add(&text, word);
+        buf_add_byte(&text, 0);
+        if (memmem(text.p, text.n, pattern.p, pattern.n) != NULL)
+            assert_true(block_list(list, bits, UINT32_MAX, note, ret));
+    }
+    assert_false(b.lists.bad);
+}
+
+/* Lists of a byte, of some, and of so many that their length takes two. */
+static void
+test_words_between_hits_are_passed_over(void **state)
+{
+    static const struct span patterns[] = {
+        {(const uint8_t *)"W", 1},
+        {(const uint8_t *)"77", 2},
+        {(const uint8_t *)"\0W00012", 7},
+        {(const uint8_t *)"9\0", 2},
+        {(const uint8_t *)"\0W0001234\0", 10},
+        {(const uint8_t *)"2999", 4},
+        {(const uint8_t *)"3000", 4}};
+    AUTO(buf_free) struct buf out = BUF_INIT;
+    struct block_writer w = {.emit = keep, .ctx = &out};
+    uint32_t docs[200];
+    (void)state;
+
+    for (uint32_t i = 0; i < 3000; i++) {
+        char word[16];
+        const size_t n = i % 11 == 0 ? 1 + i % 200 : 1;
+        snprintf(word, sizeof(word), "W%07u", i);
+        for (uint32_t k = 0; k < n; k++)
+            docs[k] = i + k * 400;
+        block_write(&w, span_str(word), docs, n);
+    }
+    block_write_end(&w);
+    block_writer_free(&w);
+    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+        AUTO(buf_free) struct buf want = BUF_INIT;
+        AUTO(buf_free) struct buf got = BUF_INIT;
+        struct block b;
+        find_slowly(first_block(&out), patterns[i], &want);
+        assert_true(block_open(first_block(&out), &b));
+        assert_true(block_find(&b, patterns[i], UINT32_MAX, note, &got));
+        assert_string_equal(buf_cstr(&got), buf_cstr(&want));
+        assert_int_equal(got.n > 0, i + 1 < ARRAY_LEN(patterns));
+    }
+}
+
+/* Bytes that are no block's, with a hash that is right. */
+static void
+test_fewer_lists_than_words_is_damage(void **state)
+{
+    static const uint8_t bytes[] = {1,   3, 7,   0, 'A', 0,
+                                    'B', 0, 'C', 0, 2,   0, /* of A */
+                                    0x7E};
+    static const uint8_t cut[] = {1, 3, 7, 0, 'A', 0, 'B', 0, 'C', 0, 2, 0};
+    AUTO(buf_free) struct buf b = BUF_INIT;
+    AUTO(buf_free) struct buf got = BUF_INIT;
+    struct block open;
+    (void)state;
+
+    buf_add(&b, span_of(bytes, sizeof(bytes)));
+    buf_add_u64le(&b, XXH3_64bits(b.p, b.n));
+    assert_true(block_open(buf_span(&b), &open));
+    assert_true(block_find(&open, SPAN_LIT("A"), 300, note, &got));
+    assert_true(block_open(buf_span(&b), &open));
+    assert_false(block_find(&open, SPAN_LIT("C"), 300, note, &got));
+    buf_clear(&b);
+    buf_add(&b, span_of(cut, sizeof(cut)));
+    buf_add_u64le(&b, XXH3_64bits(b.p, b.n));
+    assert_true(block_open(buf_span(&b), &open));
+    assert_false(block_find(&open, SPAN_LIT("C"), 300, note, &got));
+}
+
 static void
 test_cut_or_changed_is_damaged(void **state)
 {
@@ -196,7 +283,7 @@ test_head_golden_and_back(void **state)
     uidset_add(&h.skipped, 9, 9);
     index_head_encode(&h, &out);
     static const uint8_t golden[] = {
-        1, 3,    'a', 'b', 'c', 7,    0xAC, 2, 4, 1, /* one segment: */
+        2, 3,    'a', 'b', 'c', 7,    0xAC, 2, 4, 1, /* one segment: */
         3, 0xC8, 1,   1,   2,   0xF0, 0xA2, 4,       /* id docs blocks bytes */
         1, 8,    0};                                 /* skipped */
     buf_add(&want, span_of(golden, sizeof(golden)));
@@ -241,11 +328,15 @@ test_docs_and_origin_and_keys(void **state)
     assert_int_equal(p.lsn, 1000);
     for (size_t n = 0; n < out.n; n++)
         assert_false(index_origin_decode(span_sub(buf_span(&out), 0, n), &p));
-    struct span key = row_key_block(&k, 0x0102, 3, WORDS_BODY, 4);
+    struct span key = row_key_block(&k, 'B', 0x0102, 3, WORDS_BODY, 4);
     static const uint8_t want[] = {'B', 0, 0, 0, 0, 0, 0, 1, 2,
                                    0,   0, 0, 3, 1, 0, 0, 0, 4};
     assert_int_equal(key.n, sizeof(want));
     assert_memory_equal(key.p, want, sizeof(want));
+    key = row_key_block(&k, 'F', 0x0102, 3, WORDS_BODY, 4);
+    assert_int_equal(key.n, sizeof(want));
+    assert_int_equal(key.p[0], 'F');
+    assert_memory_equal(key.p + 1, want + 1, sizeof(want) - 1);
 }
 
 int
@@ -255,6 +346,8 @@ main(void)
         cmocka_unit_test(test_golden_bytes),
         cmocka_unit_test(test_patterns_are_found),
         cmocka_unit_test(test_many_words_become_blocks_in_order),
+        cmocka_unit_test(test_words_between_hits_are_passed_over),
+        cmocka_unit_test(test_fewer_lists_than_words_is_damage),
         cmocka_unit_test(test_cut_or_changed_is_damaged),
         cmocka_unit_test(test_head_golden_and_back),
         cmocka_unit_test(test_docs_and_origin_and_keys),

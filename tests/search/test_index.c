@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -482,6 +483,186 @@ test_damaged_rows_are_made_again(void **state)
     }
 }
 
+/* ---- filters ----------------------------------------------------------- */
+
+#define FILTER_DOCS 100U
+
+/* One segment whose words "W0000001", "W0000002"... fill more blocks than one
+ * filter is of: message I of FILTER_DOCS has each FILTER_DOCS-th.  Returns the
+ * number of blocks. */
+static uint32_t
+write_many_blocks(struct search_index *x, const struct mailbox *mb)
+{
+    AUTO(index_head_free)
+    struct index_head h = {.uniqueid = mb->uniqueid,
+                           .uidvalidity = mb->uidvalidity,
+                           .upto = FILTER_DOCS,
+                           .next_segment = 2,
+                           .nsegments = 1};
+    AUTO(uidset_free) struct uidset uids = UIDSET_INIT;
+    AUTO(buf_free) struct buf docs = BUF_INIT;
+    struct segment_out out;
+    struct block_writer w = {.emit = segment_out_block, .ctx = &out};
+    struct error err = {0};
+    struct row_key k;
+
+    segment_out_begin(&out, x->db, mb->id, 1, &err);
+    out.kind = WORDS_BODY;
+    for (uint32_t i = 0; out.seg.blocks[WORDS_BODY] < 70; i++) {
+        char word[16];
+        const uint32_t doc = i % FILTER_DOCS;
+        snprintf(word, sizeof(word), "W%07u", (unsigned)i);
+        block_write(&w, span_str(word), &doc, 1);
+    }
+    block_write_end(&w);
+    segment_out_kind_end(&out);
+    block_writer_free(&w);
+    assert_int_equal(out.rc, ERR_OK);
+    out.seg.docs = FILTER_DOCS;
+    uidset_add(&uids, 1, FILTER_DOCS);
+    index_docs_encode(&uids, &docs);
+    search_batch_put(out.batch, row_key_segment(&k, 'D', mb->id, 1),
+                     buf_span(&docs));
+    h.segments = xcalloc(1, sizeof(h.segments[0]));
+    h.segments[0] = out.seg;
+    assert_int_equal(head_write(x, out.batch, mb->id, &h, &err), ERR_OK);
+    segment_out_free(&out);
+    return h.segments[0].blocks[WORDS_BODY];
+}
+
+static size_t
+count_rows(struct search_index *x, struct span prefix)
+{
+    struct search_db_iter *it = search_db_iter(x->db, NULL, prefix);
+    struct span key, value;
+    struct error err = {0};
+    size_t n = 0;
+
+    while (search_db_next(it, &key, &value))
+        n++;
+    assert_int_equal(search_db_iter_close(&it, &err), ERR_OK);
+    return n;
+}
+
+/* NEEDLE in bodies is in so many messages, of which UID is the first. */
+static void
+expect_found(struct search_index *x, const struct mailbox *mb,
+             const char *needle, uint64_t count, uint32_t uid)
+{
+    AUTO(search_view_close) struct search_view *v = search_view_open(x, mb);
+    AUTO(uidset_free) struct uidset hits = UIDSET_INIT;
+    bool exact;
+
+    assert_non_null(v);
+    assert_true(
+        search_view_find(v, span_str(needle), MIME_SEARCH_BODY, &hits, &exact));
+    assert_int_equal(uidset_count(&hits), count);
+    if (count > 0)
+        assert_int_equal(hits.r[0].first, uid);
+}
+
+static void
+expect_all_found(struct search_index *x, const struct mailbox *mb,
+                 unsigned last)
+{
+    char text[32];
+
+    expect_found(x, mb, "W0000042", 1, 43); /* in the first block */
+    expect_found(x, mb, "0000042", 1, 43);
+    snprintf(text, sizeof(text), "W%07u", last); /* and in the last */
+    expect_found(x, mb, text, 1, last % FILTER_DOCS + 1);
+    expect_found(x, mb, "W", FILTER_DOCS, 1);
+    expect_found(x, mb, "XYZ", 0, 0);
+    /* Patterns in several blocks each, of which no message has both. */
+    expect_found(x, mb, "W0000042 W0000043", 0, 0);
+    snprintf(text, sizeof(text), "W0000042.W%07u", 100042);
+    expect_found(x, mb, text, 1, 43);
+}
+
+static void
+test_only_blocks_that_can_match_are_read(void **state)
+{
+    mbid_t id = ts_create(&ts, "user.a");
+    AUTO(search_index_close) struct search_index *x = must_open();
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    AUTO(uidset_free) struct uidset hits = UIDSET_INIT;
+    struct error err = {0};
+    struct row_key k;
+    bool exact;
+    (void)state;
+
+    const struct mailbox mb = ts_mailbox(&ts, id, &a);
+    const uint32_t nblocks = write_many_blocks(x, &mb);
+    const unsigned last = 360000;
+    assert_int_equal(count_rows(x, row_key_mailbox(&k, 'B', id)), nblocks);
+    assert_int_equal(count_rows(x, row_key_mailbox(&k, 'F', id)), 2);
+    expect_all_found(x, &mb, last);
+
+    /* Who reads the first block notices; the others are not stopped by it. */
+    damage_row(x, row_key_mailbox(&k, 'B', id));
+    struct search_view *v = search_view_open(x, &mb);
+    assert_non_null(v);
+    assert_false(search_view_find(v, SPAN_LIT("W0000042"), MIME_SEARCH_BODY,
+                                  &hits, &exact));
+    search_view_close(&v);
+    expect_found(x, &mb, "W0360000", 1, last % FILTER_DOCS + 1);
+    expect_found(x, &mb, "XYZ", 0, 0);
+
+    /* A filter that is damaged, or away, keeps nobody from reading. */
+    (void)write_many_blocks(x, &mb);
+    damage_row(x, row_key_words(&k, 'F', id, 1, WORDS_BODY));
+    expect_all_found(x, &mb, last);
+    struct search_batch *batch = search_batch_new();
+    for (uint32_t no = 0; no < 2; no++)
+        search_batch_delete(batch,
+                            row_key_block(&k, 'F', id, 1, WORDS_BODY, no));
+    assert_int_equal(search_db_write(x->db, batch, &err), ERR_OK);
+    expect_all_found(x, &mb, last);
+
+    /* A block that is away is damage. */
+    search_batch_delete(batch, row_key_block(&k, 'B', id, 1, WORDS_BODY, 7));
+    assert_int_equal(search_db_write(x->db, batch, &err), ERR_OK);
+    search_batch_free(&batch);
+    v = search_view_open(x, &mb);
+    assert_false(
+        search_view_find(v, SPAN_LIT("XYZ"), MIME_SEARCH_BODY, &hits, &exact));
+    search_view_close(&v);
+    assert_int_equal(rows_drop(x->db, id, 1, &err), ERR_OK);
+    assert_int_equal(count_rows(x, row_key_mailbox(&k, 'F', id)), 0);
+}
+
+/* Mail with so many words that there are filters, and their way through a
+ * merge, a rebuild and the end of the mailbox. */
+static void
+test_filters_of_mail(void **state)
+{
+    mbid_t id = ts_create(&ts, "user.a");
+    AUTO(search_index_close) struct search_index *x = must_open();
+    struct error err = {0};
+    struct row_key k;
+    (void)state;
+
+    for (unsigned i = 0; i < 3; i++) {
+        AUTO(buf_free) struct buf raw = BUF_INIT;
+        buf_add_str(&raw, "Subject: invoice\r\n\r\n");
+        for (unsigned n = 0; n < 25000; n++)
+            buf_addf(&raw, "%x ray\r\n", (unsigned)ts_random(&rng, 1U << 31));
+        append_some(id, 4);
+        append_bytes(id, buf_span(&raw));
+        must_update(x, id, &everything, 5);
+    }
+    assert_int_equal(count_rows(x, row_key_mailbox(&k, 'F', id)), 3);
+    compare(x, id, 15);
+    must_update(x, id, &(struct search_wish){.compact = true}, 0);
+    assert_int_equal(count_rows(x, row_key_mailbox(&k, 'F', id)), 1);
+    compare(x, id, 15);
+    must_update(x, id, &(struct search_wish){.rebuild = true}, 15);
+    assert_int_equal(count_rows(x, row_key_mailbox(&k, 'F', id)), 1);
+    compare(x, id, 15);
+    assert_int_equal(rows_drop(x->db, id, ALL_SEGMENTS, &err), ERR_OK);
+    assert_int_equal(count_rows(x, SPAN_LIT("F")), 0);
+}
+
 static void
 test_damaged_files_are_made_again(void **state)
 {
@@ -671,6 +852,8 @@ main(int argc, char **argv)
         IN_WORLD(test_other_uidvalidity_is_another_mailbox),
         IN_WORLD(test_too_many_words_are_read),
         IN_WORLD(test_damaged_rows_are_made_again),
+        IN_WORLD(test_only_blocks_that_can_match_are_read),
+        IN_WORLD(test_filters_of_mail),
         IN_WORLD(test_damaged_files_are_made_again),
         IN_WORLD(test_index_of_a_later_time_is_thrown_away),
         IN_WORLD(test_kill_9_while_indexing),
