@@ -62,6 +62,25 @@ session_sasl(struct imap_session *s)
     return s->sasl;
 }
 
+/*
+ * A replica that has nothing applied yet (new, rejoined, being seeded) would
+ * show an account without mail, and a client that keeps copies would throw its
+ * own away.
+ */
+static bool
+is_unfilled(const struct imap_session *s)
+{
+    return store_role(s->store) != ROLE_MASTER &&
+           store_pos(s->store).applied.lsn == LSN_NONE;
+}
+
+static enum run
+not_filled(struct imap_session *s)
+{
+    return reply(s, "NO [UNAVAILABLE] This replica waits to be filled by its "
+                    "master, try again later");
+}
+
 /* ---- after the check --------------------------------------------------- */
 
 static enum run
@@ -218,6 +237,8 @@ cmd_login(struct imap_session *s)
     /* RFC 3501, 6.2.3: LOGINDISABLED was announced. */
     if (s->peer.tls_bits == 0 && !s->opt->allow_plain)
         return reply(s, "NO [PRIVACYREQUIRED] Login only under TLS");
+    if (is_unfilled(s))
+        return not_filled(s);
     if (s->opt->check_password == NULL && session_sasl(s) == NULL)
         return reply(s, "NO [UNAVAILABLE] Authentication is not possible now");
     job->user = s->cmd->name;
@@ -333,6 +354,8 @@ cmd_authenticate(struct imap_session *s)
     struct saslsrv_step *step = &job->step;
     struct span mech = s->cmd->arg;
 
+    if (is_unfilled(s))
+        return not_filled(s);
     saslsrv_free(&s->sasl); /* a new exchange for each attempt */
     if (session_sasl(s) == NULL)
         return reply(s, "NO [UNAVAILABLE] Authentication is not possible now");

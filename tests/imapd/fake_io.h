@@ -256,9 +256,9 @@ fake_check(void *ctx, struct span user, struct span password)
     return span_eq_str(password, "secret");
 }
 
-/* An empty store that is its own master. */
+/* An empty store that waits for a master. */
 static inline void
-fake_open(struct fake_world *w)
+fake_open_replica(struct fake_world *w)
 {
     static const char *const admins[] = {"cyrus", NULL};
     struct error err = {0};
@@ -285,8 +285,6 @@ fake_open(struct fake_world *w)
         fprintf(stderr, "store_open: %s\n", err.text);
         abort();
     }
-    store_set_role(w->store, ROLE_MASTER, 1);
-    ENSURE(store_begin_epoch(w->store, 1, 0, "first start", &err) == ERR_OK);
     w->opt = (struct imapd_options){
         .env = env,
         .store = &w->store,
@@ -315,6 +313,17 @@ fake_open(struct fake_world *w)
     };
     for (size_t i = 0; i < FAKE_CLIENTS; i++)
         w->clients[i].world = w;
+}
+
+/* An empty store that is its own master. */
+static inline void
+fake_open(struct fake_world *w)
+{
+    struct error err = {0};
+
+    fake_open_replica(w);
+    store_set_role(w->store, ROLE_MASTER, 1);
+    ENSURE(store_begin_epoch(w->store, 1, 0, "first start", &err) == ERR_OK);
 }
 
 static inline void

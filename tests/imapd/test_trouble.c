@@ -44,6 +44,33 @@ test_a_replica_is_read_only(void **state)
     talk(d, "a SELECT INBOX", "a NO [NONEXISTENT] Mailbox does not exist\r\n");
 }
 
+/* It would show an account without mail. */
+static void
+test_a_replica_that_holds_nothing_yet_lets_nobody_in(void **state)
+{
+    struct error err = {0};
+    static const char no[] =
+        "a NO [UNAVAILABLE] This replica waits to be filled "
+        "by its master, try again later\r\n";
+
+    (void)state;
+    fake_close_world(&world);
+    fake_open_replica(&world);
+    struct fake_client *c = fake_connect(&world, 0);
+    expect(c, "* OK [CAPABILITY V] imap.example Pollux IMAP server ready\r\n");
+    talk(c, "a LOGIN fred secret", no);
+    talk(c, "a AUTHENTICATE PLAIN", no);
+    store_set_role(world.store, ROLE_FENCED, 1);
+    talk(c, "a LOGIN fred secret", no);
+    /* That is no failed login. */
+    talk(c, "b NOOP", "b OK Completed\r\n");
+    store_set_role(world.store, ROLE_MASTER, 1);
+    assert_int_equal(store_begin_epoch(world.store, 1, 0, "first", &err),
+                     ERR_OK);
+    quiet(c, "c LOGIN fred secret");
+    talk(c, "d NOOP", "d OK Completed\r\n");
+}
+
 /* Its client is told that the mailbox can be written to now. */
 static void
 test_a_session_on_a_replica_that_is_promoted_becomes_read_write(void **state)
@@ -205,6 +232,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_a_replica_is_read_only),
+        T(test_a_replica_that_holds_nothing_yet_lets_nobody_in),
         T(test_a_session_on_a_replica_that_is_promoted_becomes_read_write),
         T(test_fence_refuses_changes_and_mail_can_be_read),
         T(test_full_disk_is_temporary),
