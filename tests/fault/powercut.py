@@ -124,11 +124,10 @@ def cycles(bin_dir, fs, count, seed, quiet=False):
                 time.sleep(rng.uniform(0.0, 0.5))  # the random moment
                 went = time.monotonic()
                 world.cut(WAYS[i % len(WAYS)])
-            if fs == "ext4":
-                # The ioctl takes a moment, in which ext4 answers a sync with
-                # success whose blocks never become part of the file
-                # (README.md); XFS does not.
-                late += ledger.power_went(went)
+            # The ioctl takes a moment, in which both file systems may answer a
+            # sync with success whose blocks never become part of the file
+            # (README.md).
+            late += ledger.power_went(went)
             start_again(world, rng, i % 3 == 0)
             if i % WHOLE_EACH == 0 or i == count:
                 verifier.forget()

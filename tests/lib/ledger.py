@@ -214,7 +214,9 @@ class Verifier:
             self.look_at(instances, user)
         lost = [n for n in self.ledger.fresh
                 if n not in self.seen[self.ledger.begun[n][0]]]
-        check(not lost, "acknowledged and lost: %s" % sorted(lost)[:20])
+        check(not lost, "acknowledged and lost: %s" % [
+            "%d to %s of %d bytes by %s" % (n, *self.ledger.begun[n])
+            for n in sorted(lost)[:20]])
         self.ledger.fresh = set()
 
     def look_at(self, instances, user):
