@@ -13,8 +13,6 @@
 
 #define SEGMENT_DOCS 8192U
 #define WRITE_BYTES ((size_t)1 << 20)
-/* So few blocks are looked through sooner than a filter of them. */
-#define FILTER_BLOCKS_MIN 4U
 
 static const char key_origin[] = {'I'};
 

@@ -33,6 +33,9 @@ struct search_index {
     struct buf cache;
 };
 
+/* Fewer blocks are looked through sooner than a filter of them. */
+#define FILTER_BLOCKS_MIN 4U
+
 /* Blocks of a segment on their way into the database. */
 struct segment_out {
     struct search_db *db;

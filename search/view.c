@@ -138,11 +138,13 @@ ask_filters(struct search_view *v, const struct view_segment *s,
     struct span key, value;
     unsigned nblocks;
     struct error ignored = {0};
-    struct search_db_iter *it = search_db_iter(
-        v->x->db, v->db, row_key_words(&k, 'F', v->id, s->id, kind));
 
     for (size_t i = 0; i < n * q->npatterns; i++)
         may[i] = UINT64_MAX;
+    if (s->blocks[kind] < FILTER_BLOCKS_MIN)
+        return;
+    struct search_db_iter *it = search_db_iter(
+        v->x->db, v->db, row_key_words(&k, 'F', v->id, s->id, kind));
     while (search_db_next(it, &key, &value)) {
         struct rd r = rd_init(span_skip(key, k.n));
         const uint32_t no = rd_u32be(&r);
@@ -170,12 +172,14 @@ find_pattern(struct search_view *v, const struct view_segment *s,
     struct block b;
     bool good = true;
     uint32_t at = 0; /* where the iterator goes by itself */
-    struct search_db_iter *it = search_db_iter(
-        v->x->db, v->db, row_key_words(&k, 'B', v->id, s->id, kind));
+    struct search_db_iter *it = NULL;
 
     for (uint32_t no = 0; good && no < s->blocks[kind]; no++) {
         if ((may[no / 64] >> (no % 64) & 1) == 0)
             continue;
+        if (it == NULL)
+            it = search_db_iter(v->x->db, v->db,
+                                row_key_words(&k, 'B', v->id, s->id, kind));
         const struct span want = row_key_block(&k, 'B', v->id, s->id, kind, no);
         if (no != at)
             search_db_seek(it, want);
