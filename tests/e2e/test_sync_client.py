@@ -4,10 +4,12 @@ and what it refuses.  test_sync_client.py BIN_DIR [TEST ...]."""
 import os
 import re
 import shutil
+import struct
 import threading
 import time
 
 from pollux import World, check, check_equal, message, run, wait_for
+from withstand import Proxy
 
 
 def by_hand(bin_dir, options=None):
@@ -123,6 +125,81 @@ def test_zstd_on_the_wire(bin_dir):
         out = client(w.a, "-z", "-A")
         check("seed: done" in out, out)
         w.wait_equal()
+
+
+class Wire:
+    """What a master says to a replica by way of a proxy that hides the words
+    HIDDEN of the replica's greeting."""
+
+    def __init__(self, w, *hidden):
+        self.hidden, self.said = hidden, {}
+        self.proxy = Proxy((w.b.host, w.b.csync_port), on_bytes=self.on_bytes)
+        w.a.configure(False, {"sync_host": self.proxy.host,
+                              "sync_port": str(self.proxy.port)})
+
+    def on_bytes(self, proxy, link, to_server, data):
+        if to_server:
+            self.said[link] = self.said.get(link, b"") + data
+        elif link not in self.said:
+            for word in self.hidden:
+                check(word in data, "%r is not in %r" % (word, data))
+                data = data.replace(word, b"")
+        return data
+
+    def types(self):
+        """Of the messages of streams and seeds (csync/PROTOCOL.md, 2)."""
+        found = set()
+        for data in self.said.values():
+            begin = re.search(rb"^LOG (SEED|STREAM)\b[^\n]*\n", data, re.M)
+            at = begin.end() if begin else len(data)
+            while at + 8 <= len(data):
+                n, kind, zeros = struct.unpack_from("<IB3s", data, at)
+                check_equal(zeros, bytes(3), "a header at %d" % at)
+                found.add(kind)
+                at += 8 + n
+            check_equal(at, len(data), "the end of the last message")
+        return found
+
+
+def ship_two_ways(w):
+    """A seed, then many small records: squeezed() of these."""
+    begin(w)
+    check("seed: done" in client(w.a, "-A"), "a seed")
+    w.wait_equal()
+    conn = w.a.imap("alice")
+    conn.select("INBOX")
+    for i in range(60):
+        conn.store("1:*", "+FLAGS" if i % 2 == 0 else "-FLAGS", "Keyword")
+    conn.logout()
+    found = squeezed(w.a)
+    w.wait_equal()
+    return found
+
+
+FRAMES, ZSTD, SEED_ROWS = 1, 7, 20
+
+
+def test_no_zstd_to_one_that_does_not_offer_it(bin_dir):
+    """As a replica of before says it: it would not know such a message."""
+    for hidden in ((), (b" ZSTD", b"* COMPRESS DEFLATE\r\n")):
+        with by_hand(bin_dir, {"sync_compress": "yes"}) as w:
+            wire = Wire(w, *hidden)
+            found = ship_two_ways(w)
+            types = wire.types()
+            wire.proxy.close()
+            if hidden:
+                check_equal(found, None, "squeezed")
+                check(ZSTD not in types, "types %r" % types)
+                check({FRAMES, SEED_ROWS} <= types, "types %r" % types)
+            else:
+                check(found is not None and ZSTD in types, "types %r" % types)
+    # What it offers is taken: DEFLATE, around all of it.
+    with by_hand(bin_dir, {"sync_compress": "yes"}) as w:
+        wire = Wire(w, b" ZSTD")
+        check_equal(ship_two_ways(w), None, "squeezed")
+        check(any(b"COMPRESS DEFLATE" in d for d in wire.said.values()),
+              "no DEFLATE")
+        wire.proxy.close()
 
 
 def test_wrong_direction(bin_dir):
@@ -252,5 +329,6 @@ def test_what_differs(bin_dir):
         check("UID 20:" not in out, "an equal row is named: " + out)
 
 
-run([test_all_users, test_names, test_zstd_on_the_wire, test_wrong_direction,
+run([test_all_users, test_names, test_zstd_on_the_wire,
+     test_no_zstd_to_one_that_does_not_offer_it, test_wrong_direction,
      test_verify_under_load, test_differs_under_load, test_what_differs])
