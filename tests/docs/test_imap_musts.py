@@ -23,6 +23,10 @@ TEXTS = os.environ.get("POLLUX_RFC",
 NAMED = re.compile(r"([\w/]*test_\w+\.c) (test_\w+)")
 
 
+def text_of(rfc):
+    return os.path.join(TEXTS, "rfc%s.txt" % rfc)
+
+
 def rows(rfc):
     """[(section, what, how)]"""
     text = programs.read("docs", "imap-musts", "rfc%s.md" % rfc)
@@ -59,9 +63,12 @@ def test_each_sentence_has_its_row():
     if not os.path.isdir(TEXTS):
         print("skipped: the texts of the RFCs are not here (POLLUX_RFC)")
         return
+    missing = [rfc for rfc in RFCS if not os.path.isfile(text_of(rfc))]
+    assert not missing, "%s has no %s (POLLUX_RFC names another folder)" % (
+        TEXTS, ", ".join("rfc%s.txt" % rfc for rfc in missing))
     for rfc in RFCS:
-        asked = Counter(section or "-" for section, _ in rfc_musts.sentences(
-            os.path.join(TEXTS, "rfc%s.txt" % rfc)))
+        asked = Counter(section or "-" for section, _ in
+                        rfc_musts.sentences(text_of(rfc)))
         has = Counter(section for section, _, _ in rows(rfc))
         for section in sorted(set(asked) | set(has)):
             assert asked[section] == has[section], \
