@@ -300,7 +300,8 @@ may_set(struct imap_session *s, const struct target *target, const char *entry,
            (rights_of(s, &target->mb) & ACL_ADMIN) != 0;
 }
 
-/* Annotations that are fields of the mailbox; false: it is none of them. */
+/* Annotations that are fields of the mailbox, and have no MODSEQ as such; it
+ * grows with them all the same (RFC 7162, 3.2).  False: it is none of them. */
 static bool
 set_field(struct imap_session *s, struct store_txn *txn,
           const struct target *target, const char *entry, bool is_private,
@@ -313,11 +314,15 @@ set_field(struct imap_session *s, struct store_txn *txn,
                                     span_eq_str(*value, "1"));
         txn_set_options(txn, target->id, MBOX_SHAREDSEEN,
                         on ? MBOX_SHAREDSEEN : 0U);
+        if (on != ((target->mb.options & MBOX_SHAREDSEEN) != 0))
+            txn_raise_modseq(txn, target->id);
         return true;
     }
     if (is_private && strcmp(entry, "/specialuse") == 0) {
-        txn_set_special_use(txn, target->id,
-                            value == NULL ? "" : arena_str(&s->arena, *value));
+        const char *uses = value == NULL ? "" : arena_str(&s->arena, *value);
+        txn_set_special_use(txn, target->id, uses);
+        if (strcmp(uses, target->mb.special_use) != 0)
+            txn_raise_modseq(txn, target->id);
         return true;
     }
     return false;

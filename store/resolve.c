@@ -222,6 +222,8 @@ do_op(struct group *g, struct op *op, struct error *err)
         return op_set(g, op, err);
     case OP_SET_RECENT:
         return op_set_recent(g, op, err);
+    case OP_RAISE_MODSEQ:
+        return op_raise_modseq(g, op, err);
     case OP_APPEND:
         return op->u.append.given != NULL ? op_append_given(g, op, err)
                                           : op_append(g, op, err);

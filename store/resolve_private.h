@@ -99,6 +99,8 @@ enum errcode
 op_set(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_set_recent(struct group *g, struct op *op, struct error *err);
+MUST_CHECK enum errcode
+op_raise_modseq(struct group *g, struct op *op, struct error *err);
 enum errcode
 op_set_head(struct group *g, struct op *op, struct error *err);
 enum errcode

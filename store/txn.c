@@ -71,6 +71,7 @@ free_op(struct op *op)
     case OP_SET_ACL:
     case OP_SET_SPECIAL_USE:
     case OP_SET_RECENT:
+    case OP_RAISE_MODSEQ:
     case OP_USER:
     case OP_QUOTA:
     case OP_EXPECT:
@@ -282,6 +283,13 @@ txn_set_special_use(struct store_txn *txn, mbid_t id, const char *uses)
     struct op *op = txn_add_op(txn, OP_SET_SPECIAL_USE, id);
 
     op->u.set.value = uses == NULL ? "" : copy(txn, uses);
+    return txn->nops - 1;
+}
+
+size_t
+txn_raise_modseq(struct store_txn *txn, mbid_t id)
+{
+    (void)txn_add_op(txn, OP_RAISE_MODSEQ, id);
     return txn->nops - 1;
 }
 

@@ -100,6 +100,10 @@ txn_set_partition(struct store_txn *txn, mbid_t id, const char *partition,
  * above all that were ever given out here). */
 size_t
 txn_set_uidvalidity(struct store_txn *txn, mbid_t id, uint32_t uidvalidity);
+/* HIGHESTMODSEQ grows: something of the mailbox changes for clients that has no
+ * MODSEQ of its own (RFC 7162, 3.2).  ERR_NOTFOUND. */
+size_t
+txn_raise_modseq(struct store_txn *txn, mbid_t id);
 /* Messages up to UID are not recent any more; never lowers. */
 size_t
 txn_set_recent(struct store_txn *txn, mbid_t id, uint32_t uid);

@@ -14,6 +14,7 @@ enum op_kind {
     OP_SET_ACL,
     OP_SET_SPECIAL_USE,
     OP_SET_RECENT,
+    OP_RAISE_MODSEQ,
     OP_APPEND,
     OP_FLAGS,
     OP_EXPUNGE,

@@ -57,6 +57,36 @@ test_a_change_raises_highestmodseq(void **state)
     assert_true(modseqs[2] > modseqs[1]);
 }
 
+/* The same of entries that are fields of the mailbox. */
+static void
+test_a_changed_field_raises_highestmodseq(void **state)
+{
+    static const char *const changes[] = {
+        "/shared/vendor/cmu/cyrus-imapd/sharedseen \"true\"",
+        "/private/specialuse \"\\\\Junk\"", "/private/specialuse NIL",
+        "/shared/vendor/cmu/cyrus-imapd/sharedseen NIL"};
+    (void)state;
+    struct fake_client *c = login(0, "fred");
+    char line[200], want[100];
+
+    quiet(c, "a CREATE INBOX/Box");
+    talk(c, "b STATUS INBOX/Box (HIGHESTMODSEQ)",
+         "* STATUS INBOX/Box (HIGHESTMODSEQ M1)\r\nb OK Completed\r\n");
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+        snprintf(line, sizeof(line), "c SETMETADATA INBOX/Box (%s)",
+                 changes[i]);
+        snprintf(
+            want, sizeof(want),
+            "* STATUS INBOX/Box (HIGHESTMODSEQ M%zu)\r\nd OK Completed\r\n",
+            i + 2);
+        quiet(c, line);
+        talk(c, "d STATUS INBOX/Box (HIGHESTMODSEQ)", want);
+        assert_true(modseqs[i + 1] > modseqs[i]);
+        quiet(c, line); /* what is so already */
+        talk(c, "d STATUS INBOX/Box (HIGHESTMODSEQ)", want);
+    }
+}
+
 static void
 test_depth_and_maxsize(void **state)
 {
@@ -280,6 +310,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         T(test_values_are_shared_or_private),
         T(test_a_change_raises_highestmodseq),
+        T(test_a_changed_field_raises_highestmodseq),
         T(test_depth_and_maxsize),
         T(test_what_may_not_be),
         T(test_fields_of_the_mailbox),

@@ -334,6 +334,15 @@ test_head_fields_are_set(void **state)
     assert_string_equal(ts_mailbox(&ts, sub, &a).partition, "fast");
     assert_int_equal(ts_mailbox(&ts, id, &a).uidvalidity, old + 5);
     assert_int_equal(ts_mailbox(&ts, id, &a).options, MBOX_SHAREDSEEN);
+    const struct mailbox before = ts_mailbox(&ts, id, &a);
+    txn = txn_new();
+    txn_raise_modseq(txn, id);
+    assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    const struct mailbox after = ts_mailbox(&ts, id, &a);
+    assert_true(after.highestmodseq > before.highestmodseq);
+    assert_int_equal(after.options, before.options);
+    assert_int_equal(after.uidvalidity, before.uidvalidity);
+    assert_int_equal(after.uidnext, before.uidnext);
     static const struct {
         uint32_t mask, options;
     } bad = {MBOX_PARTIAL, MBOX_PARTIAL};
@@ -350,10 +359,12 @@ test_head_fields_are_set(void **state)
     txn_create(txn, &(struct txn_mailbox){.name = "user.ann.y",
                                           .options = MBOX_PARTIAL});
     assert_int_equal(ts_commit(&ts, &txn), ERR_LIMIT);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         txn = txn_new();
         if (i == 0)
             txn_set_options(txn, 4711, 1, 1);
+        else if (i == 3)
+            txn_raise_modseq(txn, 4711);
         else if (i == 1)
             txn_set_partition(txn, 4711, "p", true);
         else
