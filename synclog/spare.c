@@ -7,8 +7,16 @@
  * tries at once, by itself, and so does a log without helper (simulations).
  *
  *   WANTED --> MAKING --> READY --> TAKEN --> WANTED
- *     ^           |                  ^
- *     +-- FAILED <+------------------+ (the writer makes it itself)
+ *     ^           |         |        ^
+ *     +-- FAILED <+---------+--------+ (the writer makes it itself)
+ *
+ * Space that is only allocated makes every sync dearer that first writes to it:
+ * the file system has to note that it holds something now, and its pages are
+ * not in memory.  So when the segment before is a quarter full the helper
+ * writes zeros over the file that is READY, a piece at a time with rests, so
+ * that no commit waits long behind them.  They are what reads there anyway, so
+ * nothing depends on how far it got; but not one may be written after the file
+ * was given out, which is what `filling` and the lock are for.
  */
 #include "synclog/synclog_private.h"
 
@@ -17,6 +25,12 @@
 #include <time.h>
 
 #define RETRY_SECONDS 1
+#define NS_PER_MS 1000000L
+#define NS_PER_S 1000000000L
+/* Of zeros, at a time and synced; then a rest of ten times what that takes on
+ * a good disk: some 80 MiB a second, twice what the log takes in a rush. */
+#define FILL_BYTES ((size_t)1 << 20)
+#define FILL_REST_MS 10
 
 enum spare_state {
     SPARE_WANTED,
@@ -38,6 +52,9 @@ struct spare {
     enum spare_state state;
     bool stop;
     struct envfile *file; /* while READY */
+    bool fill;            /* zeros are wanted in it */
+    bool filling;         /* the helper is writing some, without the lock */
+    uint64_t filled;      /* so far */
 };
 
 static enum errcode
@@ -77,15 +94,60 @@ wait_for_retry(struct spare *s)
         s->state = SPARE_WANTED;
 }
 
+static void
+rest(struct spare *s, long ms)
+{
+    struct timespec until;
+
+    ENSURE(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    until.tv_nsec += ms * NS_PER_MS;
+    until.tv_sec += until.tv_nsec / NS_PER_S;
+    until.tv_nsec %= NS_PER_S;
+    while (!s->stop && s->state == SPARE_READY)
+        if (pthread_cond_timedwait(&s->changed, &s->lock, &until) == ETIMEDOUT)
+            break;
+}
+
+/* The next zeros into the file that is READY.  The lock is held, but not
+ * meanwhile. */
+static void
+fill_some(struct spare *s, const uint8_t *zeros)
+{
+    struct error err = {0};
+    struct envfile *f = s->file;
+    const uint64_t at = s->filled;
+    const size_t n = (size_t)MIN(s->bytes - at, (uint64_t)FILL_BYTES);
+
+    s->filling = true;
+    pthread_mutex_unlock(&s->lock);
+    enum errcode rc = env_pwrite(f, zeros, n, at, &err);
+    if (rc == ERR_OK)
+        rc = env_fdatasync(f, &err);
+    pthread_mutex_lock(&s->lock);
+    s->filling = false;
+    s->filled = at + n;
+    if (rc != ERR_OK) {
+        /* Of a file whose sync has failed nothing is known: another one. */
+        env_close(&s->file);
+        s->state = SPARE_FAILED;
+    }
+    pthread_cond_broadcast(&s->changed);
+    if (rc == ERR_OK)
+        rest(s, FILL_REST_MS);
+}
+
 static void *
 helper_main(void *arg)
 {
     struct spare *s = arg;
+    uint8_t *zeros = xcalloc(1, FILL_BYTES);
 
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
         if (s->state == SPARE_FAILED) {
             wait_for_retry(s);
+        } else if (s->state == SPARE_READY && s->fill && s->filled < s->bytes) {
+            fill_some(s, zeros);
         } else if (s->state == SPARE_WANTED) {
             struct error err = {0};
             struct envfile *f = NULL;
@@ -94,6 +156,7 @@ helper_main(void *arg)
             enum errcode rc = make_file(s, s->bytes, &f, &err);
             pthread_mutex_lock(&s->lock);
             s->file = f;
+            s->filled = 0;
             s->state = rc == ERR_OK ? SPARE_READY : SPARE_FAILED;
             pthread_cond_broadcast(&s->changed);
         } else {
@@ -101,6 +164,7 @@ helper_main(void *arg)
         }
     }
     pthread_mutex_unlock(&s->lock);
+    free(zeros);
     return NULL;
 }
 
@@ -157,10 +221,11 @@ spare_take(struct spare *s, uint64_t bytes, struct envfile **ret,
 
     pthread_mutex_lock(&s->lock);
     ENSURE(s->state != SPARE_TAKEN);
-    while (s->state == SPARE_MAKING)
+    while (s->state == SPARE_MAKING || s->filling)
         pthread_cond_wait(&s->changed, &s->lock);
     f = s->file;
     s->file = NULL;
+    s->fill = false;
     s->state = SPARE_TAKEN;
     pthread_mutex_unlock(&s->lock);
 
@@ -180,6 +245,26 @@ spare_take(struct spare *s, uint64_t bytes, struct envfile **ret,
     *ret = f;
     *ret_path = s->path;
     return ERR_OK;
+}
+
+void
+spare_fill(struct spare *s)
+{
+    pthread_mutex_lock(&s->lock);
+    if (!s->fill) {
+        s->fill = true;
+        pthread_cond_broadcast(&s->changed);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t
+spare_filled(struct spare *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const uint64_t filled = s->state == SPARE_READY ? s->filled : 0;
+    pthread_mutex_unlock(&s->lock);
+    return filled;
 }
 
 void

@@ -27,6 +27,9 @@
 /* Frames up to here go to the file in one write, larger ones in two. */
 #define ONE_WRITE_BYTES ((size_t)256 << 10)
 #define HEARTBEAT_BYTES ((uint64_t)FRAME_HEADER_BYTES)
+/* When so much of a segment is used (a quarter), zeros go into the next one: an
+ * instance that writes little makes no more of them than of log. */
+#define FILL_FROM 4U
 
 static uint64_t
 padded(uint64_t n)
@@ -279,6 +282,7 @@ switch_to(struct synclog *log, struct envfile *file, const struct seginfo *seg)
     log->file = file;
     log->file_bytes = seg->bytes;
     log->used = SEGMENT_HEADER_BYTES;
+    log->fill_asked = false;
     log->proven = log->written.last.lsn; /* the header says it */
     pthread_mutex_lock(&log->state_lock);
     seglist_add(&log->list, seg);
@@ -361,6 +365,10 @@ synclog_begin(struct synclog *log, size_t max_bytes, struct synclog_place *ret,
         rc = rotate(log, need, err);
         if (rc != ERR_OK)
             return rc;
+    }
+    if (!log->fill_asked && log->used >= log->file_bytes / FILL_FROM) {
+        log->fill_asked = true;
+        spare_fill(log->spare);
     }
     log->begun = true;
     log->begun_bytes = max_bytes;

@@ -129,7 +129,8 @@ scan_segment(struct envfile *f, const struct seginfo *seg,
 
 /* -------------------------------------------------------------- spare.c */
 
-/* The next segment's file, allocated ahead of time under a temporary name. */
+/* The next segment's file, allocated ahead of time under a temporary name, and
+ * then filled with the zeros that it reads as. */
 struct spare;
 
 /* With HELPER a thread makes the file; without, spare_take() does. */
@@ -144,6 +145,13 @@ spare_free(struct spare **s);
 MUST_CHECK enum errcode
 spare_take(struct spare *s, uint64_t bytes, struct envfile **ret,
            const char **ret_path, struct error *err);
+/* It will be wanted before long: the helper, if there is one, may write the
+ * zeros.  Until the next spare_take(). */
+void
+spare_fill(struct spare *s);
+/* Bytes from the start of the file that waits that were written so. */
+uint64_t
+spare_filled(struct spare *s);
 /* The name is free again: renamed or removed; make the next one. */
 void
 spare_taken(struct spare *s);
@@ -239,6 +247,7 @@ struct synclog {
     struct envfile *file;    /* of the last segment */
     uint64_t file_bytes;     /* its size */
     uint64_t used;           /* where the next frame goes */
+    bool fill_asked;         /* spare_fill(), for the segment after it */
     struct logstate written; /* all frames written, durable or not */
     bool dirty;              /* records were written since the last sync */
     lsn_t proven;            /* highest durable_lsn that a frame carries */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/env_fault.h"
+#include "synclog/synclog_private.h"
 
 static char dir[256];
 
@@ -612,6 +613,137 @@ test_full_disk_with_helper_refuses_and_heals(void **state)
     env_fault_free(&fault);
 }
 
+/* ---- the zeros of the next segment ------------------------------------- */
+
+/* Wait until the helper has filled all of the file that waits. */
+static void
+wait_for_zeros(struct synclog *log)
+{
+    for (unsigned i = 0; i < 10000; i++) {
+        if (spare_filled(log->spare) >= log->cfg.segment_bytes)
+            return;
+        usleep(1000);
+    }
+    fail_msg("no zeros after 10 s");
+}
+
+/* All records of 1 to LAST are there, as they were written. */
+static void
+check_log(lsn_t last)
+{
+    struct synclog_recovery found;
+    struct error err = {0};
+    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog_reader *r = NULL;
+    lsn_t at = 0;
+
+    assert_int_equal(found.last.lsn, last);
+    assert_int_equal(
+        reader_open(env_system(), dir, synclog_mark(log), 0, &r, &err), ERR_OK);
+    for (struct span frames = SPAN_LIT("-"); frames.n > 0;) {
+        uint64_t time_us;
+        lsn_t until = at;
+        assert_int_equal(
+            reader_next(r, 1U << 20, &frames, &until, &time_us, &err), ERR_OK);
+        at = frames.n > 0 ? until : at;
+    }
+    assert_int_equal(at, last);
+    reader_close(&r);
+    synclog_close(&log);
+}
+
+static void
+test_next_segment_is_filled_when_this_one_is_a_quarter_full(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct synclog *log = NULL;
+    struct synclog_recovery found;
+    struct error err = {0};
+    cfg.no_helper = false;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_OK);
+    logtest_append(log, 1, 1, 100);
+    logtest_sync(log);
+    assert_int_equal(spare_filled(log->spare), 0);
+    for (unsigned segment = 0; segment < 3; segment++) {
+        const uint64_t number = log->list.v[log->list.n - 1].head.number;
+        logtest_append(log, 1, 1, LOGTEST_SEGMENT_BYTES / 4);
+        logtest_append(log, 1, 1, 100); /* its begin sees a quarter used */
+        logtest_sync(log);
+        wait_for_zeros(log);
+        while (log->list.v[log->list.n - 1].head.number == number) {
+            logtest_append(log, 1, 1, 3000);
+            logtest_sync(log);
+        }
+    }
+    const lsn_t last = synclog_durable(log, NULL).lsn;
+    synclog_close(&log);
+    check_log(last);
+}
+
+/* Rotations come while zeros are being written: none lands on a frame. */
+static void
+test_zeros_never_meet_frames(void **state)
+{
+    (void)state;
+    struct synclog_config cfg = logtest_config(dir);
+    struct synclog *log = NULL;
+    struct synclog_recovery found;
+    struct error err = {0};
+    cfg.no_helper = false;
+    cfg.segment_bytes = UINT64_C(3) << 20;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_OK);
+    for (unsigned i = 0; i < 400; i++) {
+        logtest_append(log, 1, 1, 60000);
+        logtest_sync(log);
+    }
+    const lsn_t last = synclog_durable(log, NULL).lsn;
+    synclog_close(&log);
+    check_log(last);
+}
+
+/* A file whose zeros were not taken by the disk is not used; nobody else
+ * notices. */
+static void
+test_failed_zeros_make_another_file(void **state)
+{
+    (void)state;
+    static const unsigned kinds[] = {FAULT_WRITE, FAULT_SYNC};
+
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct synclog_config cfg = logtest_config(dir);
+        struct env_fault *fault = env_fault_new(env_system());
+        struct synclog *log = NULL;
+        struct synclog_recovery found;
+        struct error err = {0};
+        cfg.no_helper = false;
+        env_fault_add(fault, &(struct env_fault_rule){.kinds = kinds[k],
+                                                      .path_part = "tmp-next",
+                                                      .nth = 1,
+                                                      .action = FAULT_FAIL,
+                                                      .sys_errno = EIO});
+        assert_int_equal(
+            synclog_open(env_fault_env(fault), &cfg, &log, &found, &err),
+            ERR_OK);
+        while (!log->fill_asked) {
+            logtest_append(log, 1, 1, 3000);
+            logtest_sync(log);
+        }
+        wait_for_zeros(log); /* of the file that was made instead */
+        for (unsigned i = 0; i < 20; i++) {
+            logtest_append(log, 1, 1, 3000);
+            logtest_sync(log);
+        }
+        const lsn_t last = synclog_durable(log, NULL).lsn;
+        assert_int_equal(last, log->written.last.lsn);
+        synclog_close(&log);
+        env_fault_free(&fault);
+        check_log(last);
+    }
+}
+
 int
 main(void)
 {
@@ -632,6 +764,9 @@ main(void)
         ON_DISK(test_readers_in_threads_beside_writer_helper_and_trimming),
         ON_DISK(test_temporary_files_are_removed),
         ON_DISK(test_full_disk_with_helper_refuses_and_heals),
+        ON_DISK(test_next_segment_is_filled_when_this_one_is_a_quarter_full),
+        ON_DISK(test_zeros_never_meet_frames),
+        ON_DISK(test_failed_zeros_make_another_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
