@@ -84,12 +84,15 @@ arena_str(struct arena *a, struct span s)
 char *
 arena_printf(struct arena *a, const char *fmt, ...)
 {
+    char few[256];
     va_list args;
 
     va_start(args, fmt);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    int n = vsnprintf(few, sizeof(few), fmt, args);
     va_end(args);
     ENSURE(n >= 0);
+    if ((size_t)n < sizeof(few)) /* formatted once */
+        return arena_str(a, span_of(few, (size_t)n));
 
     char *text = arena_alloc(a, (size_t)n + 1);
     va_start(args, fmt);

@@ -27,9 +27,16 @@ error_set(struct error *err, enum errcode code, const char *fmt, ...)
     if (err == NULL)
         return code;
 
-    va_list args;
     err->code = code;
     err->sys_errno = 0;
+    /* "No such row" is said several times for each mutation. */
+    if (strchr(fmt, '%') == NULL) {
+        const size_t n = MIN(strlen(fmt), sizeof(err->text) - 1);
+        memcpy(err->text, fmt, n);
+        err->text[n] = '\0';
+        return code;
+    }
+    va_list args;
     va_start(args, fmt);
     vsnprintf(err->text, sizeof(err->text), fmt, args);
     va_end(args);
