@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "failover/node_private.h"
+#include "net/reactor.h"
 #include "store/seed.h"
 
 #define TO(role) (1U << ROLE_##role)
@@ -496,12 +497,25 @@ on_store_fatal(void *ctx, const struct error *err)
         node->hooks.on_fatal(node->hooks.ctx, err);
 }
 
+/* A commit group wakes each reactor once. */
+static void
+on_store_answers(void *ctx, bool begins)
+{
+    (void)ctx;
+    if (begins)
+        reactor_gather_begin();
+    else
+        reactor_gather_end();
+}
+
 enum errcode
 node_open_store(struct node *node, struct store_opened *ret_found,
                 struct error *err)
 {
     struct store_config cfg = node->cfg.store;
-    struct store_hooks hooks = {.ctx = node, .on_fatal = on_store_fatal};
+    struct store_hooks hooks = {.ctx = node,
+                                .on_fatal = on_store_fatal,
+                                .on_answers = on_store_answers};
 
     cfg.cluster = node->file.cluster;
     cfg.instance = node->file.instance;

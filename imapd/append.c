@@ -217,6 +217,9 @@ finish_one(struct imap_session *s, const struct imap_append *how,
             return;
         body = msg->encoded;
     }
+    /* One message, which is not looked into: while the writer is at work. */
+    if (job->is_late)
+        return;
     mime_parse(body_raw(body), NULL, &parsed);
     mime_cache_encode(parsed, &msg->cache);
     mime_message_free(&parsed);
@@ -249,7 +252,8 @@ struct appended_job {
     size_t n;         /* of them */
     const bool *seen; /* \Seen, which is kept apart, was asked for */
     bool annotated;
-    bool tells_uids; /* RFC 9051, 6.3.12: to who may read them */
+    bool tells_uids;  /* RFC 9051, 6.3.12: to who may read them */
+    struct span left; /* a derived record that came too late for the writer */
 };
 
 static enum run
@@ -272,6 +276,8 @@ appended(struct imap_session *s)
         if (job->seen[i])
             uidset_add_set(&seen, &res->uids);
     }
+    if (job->left.n > 0)
+        store_cache_put(s->store, job->id, uids.r[0].first, job->left);
     notify_own(s, job->id, &uids);
     buf_addf(&text, "OK [APPENDUID %" PRIu32 " ", uidvalidity);
     uidset_format(&uids, &text);
@@ -330,12 +336,33 @@ add_append(struct imap_session *s, struct store_txn *txn,
                           : (int64_t)(env_wall_us(s->opt->env) / 1000000),
         .internal_tz_min = (int16_t)how->date_zone_min,
         .cache = buf_span(&from->cache),
+        .cache_is_late = job->is_late,
         .annots = annots,
         .nannots = nannots,
         .check_quota = true,
     };
     txn_append(txn, &msg);
     return seen;
+}
+
+/*
+ * TXN is on its way: what is derived from its one message, BODY, is made while
+ * the disk is at work.  What TXN calls at its end comes to this thread, so TXN
+ * is there as long as this runs.
+ */
+static void
+bring_cache(struct imap_session *s, struct store_txn *txn,
+            struct appended_job *after, struct body *body)
+{
+    AUTO(buf_free) struct buf record = BUF_INIT;
+    struct mime_message *parsed = NULL;
+
+    mime_parse(body_raw(body), NULL, &parsed);
+    mime_cache_encode(parsed, &record);
+    mime_message_free(&parsed);
+    const struct span kept = arena_copy(&s->arena, buf_span(&record));
+    if (!txn_bring_cache(txn, after->first, kept))
+        after->left = kept;
 }
 
 static enum run
@@ -372,8 +399,13 @@ append_commit(struct imap_session *s)
     after->n = s->cmd->nappends;
     after->seen = seen;
     s->job = after;
+    struct body *body = job->is_late ? body_ref(job->msgs[0].body) : NULL;
     append_drop(s);
-    return submit(s, txn, appended);
+    const enum run run = submit(s, txn, appended);
+    if (body != NULL)
+        bring_cache(s, txn, after, body);
+    body_free(&body);
+    return run;
 }
 
 /* RFC 8508, 3.4 and 4.1.  False: the reply is set. */
@@ -412,6 +444,7 @@ enum run
 cmd_append(struct imap_session *s)
 {
     bool dear = false;
+    bool plain = true; /* nothing has to be known of what is inside */
 
     if (!append_open(s, s->cmd->name)) /* only URLs: nothing came before */
         return RUN_DONE;
@@ -421,6 +454,8 @@ cmd_append(struct imap_session *s)
     for (const struct imap_append *how = s->cmd->append; how != NULL;
          how = how->next, i++) {
         dear |= how->is_catenate;
+        plain &=
+            !how->is_catenate && how->nannots == 0 && !job->msgs[i].has_nul;
         if (!check_annot_sets(s, how->annots, how->nannots, job->rights))
             return RUN_DONE;
         if (!how->is_catenate && job->msgs[i].body == NULL)
@@ -434,6 +469,7 @@ cmd_append(struct imap_session *s)
         return reply_error(s, &job->err);
     if (dear || job->bytes > INLINE_BYTES)
         return run_work(s, finish_work, append_commit);
+    job->is_late = plain && s->cmd->nappends == 1;
     finish_work(s);
     return append_commit(s);
 }

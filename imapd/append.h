@@ -29,6 +29,7 @@ struct append_job {
     bool own_seen;     /* \Seen is kept apart for this user there */
     uint32_t replaced; /* REPLACE: the UID that goes */
     bool binary;       /* what comes now is a literal8 */
+    bool is_late;      /* the derived record comes behind the transaction */
 };
 
 /*

@@ -91,6 +91,16 @@ struct reactor_pool {
 
 static _Thread_local struct reactor *current;
 
+/* Between reactor_gather_begin() and _end(): whom this thread has to wake.
+ * Nobody takes out what waits for that, so each is in it once at most, and none
+ * of them ends. */
+#define GATHER_MAX 64U
+static _Thread_local struct {
+    bool on;
+    size_t n;
+    int wake_fds[GATHER_MAX];
+} gathered;
+
 struct reactor *
 reactor_current(void)
 {
@@ -117,6 +127,18 @@ posts_add(struct posts *p, const struct reactor_call *calls, size_t n)
     p->n += n;
 }
 
+static void
+write_wake(int wake_fd)
+{
+    const uint64_t one = 1;
+    ssize_t written;
+
+    do {
+        written = write(wake_fd, &one, sizeof(one));
+    } while (written < 0 && errno == EINTR);
+    ENSURE(written == sizeof(one));
+}
+
 void
 reactor_post_many(struct reactor *r, const struct reactor_call *calls, size_t n)
 {
@@ -129,12 +151,27 @@ reactor_post_many(struct reactor *r, const struct reactor_call *calls, size_t n)
     pthread_mutex_unlock(&r->lock);
     if (!wake)
         return; /* R may be gone */
-    uint64_t one = 1;
-    ssize_t written;
-    do {
-        written = write(wake_fd, &one, sizeof(one));
-    } while (written < 0 && errno == EINTR);
-    ENSURE(written == sizeof(one));
+    if (gathered.on && gathered.n < GATHER_MAX)
+        gathered.wake_fds[gathered.n++] = wake_fd;
+    else
+        write_wake(wake_fd);
+}
+
+void
+reactor_gather_begin(void)
+{
+    ENSURE(!gathered.on);
+    gathered.on = true;
+}
+
+void
+reactor_gather_end(void)
+{
+    ENSURE(gathered.on);
+    gathered.on = false;
+    for (size_t i = 0; i < gathered.n; i++)
+        write_wake(gathered.wake_fds[i]);
+    gathered.n = 0;
 }
 
 void

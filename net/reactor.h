@@ -100,6 +100,17 @@ reactor_post_many(struct reactor *r, const struct reactor_call *calls,
                   size_t n);
 
 /*
+ * What the calling thread posts between the two wakes each reactor once, at the
+ * end: who answers many at a time does not want each of
+ * them to be taken before the next one is there.  Nothing in between may wait
+ * for what was posted.
+ */
+void
+reactor_gather_begin(void);
+void
+reactor_gather_end(void);
+
+/*
  * R does not end between reactor_hold() and reactor_release(): for who waits
  * for a post that comes from outside (a commit by the store's writer).  Counts.
  * Any thread.

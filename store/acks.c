@@ -201,6 +201,9 @@ show_until(struct acks *a, lsn_t lsn)
 static void
 deliver(struct acks *a, struct held *out, const struct error *err)
 {
+    if (out == NULL)
+        return;
+    store_answers(a->store, true);
     for (struct held *h; (h = out) != NULL;) {
         out = h->next;
         if (err == NULL)
@@ -210,6 +213,7 @@ deliver(struct acks *a, struct held *out, const struct error *err)
         fire(a->store, h);
         held_free(a, h);
     }
+    store_answers(a->store, false);
 }
 
 static void

@@ -92,6 +92,9 @@ struct store_hooks {
     void *ctx;
     /* A fatal error: nothing more will be written.  The process should end. */
     void (*on_fatal)(void *ctx, const struct error *err);
+    /* May be NULL.  A thread of the store's is about to answer all of a group,
+     * or of several, and to call who watches (BEGINS), or has done so. */
+    void (*on_answers)(void *ctx, bool begins);
 };
 
 /* What opening found. */

@@ -296,6 +296,13 @@ writer_show_frames(struct store *store, const struct synclog_place *place);
 /* Recovery: apply what the log has and the state has not. */
 MUST_CHECK enum errcode
 writer_replay(struct store *store, uint64_t *ret_records, struct error *err);
+/* Whoever answers jobs or calls watchers says so around it. */
+static inline void
+store_answers(struct store *store, bool begins)
+{
+    if (store->hooks.on_answers != NULL)
+        store->hooks.on_answers(store->hooks.ctx, begins);
+}
 /* Stop for good. */
 void
 store_die(struct store *store, const struct error *err);

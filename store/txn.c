@@ -8,6 +8,7 @@
  */
 #include "store/txn_private.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* Bodies of more than this in one transaction go ahead. */
@@ -649,6 +650,26 @@ lsn_t
 txn_lsn(const struct store_txn *txn)
 {
     return txn->lsn;
+}
+
+bool
+txn_bring_cache(struct store_txn *txn, size_t op, struct span record)
+{
+    unsigned none = LATE_NONE;
+
+    ENSURE(op < txn->nops && txn->ops[op].u.append.msg.cache_is_late);
+    txn->ops[op].u.append.late = record;
+    return atomic_compare_exchange_strong(&txn->ops[op].u.append.late_state,
+                                          &none, LATE_BROUGHT);
+}
+
+bool
+txn_take_cache(struct op *op, struct span *ret)
+{
+    if (atomic_exchange(&op->u.append.late_state, LATE_OVER) != LATE_BROUGHT)
+        return false;
+    *ret = op->u.append.late;
+    return true;
 }
 
 const struct txn_result *

@@ -123,7 +123,8 @@ struct txn_append {
     size_t nkeywords;
     int64_t internal_s;
     int16_t internal_tz_min;
-    struct span cache; /* derived record, or empty; copied */
+    struct span cache;  /* derived record, or empty; copied */
+    bool cache_is_late; /* txn_bring_cache() may follow; CACHE is empty */
     const struct txn_append_annot *annots; /* copied */
     size_t nannots;   /* ERR_LIMIT: too many or too large */
     bool check_quota; /* ERR_QUOTA if it does not fit */
@@ -291,14 +292,24 @@ txn_lsn(const struct store_txn *txn);
 
 struct txn_result {
     enum errcode code;
-    mbid_t id;             /* create: the mailbox */
-    uint32_t uidvalidity;  /* of the (target) mailbox */
-    struct uidset from;    /* copy: source UIDs in order */
-    struct uidset uids;    /* append, copy: UIDs given; flags: changed;
-                              expunge: gone */
-    struct uidset refused; /* flags: changed since (MODIFIED) */
+    mbid_t id;                /* create: the mailbox */
+    struct uniqueid uniqueid; /* create: of the mailbox */
+    uint32_t uidvalidity;     /* of the (target) mailbox */
+    struct uidset from;       /* copy: source UIDs in order */
+    struct uidset uids;       /* append, copy: UIDs given; flags: changed;
+                                 expunge: gone */
+    struct uidset refused;    /* flags: changed since (MODIFIED) */
     modseq_t modseq;
 };
+/*
+ * After store_submit(), before what it calls at the end has freed TXN: RECORD
+ * is the derived record of the message of append OP (cache_is_late).  So it is
+ * made while the disk is at work.  RECORD lives until TXN is answered.  Once
+ * at most.  False: that was too late, or the message was refused;
+ * store_cache_put() puts one that is left.
+ */
+bool
+txn_bring_cache(struct store_txn *txn, size_t op, struct span record);
 const struct txn_result *
 txn_result(const struct store_txn *txn, size_t op);
 

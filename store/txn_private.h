@@ -7,6 +7,13 @@
 
 #include "store/txn.h"
 
+/* A derived record that comes behind its append (txn_bring_cache()). */
+enum late_state {
+    LATE_NONE,
+    LATE_BROUGHT, /* the writer may take it */
+    LATE_OVER,    /* it has been put, or comes too late */
+};
+
 enum op_kind {
     OP_CREATE,
     OP_DELETE,
@@ -75,6 +82,8 @@ struct op {
             const struct message *given;
             bool ahead; /* the body goes before, in parts */
             uint32_t parts_done;
+            struct span late; /* behind late_state LATE_BROUGHT */
+            _Atomic unsigned late_state;
         } append;
         struct {
             struct txn_flags op;
@@ -145,6 +154,11 @@ struct op {
         struct rec_epoch epoch;
     } u;
 };
+
+/* The rows of TXN are about to be written: *RET becomes the late derived record
+ * of append OP.  False: it is not here, and will not be taken any more. */
+bool
+txn_take_cache(struct op *op, struct span *ret);
 
 /* What waits for the writer. */
 struct job {

@@ -123,6 +123,20 @@ answer_all(struct store *store)
     jobs_answer(store, &store->acks);
 }
 
+/* The group is visible: everybody is told. */
+static void
+tell_all(struct store *store)
+{
+    store_answers(store, true);
+    answer_all(store);
+    for (struct head *h = store->st.all_heads; h != NULL; h = h->all)
+        if (h->changed)
+            watches_fire(&store->watches, h->mb.id);
+    if (store->st.v.list_changed)
+        watches_fire(&store->watches, 0);
+    store_answers(store, false);
+}
+
 static void
 fail_group(struct store *store, const struct error *err)
 {
@@ -157,12 +171,7 @@ finish_group(struct store *store)
     full_taken(&store->full);
     if (!acks_hold(store)) {
         publish(store);
-        answer_all(store);
-        for (struct head *h = store->st.all_heads; h != NULL; h = h->all)
-            if (h->changed)
-                watches_fire(&store->watches, h->mb.id);
-        if (store->st.v.list_changed)
-            watches_fire(&store->watches, 0);
+        tell_all(store);
     }
     state_clear(&store->st);
     store->last_group_ns = env_mono_ns(store->env);
@@ -179,6 +188,27 @@ put_position(struct store *store)
     pos_encode(&store->reached, &value);
     kv_batch_put(store->st.batch, KV_STATE, key_local(&k, LOCAL_APPLIED),
                  buf_span(&value));
+}
+
+/* Derived records that were made while the disk was at work. */
+static void
+put_late_caches(struct store *store)
+{
+    for (struct job *job = store->acks.first; job != NULL; job = job->next) {
+        struct store_txn *txn = (struct store_txn *)job;
+        for (size_t i = 0; !job->is_frames && i < txn->nops; i++) {
+            struct op *op = &txn->ops[i];
+            struct span record;
+            struct key k;
+            if (op->kind != OP_APPEND || !op->u.append.msg.cache_is_late ||
+                txn->code != ERR_OK || op->res.code != ERR_OK)
+                continue;
+            if (txn_take_cache(op, &record))
+                kv_batch_put(store->st.batch, KV_CACHE,
+                             key_message(&k, op->id, op->res.uids.r[0].first),
+                             record);
+        }
+    }
 }
 
 static void
@@ -307,6 +337,7 @@ commit(struct store *store, struct error *err)
     store->reached.time_us = g->time_us;
     note_frame(store, store->reached.applied.lsn, store->st.root);
     count_log_bytes(store, g->payload.n + FRAME_HEADER_BYTES);
+    put_late_caches(store);
     put_position(store);
     return ERR_OK;
 }

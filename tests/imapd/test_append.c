@@ -3,6 +3,7 @@
  * 3502), put together (4469), in place of others (8508), with UTF-8 (6855), and
  * what refuses them (7889).
  */
+#include "mime/message.h"
 #include "tests/imapd/talking.h"
 
 static void
@@ -43,6 +44,40 @@ test_several_messages_come_all_or_none(void **state)
          "* 5 EXISTS\r\n* 5 RECENT\r\nj OK [APPENDUID V 5] Completed\r\n");
     talk(c, "k APPEND INBOX UTF8 (~{3+}\r\nabc",
          "k BAD Missing ) after message\r\n");
+}
+
+/* The derived record of a message that came alone is made behind it: it is
+ * there all the same, and the one that belongs to it. */
+static void
+test_derived_record_is_there(void **state)
+{
+    (void)state;
+    struct fake_client *c = login(0, "fred");
+    AUTO(buf_free) struct buf got = BUF_INIT;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct error err = {0};
+    struct mailbox mb;
+
+    for (unsigned i = 0; i < 3; i++) {
+        static const char *const body[] = {"", "\r\n", "\r\nxy"};
+        char want[64];
+        buf_addf(&c->in, "a APPEND INBOX {%zu+}\r\nSubject: s%u\r\n%s\r\n",
+                 13 + strlen(body[i]), i, body[i]);
+        snprintf(want, sizeof(want), "a OK [APPENDUID V %u] Completed\r\n",
+                 i + 1);
+        expect(c, want);
+    }
+    AUTO(store_release) struct store_snap *snap = store_snapshot(world.store);
+    assert_int_equal(snap_mailbox_by_name(snap, "user.fred", &a, &mb, &err),
+                     ERR_OK);
+    for (uint32_t uid = 1; uid <= 3; uid++) {
+        struct mime_cache mime;
+        buf_clear(&got);
+        assert_int_equal(snap_cache(snap, mb.id, uid, &got, &err), ERR_OK);
+        assert_int_equal(mime_cache_decode(buf_span(&got), &mime, &err),
+                         ERR_OK);
+        assert_int_equal(mime.message_size, 11 + 2 * uid);
+    }
 }
 
 static void
@@ -236,6 +271,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_several_messages_come_all_or_none,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(test_derived_record_is_there, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_quota_refuses_all_of_them, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_limit_is_announced, setup,

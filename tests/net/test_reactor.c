@@ -106,6 +106,57 @@ test_post_many_keeps_the_order(void **state)
     assert_string_equal(many.order, "aab");
 }
 
+struct gathering {
+    struct reactor *gathered, *other;
+    atomic_uint ran;
+    atomic_uint others;
+};
+
+static void
+count_one(void *ctx)
+{
+    atomic_fetch_add((atomic_uint *)ctx, 1);
+}
+
+static void *
+post_beside(void *arg)
+{
+    struct gathering *g = arg;
+
+    /* Of another thread: at once where nothing waits, else behind what does. */
+    reactor_post(g->gathered, count_one, &g->ran);
+    for (unsigned i = 0; i < 50; i++) {
+        const unsigned before = atomic_load(&g->others);
+        reactor_post(g->other, count_one, &g->others);
+        WAIT_FOR(atomic_load(&g->others) > before);
+    }
+    return NULL;
+}
+
+static void
+test_gathered_posts_run_when_the_gathering_ends(void **state)
+{
+    (void)state;
+    struct reactor_pool *pool = start_pool(2);
+    struct gathering g = {.gathered = reactor_pool_get(pool, 0),
+                          .other = reactor_pool_get(pool, 1)};
+    pthread_t beside;
+
+    for (unsigned round = 1; round <= 3; round++) {
+        reactor_gather_begin();
+        for (unsigned i = 0; i < 10; i++)
+            reactor_post(g.gathered, count_one, &g.ran);
+        pthread_create(&beside, NULL, post_beside, &g);
+        pthread_join(beside, NULL);
+        assert_int_equal(atomic_load(&g.ran), (round - 1) * 11);
+        reactor_gather_end();
+        WAIT_FOR(atomic_load(&g.ran) == round * 11);
+    }
+    reactor_post(g.gathered, count_one, &g.ran); /* as ever */
+    WAIT_FOR(atomic_load(&g.ran) == 34);
+    reactor_pool_stop(&pool, 0);
+}
+
 #define TIMERS 200
 
 struct timers {
@@ -308,6 +359,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_posts_of_many_threads_arrive_once_and_in_order),
         cmocka_unit_test(test_post_many_keeps_the_order),
+        cmocka_unit_test(test_gathered_posts_run_when_the_gathering_ends),
         cmocka_unit_test(
             test_timers_fire_once_not_early_and_not_when_cancelled),
         cmocka_unit_test(
