@@ -54,25 +54,25 @@ parse_uses(struct imap_session *s, struct span uses)
 }
 
 /*
- * May NAME be made here?  The nearest mailbox above decides; *RET_ABOVE is its
- * name, NULL if there is none.  False: the reply is set.
+ * May NAME be made here?  The nearest mailbox above decides; it is *RET_ABOVE,
+ * NULL if there is none.  False: the reply is set.
  */
 static bool
 may_create(struct imap_session *s, struct store_snap *snap, const char *name,
-           const char **ret_above)
+           const struct mailbox **ret_above)
 {
     struct error err = {0};
-    struct mailbox mb;
+    struct mailbox *mb = arena_alloc(&s->arena, sizeof(*mb));
 
     *ret_above = NULL;
     for (const char *up = name_parent(name, &s->arena); up != NULL;
          up = name_parent(up, &s->arena)) {
-        enum errcode rc = snap_mailbox_by_name(snap, up, &s->arena, &mb, &err);
+        enum errcode rc = snap_mailbox_by_name(snap, up, &s->arena, mb, &err);
         if (rc == ERR_NOTFOUND)
             continue;
-        if (rc == ERR_OK && (rights_of(s, &mb) & ACL_CREATE) == 0)
+        if (rc == ERR_OK && (rights_of(s, mb) & ACL_CREATE) == 0)
             rc = error_set(&err, ERR_DENIED, "no right to create");
-        *ret_above = up;
+        *ret_above = mb;
         if (rc != ERR_OK)
             reply_error(s, &err);
         return rc == ERR_OK;
@@ -109,17 +109,14 @@ partition_named(struct imap_session *s, struct span name)
 /* What the client asks for (admins may), else the parent's, else a choice.
  * NULL: answered. */
 static const char *
-partition_of_new(struct imap_session *s, struct store_snap *snap,
-                 const char *above)
+partition_of_new(struct imap_session *s, const struct mailbox *above)
 {
     const struct imap_command *cmd = s->cmd;
-    struct mailbox mb;
 
     if (cmd->cmd == CMD_CREATE && cmd->has_arg)
         return partition_named(s, cmd->arg);
-    if (above != NULL &&
-        snap_mailbox_by_name(snap, above, &s->arena, &mb, NULL) == ERR_OK)
-        return mb.partition;
+    if (above != NULL)
+        return above->partition;
     return s->opt->partitions != NULL ? partition_choose(s->opt->partitions)
                                       : s->opt->partition;
 }
@@ -128,12 +125,12 @@ partition_of_new(struct imap_session *s, struct store_snap *snap,
  * operation makes NAME. */
 static size_t
 add_creates(struct imap_session *s, struct store_txn *txn, const char *name,
-            const char *above, const struct txn_mailbox *as)
+            const struct mailbox *above, const struct txn_mailbox *as)
 {
     const char *up = name_parent(name, &s->arena);
     struct txn_mailbox mb = *as;
 
-    if (above != NULL && up != NULL && strcmp(up, above) != 0) {
+    if (above != NULL && up != NULL && strcmp(up, above->name) != 0) {
         const struct txn_mailbox between = {.default_acl = as->default_acl,
                                             .partition = as->partition,
                                             .exist_ok = true,
@@ -149,16 +146,11 @@ static enum run
 created(struct imap_session *s)
 {
     const size_t *last = s->job;
-    struct mailbox mb;
-    struct error err = {0};
 
     if (txn_code(s->txn) != ERR_OK)
         return reply_error(s, txn_error(s->txn));
-    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
-    if (snap_mailbox(snap, txn_result(s->txn, *last)->id, &s->arena, &mb,
-                     &err) != ERR_OK)
-        return reply(s, "OK Completed"); /* gone again */
-    return reply(s, "OK [MAILBOXID (%s)] Completed", mb.uniqueid.s);
+    return reply(s, "OK [MAILBOXID (%s)] Completed",
+                 txn_result(s->txn, *last)->uniqueid.s);
 }
 
 enum run
@@ -167,7 +159,7 @@ cmd_create(struct imap_session *s)
     const struct imap_command *cmd = s->cmd;
     struct txn_mailbox mb = {.check_quota = true,
                              .default_acl = s->opt->default_acl};
-    const char *above = NULL;
+    const struct mailbox *above = NULL;
 
     if (refuse_on_replica(s))
         return RUN_DONE;
@@ -181,24 +173,22 @@ cmd_create(struct imap_session *s)
         if (name_owner(name, &s->arena) == NULL || name_is_inbox(name))
             return reply(s, "NO [USEATTR] Not for this mailbox");
     }
-    struct store_snap *snap = store_snapshot(s->store);
-    struct mailbox there;
-    struct error err = {0};
-    bool ok = true;
-    if (snap_mailbox_by_name(snap, name, &s->arena, &there, &err) == ERR_OK) {
-        error_set(&err, ERR_EXISTS, "exists");
-        reply_error(s, &err);
-        ok = false;
-    } else {
-        ok = may_create(s, snap, name, &above);
-    }
+    AUTO(store_release) struct store_snap *snap = store_snapshot(s->store);
+    bool ok = may_create(s, snap, name, &above);
     if (ok) {
-        mb.partition = partition_of_new(s, snap, above);
+        mb.partition = partition_of_new(s, above);
         ok = mb.partition != NULL;
     }
-    store_release(&snap);
-    if (!ok)
-        return RUN_DONE;
+    if (!ok) {
+        /* One that is there is told so whatever else is wrong; where nothing
+         * is, the writer looks. */
+        struct mailbox there;
+        struct error err = {0};
+        if (snap_mailbox_by_name(snap, name, &s->arena, &there, &err) != ERR_OK)
+            return RUN_DONE;
+        error_set(&err, ERR_EXISTS, "exists");
+        return reply_error(s, &err);
+    }
     struct store_txn *txn = txn_new();
     size_t *last = arena_alloc(&s->arena, sizeof(*last));
     *last = add_creates(s, txn, name, above, &mb);
@@ -312,7 +302,7 @@ inbox_target_made(struct imap_session *s)
 
 static enum run
 rename_inbox(struct imap_session *s, const struct mailbox *from, const char *to,
-             const char *above)
+             const struct mailbox *above)
 {
     const struct txn_mailbox mb = {.check_quota = true,
                                    .default_acl = s->opt->default_acl,
@@ -339,7 +329,7 @@ cmd_rename(struct imap_session *s)
 {
     const struct imap_command *cmd = s->cmd;
     struct mailbox from;
-    const char *above = NULL;
+    const struct mailbox *above = NULL;
 
     if (refuse_on_replica(s))
         return RUN_DONE;
@@ -379,7 +369,7 @@ cmd_rename(struct imap_session *s)
         return submit(s, txn, committed);
     }
     const char *up = name_parent(to, &s->arena);
-    if (above != NULL && up != NULL && strcmp(up, above) != 0) {
+    if (above != NULL && up != NULL && strcmp(up, above->name) != 0) {
         const struct txn_mailbox between = {.default_acl = s->opt->default_acl,
                                             .partition = from.partition,
                                             .exist_ok = true,

@@ -129,7 +129,7 @@ arrive(struct renaming *r)
         apply_put_mbid(st, key_text(&k, TAB_NAME, span_str(name)), h->mb.id);
         rc = rename_acl(r, h, ap->err);
         if (rc == ERR_OK)
-            rc = state_quota_root(st, name, &h->mb.quota_root, ap->err);
+            rc = state_quota_root(st, name, NULL, &h->mb.quota_root, ap->err);
         if (rc == ERR_OK)
             rc = state_charge_quota(st, h, 1, ap->err);
         if (rc == ERR_OK && validity != 0) {

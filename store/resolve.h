@@ -31,7 +31,9 @@ struct group {
     bool overflow; /* a record did not fit any more */
     size_t slice;  /* messages that this turn may touch; 0: any number */
     unsigned mutants;
-    struct arena arena;       /* for one transaction */
+    struct arena arena;  /* for one transaction */
+    uint8_t random[256]; /* the last RANDOM_LEFT bytes were not used */
+    size_t random_left;
     struct buf body;          /* of the record being made */
     struct cache_put *caches; /* of the transaction under way */
 };

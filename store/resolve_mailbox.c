@@ -9,43 +9,49 @@
 #include "store/acl.h"
 #include "store/names.h"
 
+/* The nearest mailbox above NAME; *RET NULL: there is none. */
 static enum errcode
-default_acl(struct group *g, const struct txn_mailbox *mb, const char **ret,
-            struct error *err)
+find_above(struct group *g, const char *name, struct head **ret,
+           struct error *err)
 {
-    const char *parent = mb->name;
     mbid_t id = 0;
-    struct head *h;
 
-    while (id == 0 && (parent = name_parent(parent, &g->arena)) != NULL) {
-        enum errcode rc = state_lookup(g->st, parent, &id, err);
+    *ret = NULL;
+    while (id == 0 && (name = name_parent(name, &g->arena)) != NULL) {
+        enum errcode rc = state_lookup(g->st, name, &id, err);
         if (rc != ERR_OK)
             return rc;
     }
-    if (id != 0) {
-        enum errcode rc = resolve_mailbox(g, id, &h, err);
-        if (rc == ERR_OK)
-            *ret = h->mb.acl;
-        return rc;
-    }
+    return id == 0 ? ERR_OK : resolve_mailbox(g, id, ret, err);
+}
+
+/* ABOVE: find_above(). */
+static const char *
+default_acl(struct group *g, const struct txn_mailbox *mb,
+            const struct head *above)
+{
+    if (above != NULL)
+        return above->mb.acl;
     const char *owner = name_owner(mb->name, &g->arena);
-    if (owner == NULL) {
-        *ret = mb->default_acl == NULL ? "" : mb->default_acl;
-        return ERR_OK;
-    }
+    if (owner == NULL)
+        return mb->default_acl == NULL ? "" : mb->default_acl;
     AUTO(buf_free) struct buf rights = BUF_INIT;
     acl_format_rights(ACL_ALL, &rights);
-    *ret = arena_printf(&g->arena, "%s\t%s\t", owner, buf_cstr(&rights));
-    return ERR_OK;
+    return arena_printf(&g->arena, "%s\t%s\t", owner, buf_cstr(&rights));
 }
 
 static void
-make_uniqueid(struct env *env, struct uniqueid *ret)
+make_uniqueid(struct group *g, struct uniqueid *ret)
 {
     uint8_t raw[16];
     char hex[33];
 
-    env_random(env, raw, sizeof(raw));
+    if (g->random_left < sizeof(raw)) { /* the system is asked for many */
+        env_random(g->env, g->random, sizeof(g->random));
+        g->random_left = sizeof(g->random);
+    }
+    g->random_left -= sizeof(raw);
+    memcpy(raw, g->random + g->random_left, sizeof(raw));
     raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40);
     raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80);
     format_hex_bytes(raw, sizeof(raw), hex);
@@ -83,7 +89,7 @@ op_create(struct group *g, struct op *op, struct error *err)
 {
     struct txn_mailbox *mb = &op->u.create;
     struct rec_mailbox rec = {0};
-    struct head *h;
+    struct head *h, *above = NULL;
     mbid_t id;
     const char *acl = mb->acl;
 
@@ -99,13 +105,16 @@ op_create(struct group *g, struct op *op, struct error *err)
         if (rc != ERR_OK)
             return rc;
         op->res.id = id;
+        op->res.uniqueid = h->mb.uniqueid;
         op->res.uidvalidity = h->mb.uidvalidity;
         return ERR_OK;
     }
     if (mb->uniqueid != NULL)
         rc = check_uniqueid(g, mb->uniqueid, err);
+    if (rc == ERR_OK)
+        rc = find_above(g, mb->name, &above, err);
     if (rc == ERR_OK && acl == NULL)
-        rc = default_acl(g, mb, &acl, err);
+        acl = default_acl(g, mb, above);
     if (rc == ERR_OK)
         rc = resolve_check_text("ACL", acl, ACL_BYTES_MAX, err);
     if (rc == ERR_OK)
@@ -115,7 +124,7 @@ op_create(struct group *g, struct op *op, struct error *err)
         rc = resolve_check_text("partition", mb->partition, USER_MAX, err);
     const char *root = "";
     if (rc == ERR_OK)
-        rc = state_quota_root(g->st, mb->name, &root, err);
+        rc = state_quota_root(g->st, mb->name, above, &root, err);
     if (rc == ERR_OK && mb->check_quota)
         rc = resolve_check_quota(
             g, root, (uint64_t[QUOTA_RESOURCES]){[QUOTA_FOLDERS] = 1}, err);
@@ -139,12 +148,13 @@ op_create(struct group *g, struct op *op, struct error *err)
         .options = mb->options,
     };
     if (mb->uniqueid == NULL)
-        make_uniqueid(g->env, &rec.head.uniqueid);
+        make_uniqueid(g, &rec.head.uniqueid);
     else
         memcpy(rec.head.uniqueid.s, mb->uniqueid, strlen(mb->uniqueid));
     if (mb->uidvalidity != 0)
         rec.head.uidvalidity = mb->uidvalidity;
     op->res.id = resolve_next_lsn(g);
+    op->res.uniqueid = rec.head.uniqueid;
     op->res.uidvalidity = rec.head.uidvalidity;
     op->res.modseq = modseq_of(g->epoch, op->res.id);
     rc = EMIT(mailbox, REC_MAILBOX, &rec, err);

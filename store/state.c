@@ -137,6 +137,8 @@ state_clear(struct state *st)
     memset(st->newrefs, 0, sizeof(st->newrefs));
     memset(st->newkeys, 0, sizeof(st->newkeys));
     st->all_heads = NULL;
+    st->all_quotas = NULL;
+    st->all_owners = NULL;
     st->undo = NULL;
     st->undoing = false;
     st->v.list_changed = false;

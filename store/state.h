@@ -32,14 +32,16 @@ struct quota_head {
     struct quota q;
     bool exists, dirty, in_undo;
     uint64_t row_hash;
-    struct quota_head *next;
+    struct quota_head *next; /* in its bucket */
+    struct quota_head *all;  /* in the list of all */
 };
 
 struct owner {
     const char *name;
     uint64_t digest;
-    uint64_t settled; /* as the row has it */
-    struct owner *next;
+    uint64_t settled;   /* as the row has it */
+    struct owner *next; /* in its bucket */
+    struct owner *all;  /* in the list of all */
 };
 
 /* Rows that a walk has left for who comes after it (store/state_rows.c). */
@@ -86,7 +88,9 @@ struct state {
     struct head *heads[HEAD_BUCKETS];
     struct head *all_heads;
     struct quota_head *quotas[HEAD_BUCKETS];
+    struct quota_head *all_quotas;
     struct owner *owners[HEAD_BUCKETS];
+    struct owner *all_owners;
     struct newref *newrefs[HEAD_BUCKETS];
     struct newkey *newkeys[HEAD_BUCKETS];
     uint64_t root; /* digest as of the last state_settle() */
@@ -139,10 +143,11 @@ state_lookup(struct state *st, const char *name, mbid_t *ret,
 MUST_CHECK enum errcode
 state_quota(struct state *st, const char *root, struct quota_head **ret,
             struct error *err);
-/* The root that a mailbox of this name has or would get; "": none. */
+/* The root that a mailbox of this name has or would get; "": none.  ABOVE: a
+ * mailbox above NAME whose root is known, or NULL. */
 MUST_CHECK enum errcode
-state_quota_root(struct state *st, const char *name, const char **ret,
-                 struct error *err);
+state_quota_root(struct state *st, const char *name, const struct head *above,
+                 const char **ret, struct error *err);
 /* ERR_NOTFOUND; keywords live in A. */
 MUST_CHECK enum errcode
 state_message(struct state *st, mbid_t id, uint32_t uid, struct arena *a,

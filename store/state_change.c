@@ -42,6 +42,8 @@ find_owner(struct state *st, const char *name, struct owner **ret,
         }
         o->next = st->owners[bucket];
         st->owners[bucket] = o;
+        o->all = st->all_owners;
+        st->all_owners = o;
     }
     *ret = o;
     return ERR_OK;
@@ -280,14 +282,13 @@ state_settle(struct state *st, uint64_t *ret_root, struct error *err)
     for (struct head *h = st->all_heads; h != NULL && rc == ERR_OK; h = h->all)
         if (h->dirty)
             rc = settle_head(st, h, err);
-    for (size_t i = 0; i < HEAD_BUCKETS; i++)
-        for (struct quota_head *q = st->quotas[i]; q != NULL && rc == ERR_OK;
-             q = q->next)
-            if (q->dirty)
-                rc = settle_quota(st, q, err);
-    for (size_t i = 0; i < HEAD_BUCKETS && rc == ERR_OK; i++)
-        for (struct owner *o = st->owners[i]; o != NULL; o = o->next)
-            settle_owner(st, o);
+    for (struct quota_head *q = st->all_quotas; q != NULL && rc == ERR_OK;
+         q = q->all)
+        if (q->dirty)
+            rc = settle_quota(st, q, err);
+    for (struct owner *o = st->all_owners; o != NULL && rc == ERR_OK;
+         o = o->all)
+        settle_owner(st, o);
     arena_reset(&st->scratch);
     if (rc == ERR_OK)
         *ret_root = st->root;

@@ -51,8 +51,8 @@ state_charge_quota(struct state *st, struct head *head, int sign,
 }
 
 enum errcode
-state_quota_root(struct state *st, const char *name, const char **ret,
-                 struct error *err)
+state_quota_root(struct state *st, const char *name, const struct head *above,
+                 const char **ret, struct error *err)
 {
     *ret = "";
     if (name_is_deleted(name))
@@ -60,6 +60,10 @@ state_quota_root(struct state *st, const char *name, const char **ret,
     char *root = arena_str(&st->scratch, span_str(name));
     for (;;) {
         struct quota_head *q;
+        if (above != NULL && strcmp(root, above->mb.name) == 0) {
+            *ret = above->mb.quota_root; /* S11: nearest to it as well */
+            return ERR_OK;
+        }
         enum errcode rc = state_quota(st, root, &q, err);
         if (rc != ERR_OK)
             return rc;
@@ -116,7 +120,7 @@ state_reroot(struct state *st, const struct rooted_set *set, struct error *err)
     for (size_t i = 0; i < set->n && rc == ERR_OK; i++) {
         struct head *h = set->heads[i];
         const char *root;
-        rc = state_quota_root(st, h->mb.name, &root, err);
+        rc = state_quota_root(st, h->mb.name, NULL, &root, err);
         if (rc == ERR_OK && strcmp(root, h->mb.quota_root) != 0) {
             state_touch_head(st, h);
             h->mb.quota_root = root;

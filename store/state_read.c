@@ -147,6 +147,8 @@ state_quota(struct state *st, const char *root, struct quota_head **ret,
         h->row_hash = h->exists ? row_hash(key_span(&k), value) : 0;
         h->next = st->quotas[bucket];
         st->quotas[bucket] = h;
+        h->all = st->all_quotas;
+        st->all_quotas = h;
     }
     *ret = h->exists ? h : NULL;
     return ERR_OK;

@@ -11,6 +11,7 @@
 
 #include "store/epochs.h"
 #include "store/mutants.h"
+#include "store/store_private.h"
 #include "tests/lib/storetest.h"
 
 static struct txn_append
@@ -94,6 +95,68 @@ test_create_refuses_doubles_and_bad_names(void **state)
     assert_int_equal(txn_result(txn, 0)->id, id);
     assert_int_equal(txn_lsn(txn), LSN_NONE);
     txn_free(&txn);
+    ts_free(&ts);
+}
+
+static void
+test_create_tells_the_uniqueid(void **state)
+{
+    struct teststore ts;
+    struct arena a = ARENA_INIT;
+    struct uniqueid last = {""};
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    /* More than what is asked of the system at a time; then one again. */
+    for (unsigned i = 0; i <= 40; i++) {
+        struct store_txn *txn = txn_new();
+        const char *name = arena_printf(&a, "user.u%u", i % 40);
+        txn_create(txn, &(struct txn_mailbox){.name = name, .exist_ok = true});
+        assert_int_equal(store_commit(ts.store, txn, NULL), ERR_OK);
+        const struct txn_result *res = txn_result(txn, 0);
+        const struct mailbox mb = ts_mailbox(&ts, res->id, &a);
+        assert_string_equal(res->uniqueid.s, mb.uniqueid.s);
+        assert_int_equal(strlen(mb.uniqueid.s), 36);
+        assert_string_not_equal(mb.uniqueid.s, last.s);
+        last = mb.uniqueid;
+        txn_free(&txn);
+    }
+    ts_verify(&ts); /* each is one mailbox's alone */
+    arena_free(&a);
+    ts_free(&ts);
+}
+
+static void
+root_is(struct teststore *ts, const char *name, const char *root)
+{
+    struct arena a = ARENA_INIT;
+
+    const struct mailbox mb = ts_mailbox(ts, ts_create(ts, name), &a);
+    assert_string_equal(mb.quota_root, root);
+    arena_free(&a);
+}
+
+/* The mailbox above tells the root; one at the name itself is nearer. */
+static void
+test_create_has_the_nearest_quota_root(void **state)
+{
+    struct teststore ts;
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    root_is(&ts, "user.ann", "");
+    root_is(&ts, "user.ann.free", "");
+    assert_int_equal(set_quota(&ts, "user.ann", 1000, false), ERR_OK);
+    root_is(&ts, "user.ann.a", "user.ann");
+    root_is(&ts, "user.ann.a.b", "user.ann");
+    assert_int_equal(set_quota(&ts, "user.ann.a", 1000, false), ERR_OK);
+    root_is(&ts, "user.ann.a.c", "user.ann.a");
+    root_is(&ts, "user.ann.x.y.z", "user.ann");
+    root_is(&ts, "user.ann.ab", "user.ann");
+    root_is(&ts, "user.bob", "");
+    assert_int_equal(quota_of(&ts, "user.ann").used[QUOTA_FOLDERS], 4);
+    assert_int_equal(quota_of(&ts, "user.ann.a").used[QUOTA_FOLDERS], 3);
+    ts_verify(&ts);
     ts_free(&ts);
 }
 
@@ -1207,12 +1270,140 @@ test_flipped_apply_shows_in_the_digest(void **state)
     ts_free(&re);
 }
 
+/* ---- what comes late, and who is told when ----------------------------- */
+
+static void
+note_done(void *ctx, struct store_txn *txn)
+{
+    (void)txn;
+    *(unsigned *)ctx += 1;
+}
+
+static struct store_txn *
+late_append(struct teststore *ts, mbid_t id, uint64_t seed, unsigned *done)
+{
+    struct store_txn *txn = txn_new();
+    struct body *b = ts_body(seed, 100);
+    struct txn_append m = message(id, b);
+
+    m.cache_is_late = true;
+    txn_append(txn, &m);
+    body_free(&b);
+    store_submit(ts->store, txn, note_done, done);
+    return txn;
+}
+
+static enum errcode
+derived(struct teststore *ts, mbid_t id, uint32_t uid, struct buf *ret)
+{
+    struct store_snap *snap = store_snapshot(ts->store);
+    struct error err;
+
+    buf_clear(ret);
+    enum errcode rc = snap_cache(snap, id, uid, ret, &err);
+    store_release(&snap);
+    return rc;
+}
+
+static void
+test_derived_record_may_come_while_the_disk_works(void **state)
+{
+    AUTO(buf_free) struct buf got = BUF_INIT;
+    struct teststore ts;
+    unsigned done = 0;
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    mbid_t id = ts_create(&ts, "user.ann");
+    struct store_txn *in_time = late_append(&ts, id, 1, &done);
+    struct store_txn *never = late_append(&ts, id, 2, &done);
+    struct store_txn *refused = late_append(&ts, id + 99, 3, &done);
+    assert_true(txn_bring_cache(in_time, 0, SPAN_LIT("derived")));
+    assert_true(txn_bring_cache(refused, 0, SPAN_LIT("of nothing")));
+    while (done < 3)
+        assert_true(store_step(ts.store));
+    assert_int_equal(txn_code(in_time), ERR_OK);
+    assert_int_equal(txn_code(never), ERR_OK);
+    assert_int_equal(txn_code(refused), ERR_NOTFOUND);
+    assert_int_equal(derived(&ts, id, 1, &got), ERR_OK);
+    assert_true(span_eq_str(buf_span(&got), "derived"));
+    /* Nobody takes it any more: the caller is told to put it. */
+    assert_false(txn_bring_cache(never, 0, SPAN_LIT("too late")));
+    assert_int_equal(derived(&ts, id, 2, &got), ERR_NOTFOUND);
+    ts_verify(&ts);
+    txn_free(&in_time);
+    txn_free(&never);
+    txn_free(&refused);
+    ts_free(&ts);
+}
+
+/* Between the two words: "<", answers, watchers, ">". */
+static struct buf told;
+
+static void
+tell_answers(void *ctx, bool begins)
+{
+    (void)ctx;
+    buf_add_byte(&told, begins ? '<' : '>');
+}
+
+static void
+tell_done(void *ctx, struct store_txn *txn)
+{
+    (void)txn;
+    buf_add_byte(&told, 'a');
+    *(unsigned *)ctx += 1;
+}
+
+static void
+tell_watch(void *ctx)
+{
+    (void)ctx;
+    buf_add_byte(&told, 'w');
+}
+
+static void
+test_group_is_answered_between_two_words(void **state)
+{
+    struct teststore ts;
+    unsigned done = 0;
+    struct store_txn *txns[3];
+
+    (void)state;
+    ts_new_master(&ts, 1, 0);
+    mbid_t id = ts_create(&ts, "user.ann");
+    struct store_watch *w = store_watch(ts.store, id, tell_watch, NULL);
+    ts.store->hooks.on_answers = tell_answers;
+    for (size_t i = 0; i < ARRAY_LEN(txns); i++) {
+        struct body *b = ts_body(i, 100);
+        const struct txn_append m = message(id, b);
+        txns[i] = txn_new();
+        txn_append(txns[i], &m);
+        body_free(&b);
+        store_submit(ts.store, txns[i], tell_done, &done);
+    }
+    while (done < ARRAY_LEN(txns))
+        assert_true(store_step(ts.store));
+    buf_add_byte(&told, 0);
+    assert_string_equal(told.p, "<aaaw>");
+    ts.store->hooks.on_answers = NULL;
+    store_unwatch(&w);
+    for (size_t i = 0; i < ARRAY_LEN(txns); i++)
+        txn_free(&txns[i]);
+    buf_free(&told);
+    ts_free(&ts);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_create_refuses_doubles_and_bad_names),
+        cmocka_unit_test(test_create_tells_the_uniqueid),
+        cmocka_unit_test(test_create_has_the_nearest_quota_root),
         cmocka_unit_test(test_create_takes_the_acl_of_its_parent),
+        cmocka_unit_test(test_derived_record_may_come_while_the_disk_works),
+        cmocka_unit_test(test_group_is_answered_between_two_words),
         cmocka_unit_test(test_uidvalidity_is_never_given_twice),
         cmocka_unit_test(test_rename_moves_a_whole_tree_or_nothing),
         cmocka_unit_test(test_quota_is_charged_refused_and_moves_along),
