@@ -41,7 +41,7 @@
 
 /* One in so many seconds of all processors, and how much of a second's work may
  * have been saved up. */
-#define BUDGET_SHARE 40U
+#define BUDGET_SHARE 100U
 #define BUDGET_SAVED_NS UINT64_C(50000000)
 
 struct part {
