@@ -223,6 +223,26 @@ call_off(struct ctl *c, const char *what, const struct error *why)
     return CTL_FAILED;
 }
 
+/* Whoever finds the file has to ask that one, and no other. */
+static enum errcode
+mark_handover(struct ctl *c, struct error *err)
+{
+    AUTO(buf_free) struct buf line = BUF_INIT;
+    struct dlist_printer p;
+    char *why = arena_printf(&c->arena, "handover sent to %s%s%s",
+                             bclient_name(csync_client_conn(c->twin)),
+                             c->o->channel == NULL ? "" : ", channel ",
+                             c->o->channel == NULL ? "" : c->o->channel);
+
+    buf_add_str(&line, "NODE ");
+    dlist_print_begin(&p, &line, DLIST_CLIENT);
+    dlist_open_kv(&p, "FENCE");
+    dlist_str(&p, "WHY", why);
+    dlist_u64(&p, "SWAP", 1);
+    dlist_close(&p);
+    return csync_command(c->local, buf_span(&line), ctl_take_answer, c, err);
+}
+
 static enum ctl_exit
 swap_done(struct ctl *c, epoch_t epoch, uint64_t fence_us)
 {
@@ -262,8 +282,7 @@ ctl_swap(struct ctl *c)
         return call_off(c, "fence", &err);
     if (drain(c, &err) != ERR_OK)
         return call_off(c, "drain", &err);
-    if (ctl_ask(c, "NODE FENCE %(WHY \"handover sent to the twin\" SWAP 1)",
-                &err) != ERR_OK)
+    if (mark_handover(c, &err) != ERR_OK)
         return call_off(c, "mark", &err);
     enum errcode rc = hand_over(c, epoch, &err);
     if (rc == ERR_CLOSED || rc == ERR_TIMEOUT || rc == ERR_IO) {

@@ -338,6 +338,15 @@ verb_fence(struct node *node, const struct dlist *args, struct buf *out,
     return print_end(node, out, err);
 }
 
+/* For an error's text. */
+static struct span
+first_line(struct span text)
+{
+    const ptrdiff_t end = span_find_byte(text, '\n', 0);
+
+    return span_sub(text, 0, MIN(end < 0 ? text.n : (size_t)end, (size_t)150));
+}
+
 static enum errcode
 verb_unfence(struct node *node, const struct dlist *args, struct buf *out,
              struct error *err)
@@ -358,9 +367,9 @@ verb_unfence(struct node *node, const struct dlist *args, struct buf *out,
         span_starts(buf_span(&text), SPAN_LIT(HANDOVER_MARK)) &&
         !arg_is_set(args, "FORCE"))
         return error_set(err, ERR_CONFLICT,
-                         "a handover was sent from here and its answer is not "
-                         "known: run 'ctl_failover unfence', which asks the "
-                         "twin first");
+                         "a %.*s, and its answer is not known: run "
+                         "'ctl_failover unfence', which asks it first",
+                         SPAN_FMT(first_line(buf_span(&text))));
     rc = node_lower_fence(node, err);
     if (rc == ERR_OK)
         log_notice(NULL, "failover.fence", "state=down");

@@ -213,13 +213,17 @@ def test_swap_with_a_frozen_replica(bin_dir):
         no_crash(w.a, w.b)
 
 
-def lose_handover(deliver):
+def lose_handover(deliver, marks=None):
     """The link breaks at LOG HANDOVER; DELIVER: behind it, so that only the
-    answer is lost."""
+    answer is lost.  MARKS: its files are read when it is sent."""
     state = {"link": None}
+    marks = {} if marks is None else marks
 
     def on_bytes(proxy, link, to_server, data):
         if to_server and b"LOG HANDOVER" in data:
+            for path in marks:
+                with open(path) as f:
+                    marks[path] = f.read()
             if deliver:
                 state["link"] = link
                 return data
@@ -255,11 +259,13 @@ def test_lost_answer_of_the_handover(bin_dir):
 
 def test_lost_handover(bin_dir):
     """The twin never got it: the old master goes on, and that token is dead."""
-    with Partition(bin_dir, on_bytes=lose_handover(False)) as p:
+    marks = {}
+    with Partition(bin_dir, on_bytes=lose_handover(False, marks)) as p:
         w = p.w
         w.deliver_all(w.a, [1])
         w.wait_equal()
         streaming(w.a)
+        marks[w.a.fence] = None
         rc, out, err = w.a.ctl("swap", timeout=60)
         check("lost" in err, "the swap says: %s%s" % (out, err))
         here = w.a.status()["here"]
@@ -267,6 +273,8 @@ def test_lost_handover(bin_dir):
                     ("master", 1, False), "the old master: %d %s%s" %
                     (rc, out, err))
         check(rc != 0, "a swap that did not happen ended 0")
+        check_equal(marks[w.a.fence], "handover sent to %s:%d\n" % (
+            p.proxy.host, p.proxy.port), "the fence file")
         check_equal(code_of(w.a, 2), 250, "delivery after it")
         p.proxy.on_bytes = None
         w.wait_equal(timeout=60)

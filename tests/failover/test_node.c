@@ -508,9 +508,11 @@ test_fence_of_a_handover_is_not_lowered_unasked(void **state)
     struct error err = {0};
 
     start_pair(p);
-    assert_int_equal(verb(&p->a, "FENCE %(WHY \"handover sent\" SWAP 0)", &err),
-                     ERR_OK);
+    assert_int_equal(
+        verb(&p->a, "FENCE %(WHY \"handover sent to b:2005\" SWAP 0)", &err),
+        ERR_OK);
     assert_int_equal(verb(&p->a, "UNFENCE", &err), ERR_CONFLICT);
+    assert_non_null(strstr(err.text, "handover sent to b:2005,"));
     assert_int_equal(verb(&p->a, "UNFENCE %(FORCE 1)", &err), ERR_OK);
 
     /* Deposed meanwhile: it could not write anyhow, and has to follow. */
