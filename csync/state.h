@@ -13,7 +13,7 @@
 #include "csync/sync_read.h"
 #include "store/txn.h"
 
-/* ---- from the store (csync/bystate_load.c) ------------------------------- */
+/* ---- from the store (csync/state_load.c) ------------------------------- */
 
 /* CRCs of mailboxes by what they are computed from: a mailbox of the same
  * digest has the same.  Any thread. */
