@@ -652,7 +652,14 @@ test_more_in_deflate_behind_its_end_is_a_protocol_error(void **state)
         say(c, "DEFLATE\r\n");
         hear(c, "OK deflate");
         squeeze(z, texts[i], BY_FLUSH, &out);
-        say_bytes(c, buf_span(&out), i == 0 ? out.n : 1);
+        /* It may hang up before the last of them. */
+        size_t step = i == 0 ? out.n : 1;
+        struct error err = {0};
+        enum errcode rc = ERR_OK;
+        for (size_t at = 0; at < out.n && rc == ERR_OK; at += step)
+            rc = bclient_write(c, span_sub(buf_span(&out), at, step),
+                               PATIENCE_MS, &err);
+        assert_true(rc == ERR_OK || rc == ERR_CLOSED);
         WAIT_FOR(atomic_load(&seen.closed) == i + 1);
         assert_int_equal(atomic_load(&seen.close_code), ERR_PROTO);
         zpipe_free(&z);
