@@ -206,6 +206,7 @@ swap(struct world *w)
     if (s.fence && m->handover_to != 0)
         peer = m->handover_to - 1;
     m->handover_to = peer + 1;
+    m->handover_epoch = s.epoch;
     ctl(w, m, peer, "swap", sim_one_in(w, 3));
 }
 
@@ -429,6 +430,26 @@ mend_fenced(struct world *w, const struct view v[NODES], unsigned master)
     return false;
 }
 
+/* Another one was handed the next epoch and did not answer: it may have begun
+ * it, and who asked still waits behind its fence. */
+static bool
+is_handed_to_another(struct world *w, unsigned i, epoch_t epoch)
+{
+    for (unsigned j = 0; j < NODES; j++) {
+        const struct machine *m = &w->m[j];
+        AUTO(buf_free) struct buf text = BUF_INIT;
+        struct error err = {0};
+        if (m->handover_to == 0 || m->handover_to == i + 1 ||
+            m->handover_epoch < epoch ||
+            env_read_file(env_sim_env(m->sim), m->fence, 4096, &text, &err) !=
+                ERR_OK)
+            continue;
+        if (span_starts(buf_span(&text), SPAN_LIT("handover")))
+            return true;
+    }
+    return false;
+}
+
 static bool
 promote(struct world *w, const struct view v[NODES])
 {
@@ -437,7 +458,8 @@ promote(struct world *w, const struct view v[NODES])
     for (unsigned i = 0; i < NODES; i++) {
         if (!v[i].up || v[i].s.role != ROLE_REPLICA || v[i].s.seeding ||
             v[i].s.seed_wanted || v[i].s.fence || v[i].s.epoch < w->max_epoch ||
-            (w->lines != NULL && v[i].s.applied.applied.lsn == 0))
+            (w->lines != NULL && v[i].s.applied.applied.lsn == 0) ||
+            is_handed_to_another(w, i, v[i].s.epoch))
             continue;
         if (best < 0 ||
             v[i].s.applied.applied.epoch > v[best].s.applied.applied.epoch ||

@@ -193,12 +193,14 @@ close_sessions(void *ctx)
     drop_reader(m);
 }
 
+/* Who died on the way has not emptied anything yet; its next start does. */
 static void
 reopened(void *ctx)
 {
     struct machine *m = ctx;
 
-    history_reset(m);
+    if (m->death == ALIVE)
+        history_reset(m);
 }
 
 void

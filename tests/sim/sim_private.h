@@ -87,7 +87,8 @@ struct machine {
     bool damaged;    /* bits were flipped */
     lsn_t seeded_at; /* where it was first seen since it was empty */
     bool rejoining;
-    unsigned handover_to; /* of the last swap begun here, + 1 */
+    unsigned handover_to;   /* of the last swap begun here, + 1 */
+    epoch_t handover_epoch; /* in which it was begun */
     unsigned open_failures;
     struct error open_err;
 
