@@ -55,6 +55,8 @@ static const char *const names[] = {
     "shared",   "shared.list",   "shared.list.a",     "user.eve",
 };
 
+const char *const sim_users[SIM_USERS] = {"ann", "bob", "eve", "dan"};
+
 void
 clients_init(struct world *w)
 {
@@ -335,6 +337,54 @@ add_state(struct world *w, struct store_txn *txn, mbid_t id,
     }
 }
 
+/* Scripts, and users who get another name or go. */
+static void
+add_user_op(struct world *w, struct store_txn *txn)
+{
+    static const char *const scripts[] = {"main", "vacation"};
+    const char *user = sim_users[sim_random(w, SIM_USERS)];
+    const char *script = scripts[sim_random(w, ARRAY_LEN(scripts))];
+    char text[40];
+    snprintf(text, sizeof(text), "# %llu\r\nkeep;\r\n",
+             (unsigned long long)sim_random(w, 1000));
+    struct span value = span_str(text);
+    struct span name = span_str(script);
+
+    switch (sim_random(w, 8)) {
+    case 0:
+    case 1:
+        txn_rename_user(txn, user, sim_users[sim_random(w, SIM_USERS)]);
+        break;
+    case 2:
+        if (sim_one_in(w, 3)) {
+            txn_user_remove_all(txn, user);
+            break;
+        }
+        txn_user(txn, user, USER_SIEVE_ACTIVE, "", NULL);
+        break;
+    case 3:
+        txn_user(txn, user, USER_SIEVE, script, NULL);
+        break;
+    case 4:
+        txn_user(txn, user, USER_SIEVE_ACTIVE, "", &name);
+        break;
+    default:
+        txn_user(txn, user, USER_SIEVE, script, &value);
+        break;
+    }
+}
+
+/* As cyr_expire does: all tombstones of a mailbox. */
+static void
+add_expiry(struct store_txn *txn, mbid_t id)
+{
+    struct uidset all = UIDSET_INIT;
+
+    uidset_add(&all, 1, UINT32_MAX - 1);
+    txn_purge(txn, id, &all);
+    uidset_free(&all);
+}
+
 static void
 add_op(struct world *w, struct machine *m, struct store_txn *txn,
        struct flight *f, bool alone)
@@ -345,7 +395,7 @@ add_op(struct world *w, struct machine *m, struct store_txn *txn,
     const char *name = names[sim_random(w, ARRAY_LEN(names))];
     struct guid guid;
 
-    switch (sim_random(w, 26)) {
+    switch (sim_random(w, 27)) {
     case 0:
     case 1:
         txn_create(txn, &(struct txn_mailbox){.name = name,
@@ -364,8 +414,9 @@ add_op(struct world *w, struct machine *m, struct store_txn *txn,
         if (sim_one_in(w, 3))
             add_quota(w, txn);
         else
-            txn_set_acl(txn, id, sim_one_in(w, 2) ? "a\tlr\t" : "b\tl\t",
-                        sim_one_in(w, 3) ? "a\tlr\t" : NULL);
+            txn_set_acl(txn, id,
+                        sim_one_in(w, 2) ? "ann\tlr\t-bob\tw\t" : "bob\tl\t",
+                        sim_one_in(w, 3) ? "ann\tlr\t-bob\tw\t" : NULL);
         break;
     case 5:
         txn_user(txn, sim_one_in(w, 2) ? "ann" : "bob", USER_SUBSCRIPTION, name,
@@ -388,13 +439,19 @@ add_op(struct world *w, struct machine *m, struct store_txn *txn,
         txn_expunge(txn, id, &uids, sim_one_in(w, 2));
         break;
     case 12:
-        txn_purge(txn, id, &uids);
+        if (sim_one_in(w, 3))
+            add_expiry(txn, id);
+        else
+            txn_purge(txn, id, &uids);
         break;
     case 13:
     case 14:
     case 15:
     case 16:
         add_flags(w, txn, id, &uids);
+        break;
+    case 17:
+        add_user_op(w, txn);
         break;
     default:
         add_append(w, txn, id, &guid);

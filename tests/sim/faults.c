@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "store/compact.h"
 #include "store/store_private.h"
 
 static struct machine *
@@ -136,6 +137,31 @@ flush(struct world *w, struct machine *m)
     sim_trace(w, "n%u flush: %s", m->i, errcode_name(rc));
     if (rc == ERR_IO || rc == ERR_CORRUPT)
         store_die(machine_store(m), &err);
+}
+
+/* As the compactor's thread: what fails is tried again another time. */
+static void
+compact(struct world *w, struct machine *m)
+{
+    struct error err = {0};
+    enum errcode rc = ERR_OK;
+    bool more = true;
+    uint64_t bytes, all = 0;
+
+    if (m->node == NULL || machine_is_paused(m))
+        return;
+    for (uint64_t n = 1 + sim_random(w, 60); n > 0 && more && rc == ERR_OK;
+         n--) {
+        rc = store_compact_step(machine_store(m), &more, &bytes, &err);
+        all += rc == ERR_OK ? bytes : 0;
+    }
+    sim_trace(w, "n%u compact: %s, %llu bytes", m->i, errcode_name(rc),
+              (unsigned long long)all);
+    w->res->compacted_bytes += all;
+    if (rc == ERR_CORRUPT && m->death == ALIVE)
+        sim_violation(w, "I21: n%u: %s", m->i, err.text);
+    if (m->death == ALIVE)
+        told_bodies(w, m, 2);
 }
 
 /* By hand: touch(1) and rm(1). */
@@ -317,7 +343,7 @@ static const struct {
     {1, jump_clock},  {3, swap_master},    {2, lose_the_master},
     {1, touch_fence}, {1, change_network}, {1, change_disk},
     {1, kill_sync},   {1, kill_ctl},       {6, flush},
-    {5, make_room},
+    {5, make_room},   {12, compact},
 };
 
 void

@@ -268,6 +268,7 @@ machine_start(struct machine *m)
         .store = {.dir = m->dir,
                   .fence_path = m->fence,
                   .segment_bytes = w->segment_bytes,
+                  .log_cap_bytes = w->log_cap_bytes,
                   .no_threads = true,
                   .open_kv = open_kv,
                   .open_kv_ctx = m,

@@ -40,6 +40,13 @@ struct muser {
     uint64_t value;
 };
 
+/* A private annotation of a message. */
+struct mannot {
+    mbid_t id;
+    uint32_t uid;
+    char *user, *entry;
+};
+
 struct mquota {
     char *root;
     uint64_t bytes, messages, folders; /* used */
@@ -57,7 +64,8 @@ struct model {
     size_t nboxes, boxes_cap;
     struct muser *users;
     size_t nusers, users_cap;
-    bool users_renamed;  /* not followed here */
+    struct mannot *annots;
+    size_t nannots, annots_cap;
     struct mmark *marks; /* open addressing */
     size_t nmarks, marks_cap;
     struct arena a;
@@ -276,6 +284,66 @@ touch(struct model *md, const struct record *rec, mbid_t id, uint32_t uid,
 }
 
 static void
+put_annot(struct model *md, mbid_t id, uint32_t uid, const char *user,
+          const char *entry, bool is_set)
+{
+    size_t i = 0;
+
+    while (i < md->nannots &&
+           (md->annots[i].id != id || md->annots[i].uid != uid ||
+            strcmp(md->annots[i].user, user) != 0 ||
+            strcmp(md->annots[i].entry, entry) != 0))
+        i++;
+    if (is_set && i == md->nannots) {
+        GROW(md->annots, md->nannots, md->annots_cap);
+        md->annots[md->nannots++] =
+            (struct mannot){id, uid, xstrdup(user), xstrdup(entry)};
+    } else if (!is_set && i < md->nannots) {
+        free(md->annots[i].user);
+        free(md->annots[i].entry);
+        md->annots[i] = md->annots[--md->nannots];
+    }
+}
+
+static void
+on_annot(struct model *md, const struct record *rec, const struct rec_annot *r)
+{
+    if (r->uid == 0)
+        return;
+    touch(md, rec, r->id, r->uid, NULL);
+    for (size_t i = 0; i < r->n; i++)
+        if (r->items[i].user[0] != '\0')
+            put_annot(md, r->id, r->uid, r->items[i].user, r->items[i].entry,
+                      r->items[i].is_set);
+}
+
+/* Who reads the message under the new name finds them there. */
+static void
+rename_annots(struct model *md, const struct record *rec, const char *from,
+              const char *to)
+{
+    const size_t n = md->nannots;
+    struct mannot *old = md->annots;
+
+    md->annots = NULL;
+    md->nannots = md->annots_cap = 0;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(old[i].user, from) != 0)
+            put_annot(md, old[i].id, old[i].uid, old[i].user, old[i].entry,
+                      true);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(old[i].user, from) == 0) {
+            touch(md, rec, old[i].id, old[i].uid, NULL);
+            if (to[0] != '\0')
+                put_annot(md, old[i].id, old[i].uid, to, old[i].entry, true);
+        }
+        free(old[i].user);
+        free(old[i].entry);
+    }
+    free(old);
+}
+
+static void
 on_forget(struct model *md, const struct rec_forget *r)
 {
     for (size_t i = 0; i < r->n; i++) {
@@ -302,8 +370,102 @@ on_set(struct model *md, const struct rec_set *r)
         b->recent = r->recent_uid;
 }
 
+/* user.FROM and below become user.TO. */
+static char *
+name_after(const char *name, const char *from, const char *to)
+{
+    AUTO(xfree) char *inbox = xasprintf("user.%s", from);
+    const size_t n = strlen(inbox);
+
+    if (strncmp(name, inbox, n) != 0 || (name[n] != '\0' && name[n] != '.'))
+        return xstrdup(name);
+    return xasprintf("user.%s%s", to, name + n);
+}
+
+static struct muser *
+user_of(struct model *md, const char *key)
+{
+    for (size_t i = 0; i < md->nusers; i++)
+        if (strcmp(md->users[i].key, key) == 0)
+            return &md->users[i];
+    return NULL;
+}
+
 static void
-on_rename(struct model *md, const struct rec_rename *r)
+set_user(struct model *md, const char *key, uint64_t value)
+{
+    struct muser *u = user_of(md, key);
+
+    if (u == NULL) {
+        GROW(md->users, md->nusers, md->users_cap);
+        u = &md->users[md->nusers++];
+        u->key = xstrdup(key);
+    }
+    u->value = value;
+}
+
+static void
+rename_acl(struct mbox *b, const char *from, const char *to)
+{
+    AUTO(buf_free) struct buf acl = BUF_INIT;
+
+    for (const char *at = b->acl; *at != '\0';) {
+        const char *who_end = strchr(at, '\t');
+        const char *end = strchr(who_end + 1, '\t') + 1;
+        if (*at == '-' && (size_t)(who_end - at) == strlen(from) + 1)
+            buf_add_byte(&acl, (uint8_t)*at++);
+        const bool is_theirs = (size_t)(who_end - at) == strlen(from) &&
+                               memcmp(at, from, strlen(from)) == 0;
+        if (is_theirs)
+            buf_add_str(&acl, to);
+        at = is_theirs ? who_end : at;
+        buf_add(&acl, span_of(at, (size_t)(end - at)));
+        at = end;
+    }
+    set_text(&b->acl, buf_cstr(&acl));
+}
+
+/* "FROM/kind/name": what was theirs, and entries for them in the ACLs that move
+ * along; without TO all goes. */
+static void
+rename_user(struct model *md, const struct record *rec,
+            const struct rec_rename *r)
+{
+    AUTO(xfree) char *prefix = xasprintf("%s/", r->user_from);
+    const size_t n = strlen(prefix);
+    struct muser *old = md->users;
+    const size_t nold = md->nusers;
+
+    md->users = NULL;
+    md->nusers = md->users_cap = 0;
+    for (size_t i = 0; i < nold; i++)
+        if (strncmp(old[i].key, prefix, n) != 0)
+            set_user(md, old[i].key, old[i].value);
+    for (size_t i = 0; i < nold && r->user_to[0] != '\0'; i++) {
+        const char *rest = old[i].key + n; /* kind/name */
+        if (strncmp(old[i].key, prefix, n) != 0)
+            continue;
+        AUTO(xfree)
+        char *name = rest[0] == USER_SUBSCRIPTION
+                         ? name_after(rest + 2, r->user_from, r->user_to)
+                         : xstrdup(rest + 2);
+        AUTO(xfree) char *key = xasprintf("%s/%c/%s", r->user_to, *rest, name);
+        set_user(md, key, old[i].value);
+    }
+    for (size_t i = 0; i < nold; i++)
+        free(old[i].key);
+    free(old);
+    for (size_t i = 0; i < r->n && r->user_to[0] != '\0'; i++) {
+        struct mbox *b = box_of(md, r->moves[i].id);
+        if (b != NULL)
+            rename_acl(b, r->user_from, r->user_to);
+    }
+    rename_annots(md, rec, r->user_from, r->user_to);
+}
+
+static void
+on_rename(struct model *md, const struct record *rec,
+          const struct rec_rename *r)
 {
     for (size_t i = 0; i < r->n; i++) {
         struct mbox *b = box_of(md, r->moves[i].id);
@@ -314,33 +476,23 @@ on_rename(struct model *md, const struct rec_rename *r)
             b->uidvalidity = r->moves[i].uidvalidity;
     }
     if (r->user_from[0] != '\0')
-        md->users_renamed = true;
+        rename_user(md, rec, r);
 }
 
 static void
 on_user(struct model *md, const struct rec_user *r)
 {
-    char *key = xasprintf("%s/%c/%s", r->user, r->kind, r->name);
-    const uint64_t value = XXH3_64bits(r->value.p, r->value.n);
+    AUTO(xfree) char *key = xasprintf("%s/%c/%s", r->user, r->kind, r->name);
 
-    for (size_t i = 0; i < md->nusers; i++) {
-        if (strcmp(md->users[i].key, key) != 0)
-            continue;
-        free(key);
-        if (r->is_set) {
-            md->users[i].value = value;
-        } else {
-            free(md->users[i].key);
-            md->users[i] = md->users[--md->nusers];
-        }
+    if (r->is_set) {
+        set_user(md, key, XXH3_64bits(r->value.p, r->value.n));
         return;
     }
-    if (!r->is_set) {
-        free(key);
-        return;
+    struct muser *u = user_of(md, key);
+    if (u != NULL) {
+        free(u->key);
+        *u = md->users[--md->nusers];
     }
-    GROW(md->users, md->nusers, md->users_cap);
-    md->users[md->nusers++] = (struct muser){key, value};
 }
 
 #define DECODE(kind)                                                           \
@@ -370,7 +522,7 @@ apply(struct world *w, struct model *md, const struct record *rec)
     }
     case REC_RENAME: {
         DECODE(rename)
-        on_rename(md, &r);
+        on_rename(md, rec, &r);
         break;
     }
     case REC_SET: {
@@ -407,8 +559,7 @@ apply(struct world *w, struct model *md, const struct record *rec)
     }
     case REC_ANNOT: {
         DECODE(annot)
-        if (r.uid != 0)
-            touch(md, rec, r.id, r.uid, NULL);
+        on_annot(md, rec, &r);
         break;
     }
     case REC_SEEN: {
@@ -466,6 +617,11 @@ model_free(struct model **mdp)
     for (size_t i = 0; i < md->nusers; i++)
         free(md->users[i].key);
     free(md->boxes);
+    for (size_t i = 0; i < md->nannots; i++) {
+        free(md->annots[i].user);
+        free(md->annots[i].entry);
+    }
+    free(md->annots);
     free(md->users);
     free(md->marks);
     arena_free(&md->a);
@@ -539,10 +695,12 @@ compare_messages(struct compare *c, const struct mbox *b)
             x->internal_s != m.internal_s || x->saved_s != m.saved_s ||
             x->words != words_hash(m.keywords, m.nkeywords))
             sim_violation(c->w,
-                          "I2: n%u: %s UID %u (flags %x) is not what the log "
-                          "says (UID %u flags %x)",
+                          "I2: n%u: %s UID %u (flags %x, %llx) is not what the "
+                          "log says (UID %u flags %x, %llx)",
                           c->m->i, b->name, m.uid, m.flags,
-                          x == NULL ? 0 : x->uid, x == NULL ? 0 : x->flags);
+                          (unsigned long long)m.modseq, x == NULL ? 0 : x->uid,
+                          x == NULL ? 0 : x->flags,
+                          (unsigned long long)(x == NULL ? 0 : x->modseq));
         i++;
     }
     if (i < b->n)
@@ -641,15 +799,30 @@ compare_quotas(struct compare *c)
     }
 }
 
+static bool
+count_object(void *ctx, const char *name, struct span value)
+{
+    size_t *n = ctx;
+
+    (void)name;
+    (void)value;
+    ++*n;
+    return true;
+}
+
+/* Those that the log says, and no others. */
 static void
 compare_users(struct compare *c)
 {
+    static const char kinds[] = {USER_SUBSCRIPTION, USER_SIEVE,
+                                 USER_SIEVE_ACTIVE};
     AUTO(buf_free) struct buf value = BUF_INIT;
+    struct error err = {0};
+    size_t n = 0;
 
-    for (size_t i = 0; i < c->md->nusers && !c->md->users_renamed; i++) {
+    for (size_t i = 0; i < c->md->nusers; i++) {
         char *key = xstrdup(c->md->users[i].key);
         char *kind = strchr(key, '/');
-        struct error err = {0};
         *kind++ = '\0';
         buf_clear(&value);
         if (snap_user_get(c->snap, key, (uint8_t)*kind, kind + 2, &value,
@@ -657,8 +830,21 @@ compare_users(struct compare *c)
             XXH3_64bits(value.p, value.n) != c->md->users[i].value)
             sim_violation(c->w, "I2: n%u: user object %s", c->m->i,
                           c->md->users[i].key);
+        n += strcmp(key, "probe") != 0;
         free(key);
     }
+    for (size_t i = 0; i < SIM_USERS * sizeof(kinds); i++) {
+        size_t got = 0;
+        if (snap_user_each(c->snap, sim_users[i / sizeof(kinds)],
+                           (uint8_t)kinds[i % sizeof(kinds)], count_object,
+                           &got, &err) != ERR_OK ||
+            got > n)
+            sim_violation(c->w, "I3: n%u: objects of %s that nobody made",
+                          c->m->i, sim_users[i / sizeof(kinds)]);
+        n -= MIN(got, n);
+    }
+    if (n > 0)
+        sim_violation(c->w, "I2: n%u lacks %zu objects of users", c->m->i, n);
 }
 
 void

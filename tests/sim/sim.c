@@ -6,6 +6,7 @@
  */
 #include "tests/sim/sim_private.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -175,8 +176,9 @@ make_configs(struct world *w)
             char *text = xasprintf(
                 "configdirectory: /n%u\nservername: n%u\n"
                 "control_socket: /control/n%u\nsync_host: /csync/n%u\n"
-                "client_timeout: 10s\nswap_max_lag: 1000\n",
-                i, i, i, j);
+                "client_timeout: 10s\nswap_max_lag: 1000\n"
+                "sync_log_cap: %" PRIu64 "\n",
+                i, i, i, j, w->log_cap_bytes);
             struct error err = {0};
             if (config_parse(span_str(text), "sim", &w->cfg[i][j], &err) !=
                 ERR_OK)
@@ -306,8 +308,10 @@ end_well(struct world *w)
 static void
 begin(struct world *w)
 {
-    w->segment_bytes =
-        sim_one_in(w, 12) ? UINT64_C(8) << 20 : UINT64_C(256) << 10;
+    w->segment_bytes = sim_one_in(w, 12)  ? UINT64_C(8) << 20
+                       : sim_one_in(w, 2) ? UINT64_C(256) << 10
+                                          : UINT64_C(64) << 10;
+    w->log_cap_bytes = sim_one_in(w, 3) ? UINT64_C(100) << 10 : 0;
     make_configs(w);
     net_init(w);
     told_init(w);

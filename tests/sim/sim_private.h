@@ -104,7 +104,7 @@ struct machine {
 
 /* ---- processes --------------------------------------------------------- */
 
-enum proc_kind { PROC_SYNC, PROC_CTL, PROC_ASK };
+enum proc_kind { PROC_SYNC, PROC_CTL, PROC_ASK, PROC_THREAD };
 
 /* simproc.c: blocking code on a stack of its own. */
 struct proc *
@@ -224,6 +224,10 @@ model_random_mailbox(const struct line *line, uint64_t random);
 
 struct clients;
 
+/* Who may have objects of a user. */
+#define SIM_USERS 4U
+extern const char *const sim_users[SIM_USERS];
+
 void
 clients_init(struct world *w);
 void
@@ -297,6 +301,8 @@ struct world {
     unsigned acker[1024]; /* who has answered in which epoch */
     uint64_t operator_at, promote_at;
     uint64_t segment_bytes;
+    uint64_t log_cap_bytes;  /* 0: none */
+    struct machine *in_turn; /* whose reactor runs */
     bool peeking;
     uint64_t probes; /* answered */
 };

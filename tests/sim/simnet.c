@@ -402,8 +402,10 @@ bool
 reactor_run(struct machine *m)
 {
     struct reactor *r = &m->reactor;
+    struct machine *before = m->w->in_turn;
     bool did = false;
 
+    m->w->in_turn = m;
     while (r->n > 0) {
         struct fake_call call = r->calls[r->first++];
         if (--r->n == 0)
@@ -413,6 +415,7 @@ reactor_run(struct machine *m)
         call.fn(call.ctx);
         did = true;
     }
+    m->w->in_turn = before;
     if (r->deferred.next == &r->deferred)
         return did;
     struct reactor_deferred todo = r->deferred;

@@ -7,6 +7,9 @@
  * the futex into an event) is replaced at link time (--wrap).  A killed process
  * finds that nothing works any more and that it is to stop, so that it unwinds
  * and frees what it has, without any effect on others.
+ *
+ * A thread that an instance starts (to give up its state for a seed) is such a
+ * process too.
  */
 #include "tests/sim/sim_private.h"
 
@@ -58,6 +61,11 @@ struct proc {
     struct arena arena;
     struct logstatus status;
     bool heard;
+
+    /* PROC_THREAD */
+    void *(*thread)(void *ctx);
+    void *thread_ctx;
+    pthread_t thread_id;
 };
 
 static struct proc *current;
@@ -218,6 +226,13 @@ proc_main(void)
     case PROC_ASK:
         run_ask(p);
         break;
+    case PROC_THREAD:
+        if (p->killed)
+            break;
+        sim_trace(p->w, "n%u: a thread of its own", p->m->i);
+        p->w->res->reseeds++;
+        (void)p->thread(p->thread_ctx);
+        break;
     }
     p->done = true;
     FIBER_START(NULL, main_bottom, main_size);
@@ -317,6 +332,9 @@ procs_run(struct world *w, const struct machine *only)
     for (struct proc *p = w->procs; p != NULL; p = p->next) {
         if (p->done || (only != NULL && p->m != only) ||
             (only == NULL && machine_is_paused(p->m)) || !is_ready(p))
+            continue;
+        /* A store is not closed while its writer is in a turn. */
+        if (only != NULL && p->kind == PROC_THREAD)
             continue;
         resume(p);
         did = true;
@@ -451,26 +469,36 @@ int
 __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                       void *(*main)(void *), void *arg);
 int
-__real_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
-                      void *(*main)(void *), void *arg);
-int
 __wrap_pthread_join(pthread_t thread, void **ret);
-int
-__real_pthread_join(pthread_t thread, void **ret);
 
-/* sync_client's second thread only wakes poll(), which needs no waking here. */
+/* sync_client's second thread only wakes poll(), which needs no waking here;
+ * an instance's runs when those who wait for something do. */
 int
 __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                       void *(*main)(void *), void *arg)
 {
-    if (current == NULL)
-        return __real_pthread_create(thread, attr, main, arg);
-    *thread = pthread_self();
+    static pthread_t last;
+
+    (void)attr;
+    *thread = ++last;
+    if (current != NULL)
+        return 0;
+    ENSURE(sim_world->in_turn != NULL);
+    struct machine *m = sim_world->in_turn;
+    struct proc *p = proc_start(sim_world, m, PROC_THREAD, m->i, NULL, false);
+    p->thread = main;
+    p->thread_ctx = arg;
+    p->thread_id = *thread;
     return 0;
 }
 
+/* It does not wait for anything, so one turn is enough. */
 int
 __wrap_pthread_join(pthread_t thread, void **ret)
 {
-    return current == NULL ? __real_pthread_join(thread, ret) : 0;
+    (void)ret;
+    for (struct proc *p = sim_world->procs; p != NULL; p = p->next)
+        if (p->kind == PROC_THREAD && p->thread_id == thread && !p->done)
+            resume(p);
+    return 0;
 }

@@ -22,17 +22,17 @@ static const struct {
     {"headroom 0", MUTANT_NO_HEADROOM, 60, 300, 1},
     {"ignore the fence", MUTANT_IGNORE_FENCE, 60, 300, 5},
     {"apply in another order", MUTANT_APPLY_FLIPPED, 20, 150, 1},
-    {"no delivery mark", MUTANT_NO_DEDUP, 100, 600, 20},
+    {"no delivery mark", MUTANT_NO_DEDUP, 100, 600, 10},
     {"expunge without tombstone", MUTANT_NO_TOMBSTONE, 20, 150, 1},
     {"purge of a body in use", MUTANT_PURGE_BODY, 60, 300, 1},
     {"replica without sync", MUTANT_REPLICA_NO_SYNC, 60, 300, 1},
-    {"answer after the fence", MUTANT_ANSWER_LATE, 300, 600, 82},
-    {"headroom without unseen epochs", MUTANT_NARROW_HEADROOM, 300, 600, 10},
-    {"unproven frames not written again", MUTANT_NO_REWRITE, 300, 600, 24},
+    {"answer after the fence", MUTANT_ANSWER_LATE, 300, 600, 13},
+    {"headroom without unseen epochs", MUTANT_NARROW_HEADROOM, 300, 600, 5},
+    {"unproven frames not written again", MUTANT_NO_REWRITE, 300, 600, 8},
     {"recovery cuts a frame too many", MUTANT_CUT_ONE_MORE, 20, 150, 1},
-    {"ship before sync", MUTANT_SHIP_EARLY, 60, 300, 12},
+    {"ship before sync", MUTANT_SHIP_EARLY, 60, 300, 20},
     {"write before the epoch begins", MUTANT_IGNORE_EPOCH, 60, 300, 1},
-    {"take frames of any history", MUTANT_ANY_CHAIN, 300, 600, 42},
+    {"take frames of any history", MUTANT_ANY_CHAIN, 300, 600, 13},
 };
 
 static void
