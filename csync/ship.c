@@ -278,6 +278,19 @@ take_answers(struct stream *st, struct error *err)
     }
 }
 
+/* The replica has hung up, as ERR says; why, it may have said before, while it
+ * was being sent to. */
+static enum errcode
+last_words(struct stream *st, struct error *err)
+{
+    struct error why = {0};
+
+    enum errcode rc = take_answers(st, &why);
+    if (rc != ERR_OK && rc != ERR_CLOSED)
+        *err = why;
+    return err->code;
+}
+
 static enum errcode
 send_some(struct stream *st, struct error *err)
 {
@@ -397,6 +410,8 @@ stream_loop(struct stream *st, struct error *err)
         enum errcode rc = send_some(st, err);
         if (rc == ERR_OK)
             rc = take_answers(st, err);
+        else if (rc == ERR_CLOSED)
+            rc = last_words(st, err);
         if (rc != ERR_OK)
             return rc;
         if (is_finished(st))

@@ -139,7 +139,7 @@ def test_full_disk_of_the_replica(bin_dir):
             n += 1
         wait_for("the reason", lambda: "space" in channel(w.a)["text"] or
                  "room" in channel(w.a)["text"] or
-                 "full" in channel(w.a)["text"], 120)
+                 "full" in channel(w.a)["text"])
         hello(w.b, "alice", w.users["alice"])
         no_crash(w.a, w.b)
         w.disk.release()
