@@ -9,14 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "tests/lib/storetest.h"
-
-static struct uidset
-range(struct uidrange *r, uint32_t first, uint32_t last)
-{
-    *r = (struct uidrange){first, last};
-    return (struct uidset){.r = r, .n = 1};
-}
+#include "tests/store/txntest.h"
 
 /* On UID, or (0) on the mailbox or the server; VALUE NULL removes. */
 static enum errcode
