@@ -144,12 +144,12 @@ more(struct sync_peer *p, size_t have, struct span *ret, struct error *err)
     for (;;) {
         struct span in = SPAN_EMPTY;
         enum errcode rc = bclient_fill(p->conn, have + FILL_MAX, &in, err);
-        if (rc != ERR_OK && rc != ERR_AGAIN)
-            return rc;
-        if (in.n > have) {
+        if (in.n > have) { /* also what was said before hanging up */
             *ret = in;
             return ERR_OK;
         }
+        if (rc != ERR_OK && rc != ERR_AGAIN)
+            return rc;
         if (p->stop != NULL && p->stop(p->stop_ctx))
             return error_set(err, ERR_CLOSED, "told to stop");
         if (waited_ms >= p->timeout_ms)

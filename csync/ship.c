@@ -25,6 +25,9 @@
 #include "store/store.h"
 
 #define SEND_BYTES ((size_t)1 << 20)
+/* Sent before the replica is listened to: less than it reads after its last
+ * words (LINGER_BYTES). */
+#define TURN_BYTES ((size_t)1 << 20)
 /* Shipped and not yet durable over there; bounds what a slow replica queues. */
 #define WINDOW_BYTES ((uint64_t)64 << 20)
 #define PING_MS 1000U
@@ -250,36 +253,17 @@ static enum errcode
 take_answers(struct stream *st, struct error *err)
 {
     for (;;) {
-        struct span in = SPAN_EMPTY;
-        enum errcode rc = bclient_fill(st->conn, 65536, &in, err);
-        if (rc != ERR_OK && rc != ERR_AGAIN)
-            return rc;
-        if (rc == ERR_OK)
-            st->heard_ms = ship_now_ms(st->s);
-        struct logmsg m;
-        size_t used = 0;
-        enum parse parsed = logmsg_parse(in, &m, &used);
-        if (parsed == PARSE_MORE) {
-            if (rc == ERR_AGAIN)
-                return ERR_OK;
-            continue;
-        }
         struct logack ack;
-        if (parsed == PARSE_DONE && m.type == LOGMSG_ERROR && m.payload.n > 0)
-            return error_set(err, (enum errcode)m.payload.p[0],
-                             "the replica says: %.*s",
-                             (int)MIN(m.payload.n - 1, (size_t)400),
-                             (const char *)m.payload.p + 1);
-        if (parsed == PARSE_BAD || m.type != LOGMSG_ACK ||
-            !logack_decode(m.payload, &ack))
-            return error_set(err, ERR_PROTO, "the replica answered nonsense");
+        enum errcode rc = ship_hear(st->conn, &ack, err);
+        if (rc != ERR_OK)
+            return rc == ERR_AGAIN ? ERR_OK : rc;
+        st->heard_ms = ship_now_ms(st->s);
         on_ack(st, &ack);
-        bclient_used(st->conn, used);
     }
 }
 
-/* The replica has hung up, as ERR says; why, it may have said before, while it
- * was being sent to. */
+/* Sending has failed, as ERR says; why the replica hung up, it may have said
+ * before. */
 static enum errcode
 last_words(struct stream *st, struct error *err)
 {
@@ -291,10 +275,14 @@ last_words(struct stream *st, struct error *err)
     return err->code;
 }
 
+/* Not more than TURN_BYTES, so that a replica that takes and takes is heard
+ * too: *RET_MORE, and it goes on after that. */
 static enum errcode
-send_some(struct stream *st, struct error *err)
+send_some(struct stream *st, bool *ret_more, struct error *err)
 {
-    for (;;) {
+    size_t sent = 0;
+
+    for (*ret_more = false; sent < TURN_BYTES;) {
         if (st->out_at == st->out.n) {
             bool some = false;
             buf_clear(&st->out);
@@ -313,9 +301,12 @@ send_some(struct stream *st, struct error *err)
         if (rc != ERR_OK && rc != ERR_AGAIN)
             return rc;
         st->out_at += n;
+        sent += n;
         if (n == 0)
             return ERR_OK;
     }
+    *ret_more = true;
+    return ERR_OK;
 }
 
 static void
@@ -374,8 +365,9 @@ is_finished(struct stream *st)
     return !st->fence_at_start;
 }
 
+/* Until there is something to do, or not at all: MORE is to be sent. */
 static enum errcode
-stream_wait(struct stream *st, struct error *err)
+stream_wait(struct stream *st, bool more, struct error *err)
 {
     struct pollfd fds[2] = {
         {.fd = st->wake_fd, .events = POLLIN},
@@ -385,7 +377,7 @@ stream_wait(struct stream *st, struct error *err)
 
     if (st->out_at < st->out.n)
         fds[1].events = (short)(fds[1].events | POLLOUT);
-    if (bclient_buffered(st->conn) == 0)
+    if (!more && bclient_buffered(st->conn) == 0)
         poll(fds, 2, 200);
     if ((fds[0].revents & POLLIN) != 0 &&
         read(st->wake_fd, &count, sizeof(count)) < 0)
@@ -407,7 +399,8 @@ stream_loop(struct stream *st, struct error *err)
             return error_set(err, ERR_READONLY,
                              "this instance is not the master any more");
         ping_if_due(st);
-        enum errcode rc = send_some(st, err);
+        bool more = false;
+        enum errcode rc = send_some(st, &more, err);
         if (rc == ERR_OK)
             rc = take_answers(st, err);
         else if (rc == ERR_CLOSED)
@@ -416,7 +409,7 @@ stream_loop(struct stream *st, struct error *err)
             return rc;
         if (is_finished(st))
             return ERR_OK;
-        rc = stream_wait(st, err);
+        rc = stream_wait(st, more, err);
         if (rc != ERR_OK)
             return rc;
     }

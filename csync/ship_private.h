@@ -62,6 +62,17 @@ MUST_CHECK enum errcode
 ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
               struct error *err);
 
+/* ---- csync/ship_hear.c ------------------------------------------------- */
+
+/*
+ * The next acknowledgement of the replica on CONN, without waiting.  What it
+ * said before it hung up is heard first.  Errors: what the replica says is the
+ * matter (LOGMSG_ERROR), ERR_AGAIN (nothing more now), ERR_PROTO (nonsense),
+ * ERR_CLOSED (it hung up and said no more) and the others of bclient_fill().
+ */
+MUST_CHECK enum errcode
+ship_hear(struct bclient *conn, struct logack *ret, struct error *err);
+
 /* ---- csync/ship_peer.c ------------------------------------------------- */
 
 enum verdict {

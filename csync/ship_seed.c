@@ -14,6 +14,8 @@
 #include "csync/ship_private.h"
 
 #define PIPE_BYTES ((size_t)256 << 10)
+/* What is still listened to when a side has hung up. */
+#define LAST_BYTES ((size_t)4 << 20)
 /* Totals: position, bodies, bytes. */
 #define TOTALS_BYTES (4U + 8U * 4U + 16U)
 
@@ -256,6 +258,25 @@ pipe_wait(struct pipe_half halves[2], const struct ship_options *o,
     return ERR_OK;
 }
 
+/* One of the two takes no more; why, it may have said before. */
+static void
+last_words(struct pipe_half halves[2], struct progress *p)
+{
+    for (int i = 0; i < 2; i++) {
+        struct pipe_half *h = &halves[i];
+        for (size_t seen = 0, n = 0; !p->failed && seen < LAST_BYTES;
+             seen += n) {
+            struct error ignored = {0};
+            buf_clear(&h->held);
+            uint8_t *room = buf_reserve(&h->held, PIPE_BYTES);
+            if (bclient_read_some(h->from, room, PIPE_BYTES, &n, &ignored) !=
+                    ERR_OK ||
+                !count(&h->counter, p, span_of(room, n), h->side))
+                break;
+        }
+    }
+}
+
 static enum errcode
 pipe_run(struct ship *s, struct bclient *giver, struct bclient *taker,
          struct progress *p, struct error *err)
@@ -274,6 +295,8 @@ pipe_run(struct ship *s, struct bclient *giver, struct bclient *taker,
         if (rc == ERR_OK && !moved && !p->done && !p->failed)
             rc = pipe_wait(halves, s->o, err);
     }
+    if (rc != ERR_OK)
+        last_words(halves, p);
     for (int i = 0; i < 2; i++) {
         buf_free(&halves[i].held);
         buf_free(&halves[i].counter.payload);

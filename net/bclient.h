@@ -87,7 +87,9 @@ bclient_read_some(struct bclient *c, void *to, size_t n, size_t *ret_n,
 /*
  * All unused input that is here, without waiting, after asking the kernel for
  * more unless MAX bytes are here already: for parsers that take bytes.  It
- * stays until bclient_used().  ERR_AGAIN: nothing new came; *RET is set.
+ * stays until bclient_used().  ERR_AGAIN: nothing new came.  *RET is set with
+ * any error: what the peer said before it hung up is to be looked at first, and
+ * the error comes again.
  */
 MUST_CHECK enum errcode
 bclient_fill(struct bclient *c, size_t max, struct span *ret,

@@ -137,9 +137,17 @@ def test_full_disk_of_the_replica(bin_dir):
         for _ in range(50):
             check_equal(deliver(conn, w, w.a, n, 60000)[0], 250, "the master")
             n += 1
-        wait_for("the reason", lambda: "space" in channel(w.a)["text"] or
-                 "room" in channel(w.a)["text"] or
-                 "full" in channel(w.a)["text"])
+        texts = []
+
+        def looks():
+            """Each look at a channel that is stuck shows the reason."""
+            line = channel(w.a)
+            if line["state"] != "streaming":
+                texts.append(line["text"])
+            return len(texts) >= 20
+        wait_for("looks at the channel", looks)
+        check(all("space" in t or "room" in t or "full" in t for t in texts),
+              "the reason, looked at %d times: %r" % (len(texts), set(texts)))
         hello(w.b, "alice", w.users["alice"])
         no_crash(w.a, w.b)
         w.disk.release()
