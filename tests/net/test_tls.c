@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "net_test.h"
+#include "squeeze.h"
 #include "base/config.h"
 #include "net/lineread.h"
-#include "net/zpipe.h"
 #include "tests/lib/testcert.h"
 
 static struct testcerts certs;
@@ -335,6 +335,23 @@ test_handshake_that_does_not_come_times_out(void **state)
     end(&s);
 }
 
+/* A client whose next byte is compressed, and then encrypted, both ways. */
+static struct bclient *
+dial_deflate_inside_tls(const struct served *s, struct tls_context *tls)
+{
+    struct bclient *c = dial(s);
+    struct error err = {0};
+
+    hear(c, "* OK");
+    say(c, "STARTTLS\r\n");
+    hear(c, "OK begin");
+    ASSERT_OK(bclient_start_tls(c, tls, "localhost", PATIENCE_MS, &err));
+    hear(c, "* again");
+    say(c, "DEFLATE\r\n");
+    hear(c, "OK deflate");
+    return c;
+}
+
 static void
 test_deflate_inside_tls(void **state)
 {
@@ -343,14 +360,7 @@ test_deflate_inside_tls(void **state)
     struct error err = {0};
     begin(&s, (struct tls_options){0}, false);
     struct tls_context *tls = client_context(trusting());
-    struct bclient *c = dial(&s);
-    hear(c, "* OK");
-    say(c, "STARTTLS\r\n");
-    hear(c, "OK begin");
-    ASSERT_OK(bclient_start_tls(c, tls, "localhost", PATIENCE_MS, &err));
-    hear(c, "* again");
-    say(c, "DEFLATE\r\n");
-    hear(c, "OK deflate");
+    struct bclient *c = dial_deflate_inside_tls(&s, tls);
     ASSERT_OK(bclient_start_deflate(c, &err));
     say(c, "BLOB\r\nafter\r\n");
     static uint8_t got[sizeof(blob)];
@@ -369,12 +379,6 @@ test_deflate_inside_tls(void **state)
     end(&s);
 }
 
-static void
-add_to(void *ctx, struct span out)
-{
-    buf_add(ctx, out);
-}
-
 /* TLS stays.  All of it in one write: what is in clear behind the end comes out
  * of TLS together with what is not. */
 static void
@@ -383,34 +387,17 @@ test_deflate_ends_inside_tls(void **state)
     (void)state;
     struct served s;
     struct error err = {0};
-    struct buf text = BUF_INIT, plain = BUF_INIT;
+    struct buf text = BUF_INIT;
     struct zpipe *z = zpipe_new();
-    bool is_over = false;
     begin(&s, (struct tls_options){0}, false);
     struct tls_context *tls = client_context(trusting());
-    struct bclient *c = dial(&s);
-    hear(c, "* OK");
-    say(c, "STARTTLS\r\n");
-    hear(c, "OK begin");
-    ASSERT_OK(bclient_start_tls(c, tls, "localhost", PATIENCE_MS, &err));
-    hear(c, "* again");
-    say(c, "DEFLATE\r\n");
-    hear(c, "OK deflate");
-    zpipe_deflate(z, SPAN_LIT("one\r\nPLAIN\r\n"), add_to, &text);
-    zpipe_flush(z, add_to, &text);
+    struct bclient *c = dial_deflate_inside_tls(&s, tls);
+    squeeze(z, "one\r\nPLAIN\r\n", BY_FLUSH, &text);
     buf_add_str(&text, "two\r\n");
     ASSERT_OK(bclient_write(c, buf_span(&text), PATIENCE_MS, &err));
-    while (!is_over) {
-        uint8_t byte, to[16];
-        size_t n = 0;
-        ASSERT_OK(bclient_read_exact(c, &byte, 1, PATIENCE_MS, &err));
-        zpipe_feed(z, span_of(&byte, 1));
-        do {
-            ASSERT_OK(zpipe_inflate(z, to, sizeof(to), &n, &is_over, &err));
-            buf_add(&plain, span_of(to, n));
-        } while (n > 0);
-    }
-    assert_true(span_eq_str(buf_span(&plain), "got one\r\nOK plain\r\n"));
+    hear_squeezed(c, z, "got one\r\n");
+    hear_squeezed(c, z, "OK plain\r\n");
+    hear_stream_end(c, z);
     hear(c, "got two");
     say(c, "three\r\n");
     hear(c, "got three");
@@ -418,7 +405,6 @@ test_deflate_ends_inside_tls(void **state)
     tls_context_free(&tls);
     zpipe_free(&z);
     buf_free(&text);
-    buf_free(&plain);
     end(&s);
 }
 
