@@ -39,6 +39,7 @@
 #include "store/kv_table.h"
 
 #define LAYERS_MAX 3U
+#define FETCH_AHEAD 4U      /* keys of a batch */
 #define RETRY_FULL_MS 1000U /* the disk is full */
 #define RETRY_BUSY_MS 20U   /* what is below cannot take more now */
 #define MS_PER_S 1000U
@@ -376,6 +377,10 @@ front_write(struct kv *kv, struct kv_batch *b, struct error *err)
         const uint64_t seq = atomic_load(&f->seq) + 1;
         for (size_t i = 0; i < n; i++) {
             const struct kv_op *op = &ops[sorted[i]];
+            if (i + FETCH_AHEAD < n) {
+                const struct kv_op *soon = &ops[sorted[i + FETCH_AHEAD]];
+                kv_table_will_set(s->of[soon->family], soon->hash);
+            }
             kv_table_set(s->of[op->family], op->hash, kv_op_key(b, op),
                          op->is_put, kv_op_value(b, op), seq);
         }

@@ -10,6 +10,13 @@
  * sorted, so a new key belongs close behind the one before: the search for its
  * place begins there, and goes up only as far as it must.
  *
+ * Three of four nodes stand on the lowest level only, and for those it is
+ * enough to know the node before them.  Two guesses are tried first: the last
+ * new key of the same first nine bytes (a table and a mailbox: a new message
+ * goes behind the last one), and what came last with the same third byte, or
+ * the one before that (keys that begin with a hash).  A guess is only where a
+ * few steps along the list begin; a bad one costs these steps.
+ *
  * Readers have no lock: a node, a version, a shelf and an index are complete
  * before the pointer to them is stored (release), and never change but for the
  * pointers in them.  An index that has become too small stays until the end,
@@ -25,6 +32,10 @@
 
 #define HEIGHT_MAX 12U
 #define SLOTS_FIRST 1024U
+#define LAST_BITS 12U
+#define PREFIX_BYTES 9U
+#define GUESS_STEPS 4U
+#define BUCKETS_FROM 16U /* keys on a shelf */
 
 struct version {
     const struct version *older;
@@ -64,6 +75,9 @@ struct shelf {
     /* Where the last new key was put: on each level the last node before it,
      * itself included.  The writer's. */
     struct kv_node *finger[HEIGHT_MAX];
+    size_t keys;
+    struct kv_node **buckets; /* the last new one of each third byte, or NULL;
+                               * the writer's */
 };
 
 /* The shelves of a first byte, by the second one. */
@@ -78,6 +92,8 @@ struct kv_table {
     _Atomic size_t keys;
     size_t index_bytes;
     uint64_t random;
+    /* By a hash of its first PREFIX_BYTES: the last new key.  The writer's. */
+    struct kv_node *last[1U << LAST_BITS];
 };
 
 static struct span
@@ -367,6 +383,88 @@ move_finger(struct shelf *t, const struct wanted *key)
     }
 }
 
+/* ---- guesses ---- */
+
+/* Of no use are zeros: the upper bytes of a number. */
+static unsigned
+bucket_of(uint64_t start)
+{
+    return (unsigned)(start >> 40 & 0xff);
+}
+
+/* Where the last key that begins as W does is noted. */
+static struct kv_node **
+last_of(struct kv_table *t, const struct wanted *w)
+{
+    uint64_t prefix = w->start;
+
+    if (w->key.n >= PREFIX_BYTES)
+        prefix += w->key.p[PREFIX_BYTES - 1];
+    return &t->last[prefix * UINT64_C(0x9e3779b97f4a7c15) >> (64 - LAST_BITS)];
+}
+
+/* The last node before W on the lowest level, if it is FROM or a few steps
+ * behind it; else NULL. */
+static struct kv_node *
+steps_from(const struct shelf *shelf, struct kv_node *from,
+           const struct wanted *w)
+{
+    if (!is_before(shelf, from, w))
+        return NULL;
+    for (unsigned i = 0; i < GUESS_STEPS; i++) {
+        struct kv_node *next = node_next(from, 0);
+        if (next == NULL || !is_before(shelf, next, w))
+            return from;
+        from = next;
+    }
+    return NULL;
+}
+
+static struct kv_node *
+guess_by_bucket(const struct shelf *shelf, const struct wanted *w)
+{
+    unsigned at = bucket_of(w->start);
+    struct kv_node *n = shelf->buckets[at];
+
+    if (n == NULL || !is_before(shelf, n, w)) {
+        do
+            n = shelf->buckets[--at];
+        while (n == NULL && at > 0);
+    }
+    return n == NULL ? NULL : steps_from(shelf, n, w);
+}
+
+/* The last node before W on the lowest level, or NULL: it is to be searched. */
+static struct kv_node *
+guess(struct kv_table *t, const struct shelf *shelf, const struct wanted *w)
+{
+    if (bucket_of(w->start) != 0)
+        return shelf->buckets == NULL ? NULL : guess_by_bucket(shelf, w);
+    struct kv_node *last = *last_of(t, w);
+    return last != NULL && last->start == w->start ? steps_from(shelf, last, w)
+                                                   : NULL;
+}
+
+/* N is in its list now. */
+static void
+note_for_guesses(struct kv_table *t, struct shelf *shelf, struct kv_node *n,
+                 const struct wanted *w)
+{
+    const unsigned at = bucket_of(w->start);
+
+    shelf->keys++;
+    if (at == 0) {
+        *last_of(t, w) = n;
+        return;
+    }
+    if (shelf->keys == BUCKETS_FROM)
+        shelf->buckets = arena_array(&t->arena, 256, sizeof(struct kv_node *));
+    if (shelf->buckets != NULL)
+        shelf->buckets[at] = n;
+}
+
+/* ---- new keys ---- */
+
 /* One in four is a level higher. */
 static uint32_t
 random_height(struct kv_table *t)
@@ -387,7 +485,15 @@ link_node(struct kv_table *t, struct kv_node *n)
 {
     const struct wanted key = {node_key(n), n->start};
     struct shelf *shelf = need_shelf(t, n->start);
+    struct kv_node *before = n->height == 1 ? guess(t, shelf, &key) : NULL;
 
+    if (before != NULL) {
+        atomic_store_explicit(&n->next[0], node_next(before, 0),
+                              memory_order_relaxed);
+        atomic_store_explicit(&before->next[0], n, memory_order_release);
+        note_for_guesses(t, shelf, n, &key);
+        return;
+    }
     move_finger(shelf, &key);
     for (uint32_t i = 0; i < n->height; i++) {
         atomic_store_explicit(&n->next[i], node_next(shelf->finger[i], i),
@@ -396,6 +502,16 @@ link_node(struct kv_table *t, struct kv_node *n)
                               memory_order_release);
         shelf->finger[i] = n;
     }
+    note_for_guesses(t, shelf, n, &key);
+}
+
+void
+kv_table_will_set(const struct kv_table *t, uint64_t hash)
+{
+    const struct index *x =
+        atomic_load_explicit(&t->index, memory_order_relaxed);
+
+    __builtin_prefetch(&x->slots[hash & (x->n - 1)]);
 }
 
 void

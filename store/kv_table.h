@@ -34,6 +34,11 @@ void
 kv_table_set(struct kv_table *t, uint64_t hash, struct span key, bool is_put,
              struct span value, uint64_t seq);
 
+/* The next calls set a key of this HASH: its place in the index is fetched into
+ * the processor's cache meanwhile.  Changes nothing. */
+void
+kv_table_will_set(const struct kv_table *t, uint64_t hash);
+
 /* What the table says of KEY as of SEQ: 1 and the value, 0 it is deleted, -1
  * nothing. */
 int

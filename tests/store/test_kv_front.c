@@ -621,11 +621,75 @@ test_table_finds_keys_put_in_any_order(void **state)
     }
 }
 
+/* The I-th of keys as a store has them: those of some mailboxes in turn, a
+ * number behind each, ascending but for every fifth; and such as begin with a
+ * hash. */
+static struct span
+key_as_of_store(uint32_t i, uint8_t room[24])
+{
+    const uint32_t h = (i + 1) * UINT32_C(2654435761);
+
+    memset(room, 0, 24);
+    if (i % 3 == 0) {
+        room[0] = 'r';
+        for (size_t at = 0; at < 4; at++)
+            room[1 + at] = (uint8_t)(h >> (24 - 8 * at));
+        room[5] = (uint8_t)(i >> 8);
+        room[6] = (uint8_t)i;
+        return span_of(room, 17);
+    }
+    room[0] = i % 3 == 1 ? 'm' : 'c';
+    room[7] = (uint8_t)(h >> 20 & 1);
+    room[8] = (uint8_t)(h >> 10 & 31);
+    const uint32_t uid = i % 5 == 0 ? 1000000 - i : i;
+    for (size_t at = 0; at < 4; at++)
+        room[9 + at] = (uint8_t)(uid >> (24 - 8 * at));
+    return span_of(room, i % 3 == 1 ? 13 : 21);
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+    return span_cmp(*(const struct span *)a, *(const struct span *)b);
+}
+
+/* Whatever the guesses where a key belongs are worth, all stand in order. */
+static void
+test_table_is_in_order_for_keys_as_of_a_store(void **state)
+{
+    enum { N = 30000 };
+    static uint8_t rooms[N][24];
+    static struct span keys[N];
+    struct kv_table *t = kv_table_new();
+    struct kv_place at = {.seq = UINT64_MAX};
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        keys[i] = key_as_of_store(i, rooms[i]);
+        kv_table_will_set(t, kv_key_hash(KV_STATE, keys[i]));
+        kv_table_set(t, kv_key_hash(KV_STATE, keys[i]), keys[i], true, keys[i],
+                     i + 1);
+    }
+    assert_int_equal(kv_table_keys(t), N);
+    qsort(keys, N, sizeof(keys[0]), compare_keys);
+    bool more = kv_table_seek(t, SPAN_EMPTY, &at);
+    for (size_t i = 0; i < N; i++) {
+        struct kv_place there = {.seq = UINT64_MAX};
+        assert_true(more && span_eq(at.key, keys[i]));
+        assert_true(kv_table_seek(t, keys[i], &there));
+        assert_true(span_eq(there.key, keys[i]));
+        more = kv_table_next(&at);
+    }
+    assert_false(more);
+    kv_table_free(&t);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_finds_keys_put_in_any_order),
+        cmocka_unit_test(test_table_is_in_order_for_keys_as_of_a_store),
         cmocka_unit_test_setup_teardown(
             test_views_stay_as_they_were_while_sets_are_loaded, setup_mem,
             teardown),
