@@ -12,9 +12,11 @@
  */
 #include "store/store_private.h"
 
+#include <stdio.h>
 #include <time.h>
 
 #include "base/log.h"
+#include "store/damage_private.h"
 #include "synclog/slot.h"
 
 #define FLUSH_BYTES (UINT64_C(256) << 20)
@@ -58,24 +60,26 @@ store_first_body(struct store *store, lsn_t *ret, struct error *err)
 
 static void
 expel(struct store *store, struct synclog_slot *slot, const char *name,
-      lsn_t durable, uint64_t cap_bytes)
+      const char *why)
 {
+    char text[SLOT_TEXT_BYTES];
+
     if (atomic_exchange(&slot->expelled, 1) != 0)
         return;
-    slot_set_state(slot, SLOT_RESEED,
-                   "lags behind the cap of the log: to be reseeded by state",
-                   env_wall_us(store->env));
+    snprintf(text, sizeof(text), "%s: to be reseeded by state", why);
+    slot_set_state(slot, SLOT_RESEED, text, env_wall_us(store->env));
     log_error(NULL, "store.slot_expelled",
-              "channel=\"%s\" durable=%" PRI_LSN " cap_bytes=%" PRIu64
-              " effect=\"the log is not kept for it any more; it is seeded "
-              "anew when it is back\"",
-              name, durable, cap_bytes);
+              "channel=\"%s\" durable=%" PRI_LSN
+              " why=\"%s\" effect=\"the log is not kept for it any more; it is "
+              "seeded anew when it is back\"",
+              name, atomic_load(&slot->durable_lsn), why);
 }
 
-/* The least LSN that a slot still needs.  It pins the segments from there on.
- */
+/* The least LSN that a slot still needs, in *RET if it is less.  It pins the
+ * segments from there on.  Up to LOST the log has damage that nobody can mend:
+ * who is stopped before it does not get beyond. */
 static enum errcode
-slots_need(struct store *store, lsn_t *ret, struct error *err)
+slots_need(struct store *store, lsn_t lost, lsn_t *ret, struct error *err)
 {
     AUTO(buf_free) struct buf names = BUF_INIT;
 
@@ -91,7 +95,11 @@ slots_need(struct store *store, lsn_t *ret, struct error *err)
         if (cap == 0)
             cap = store->cfg.log_cap_bytes;
         if (cap > 0 && synclog_bytes_from(store->log, durable + 1) > cap)
-            expel(store, slot, name, durable, cap);
+            expel(store, slot, name, "lags behind the cap of the log");
+        else if (durable < lost && atomic_load(&slot->state) == SLOT_PARKED)
+            expel(
+                store, slot, name,
+                "the log is damaged where it is to go on, and no twin has it");
         else if (atomic_load(&slot->expelled) == 0)
             *ret = MIN(*ret, durable + 1);
         slot_detach(&slot);
@@ -100,15 +108,25 @@ slots_need(struct store *store, lsn_t *ret, struct error *err)
 }
 
 enum errcode
-store_log_needed(struct store *store, lsn_t *ret, struct error *err)
+store_log_needed(struct store *store, lsn_t lost, lsn_t *ret, struct error *err)
 {
     pthread_mutex_lock(&store->pos_lock);
     lsn_t keep = store->flushed_lsn + 1;
     pthread_mutex_unlock(&store->pos_lock);
-    enum errcode rc = slots_need(store, &keep, err);
+    enum errcode rc = slots_need(store, lost, &keep, err);
     if (rc == ERR_OK)
         *ret = keep;
     return rc;
+}
+
+/* What lay in segments that are gone needs no repair. */
+static void
+tell_damages(struct store *store)
+{
+    AUTO(xfree) struct synclog_segment *v = NULL;
+
+    if (synclog_segments(store->log, &v) > 0)
+        store_damage_trimmed(store, v[0].number);
 }
 
 /* What the row said before the flush is on disk after it, and so are the rows
@@ -116,7 +134,7 @@ store_log_needed(struct store *store, lsn_t *ret, struct error *err)
 enum errcode
 store_checkpoint_locked(struct store *store, struct error *err)
 {
-    unsigned removed;
+    unsigned removed = 0;
     lsn_t body = 0;
     lsn_t keep = 0;
 
@@ -124,10 +142,14 @@ store_checkpoint_locked(struct store *store, struct error *err)
     if (rc == ERR_OK)
         rc = flush_state(store, err);
     if (rc == ERR_OK)
-        rc = store_log_needed(store, &keep, err);
+        rc = store_log_needed(store, 0, &keep, err);
     if (rc == ERR_OK && body > 0)
         keep = MIN(keep, body);
-    return rc == ERR_OK ? synclog_trim(store->log, keep, &removed, err) : rc;
+    if (rc == ERR_OK)
+        rc = synclog_trim(store->log, keep, &removed, err);
+    if (removed > 0)
+        tell_damages(store);
+    return rc;
 }
 
 enum errcode

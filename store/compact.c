@@ -16,6 +16,8 @@
  * again, while packs and garbage are seen to.  The same with packs; one whose
  * headers end in something else is emptied as far as they can be followed, and
  * goes only if its account agrees that nothing is left.
+ *
+ * A segment with a place in the log that no twin has goes out of its turn.
  */
 #include "store/compact_private.h"
 
@@ -24,6 +26,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "store/damage_private.h"
 #include "store/seed.h"
 
 #define NS_PER_S UINT64_C(1000000000)
@@ -51,6 +54,8 @@ struct compactor {
     struct plan job;
     struct collector collector;
     uint64_t segment_until_ns; /* damaged ones in the first */
+    uint64_t stuck_healed;     /* so many were healed then */
+    uint64_t lost_segment;     /* up to here it is to go */
     unsigned emptied_segments;
     struct pack_id *condemned; /* go after the next flush */
     size_t ncondemned;
@@ -174,6 +179,54 @@ compact_pace(struct store *store, uint64_t bytes)
     return goes_on;
 }
 
+/* ---------------------------------------------------- what is done may go */
+
+/* While the writer stands still: nothing is left to remember of them. */
+static enum errcode
+forget_packs(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
+{
+    const struct compactor *c = ctx;
+    struct key k;
+
+    (void)st;
+    (void)err;
+    for (size_t i = 0; i < c->ncondemned; i++)
+        kv_batch_delete(
+            b, KV_STATE,
+            key_local_pack(&k, c->condemned[i].dir, c->condemned[i].pack));
+    return ERR_OK;
+}
+
+/* After a flush: what condemned them is on disk. */
+static enum errcode
+remove_condemned(struct compactor *c, struct error *err)
+{
+    struct places *places = bodies_places(c->store->bodies);
+    enum errcode rc = ERR_OK;
+
+    for (size_t i = 0; i < c->ncondemned && rc == ERR_OK; i++)
+        rc = packs_remove(places_packs(places, c->condemned[i].dir),
+                          c->condemned[i].pack, err);
+    if (rc == ERR_OK && c->ncondemned > 0)
+        rc = store_local(c->store, forget_packs, c, err);
+    if (rc != ERR_OK)
+        return rc;
+    atomic_fetch_add(&c->removed_packs, c->ncondemned);
+    c->ncondemned = 0;
+    return ERR_OK;
+}
+
+static enum errcode
+let_go(struct compactor *c, struct error *err)
+{
+    enum errcode rc = store_checkpoint_locked(c->store, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    c->emptied_segments = 0;
+    return remove_condemned(c, err);
+}
+
 /* -------------------------------------------------------------- choosing */
 
 static void
@@ -189,6 +242,87 @@ begin_job(struct compactor *c, enum job_kind kind)
     c->job.placer = placer_new(c->store, &rule, 0);
 }
 
+/* While the writer stands still. */
+static enum errcode
+leave_segment(void *ctx, struct state *st, struct kv_batch *b,
+              struct error *err)
+{
+    (void)st;
+    (void)b;
+    return synclog_rotate(ctx, err);
+}
+
+/* The last segment up to number LOST; false: those are gone.  *RET_CURRENT: it
+ * is the one that is written. */
+static bool
+find_lost(struct store *store, uint64_t lost, struct synclog_segment *ret,
+          bool *ret_current)
+{
+    AUTO(xfree) struct synclog_segment *v = NULL;
+    const size_t n = synclog_segments(store->log, &v);
+    size_t i = n;
+
+    while (i > 0 && v[i - 1].number > lost)
+        i--;
+    if (i == 0)
+        return false;
+    *ret = v[i - 1];
+    *ret_current = i == n;
+    return true;
+}
+
+/*
+ * What is damaged in the log and no twin has is of use to nobody once the state
+ * on disk is beyond it, each replica too, and the bodies are out.  So all that
+ * lies up to there goes, however much log is to be kept: what can be done for
+ * that before bodies are moved, or when none is left.
+ */
+static enum errcode
+let_go_of_lost(struct compactor *c, struct error *err)
+{
+    struct store *store = c->store;
+    const uint64_t lost = store_damage_lost_segment(store);
+    struct synclog_segment seg;
+    bool is_current = false;
+    lsn_t needed = 0;
+    lsn_t body = 0;
+    enum errcode rc = ERR_OK;
+
+    c->lost_segment = lost;
+    if (lost == 0 || !find_lost(store, lost, &seg, &is_current))
+        return ERR_OK;
+    if (is_current) {
+        rc = store_local(store, leave_segment, store->log, err);
+        if (rc != ERR_OK || !find_lost(store, lost, &seg, &is_current) ||
+            is_current)
+            return rc;
+    }
+    rc = store_log_needed(store, seg.last_lsn, &needed, err);
+    if (rc == ERR_OK)
+        rc = store_first_body(store, &body, err);
+    if (rc != ERR_OK)
+        return rc;
+    pthread_mutex_lock(&store->pos_lock);
+    const bool is_flushed = store->flushed_lsn >= seg.last_lsn;
+    pthread_mutex_unlock(&store->pos_lock);
+    return !is_flushed ||
+                   (seg.last_lsn < needed && (body == 0 || seg.last_lsn < body))
+               ? let_go(c, err)
+               : ERR_OK;
+}
+
+/* Did the reason why the oldest one stayed go away, or may have? */
+static bool
+is_worth_a_try(const struct compactor *c)
+{
+    struct damage_view view;
+
+    if (env_mono_ns(c->store->env) >= c->segment_until_ns)
+        return true;
+    store_damage_view(c->store, &view);
+    return view.healed != c->stuck_healed;
+}
+
 /* The oldest segment that bodies may lie in, if it could go without them. */
 static enum errcode
 choose_segment(struct compactor *c, struct error *err)
@@ -198,7 +332,7 @@ choose_segment(struct compactor *c, struct error *err)
     lsn_t body = 0;
     lsn_t needed = 0;
 
-    if (env_mono_ns(store->env) < c->segment_until_ns)
+    if (!is_worth_a_try(c))
         return ERR_OK;
     enum errcode rc = store_first_body(store, &body, err);
     if (rc != ERR_OK || body == 0)
@@ -211,9 +345,10 @@ choose_segment(struct compactor *c, struct error *err)
         behind -= v[i].bytes;
         if (v[i].last_lsn < body)
             continue;
-        if (behind < store->cfg.compaction.log_keep_bytes)
+        if (behind < store->cfg.compaction.log_keep_bytes &&
+            v[i].number > c->lost_segment)
             return ERR_OK;
-        rc = store_log_needed(store, &needed, err);
+        rc = store_log_needed(store, 0, &needed, err);
         if (rc == ERR_OK && v[i].last_lsn < needed) {
             begin_job(c, JOB_SEGMENT);
             c->job.segment = v[i];
@@ -335,9 +470,13 @@ finish_segment(struct compactor *c, struct error *err)
                       " effect=\"the log cannot be trimmed until they are "
                       "repaired\"",
                       c->job.segment.number, c->job.moved.damaged);
+        struct damage_view view;
+        store_damage_view(c->store, &view);
+        c->stuck_healed = view.healed;
         c->segment_until_ns = env_mono_ns(c->store->env) + TRY_AGAIN_NS;
         return ERR_OK;
     }
+    c->segment_until_ns = 0;
     atomic_store(&c->stuck_segment, 0);
     enum errcode rc = store_local(c->store, move_on, &next, err);
     if (rc == ERR_OK)
@@ -422,61 +561,15 @@ job_step(struct compactor *c, uint64_t *ret_bytes, struct error *err)
     return rc;
 }
 
-/* ---------------------------------------------------- what is done may go */
-
-/* While the writer stands still: nothing is left to remember of them. */
-static enum errcode
-forget_packs(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
-{
-    const struct compactor *c = ctx;
-    struct key k;
-
-    (void)st;
-    (void)err;
-    for (size_t i = 0; i < c->ncondemned; i++)
-        kv_batch_delete(
-            b, KV_STATE,
-            key_local_pack(&k, c->condemned[i].dir, c->condemned[i].pack));
-    return ERR_OK;
-}
-
-/* After a flush: what condemned them is on disk. */
-static enum errcode
-remove_condemned(struct compactor *c, struct error *err)
-{
-    struct places *places = bodies_places(c->store->bodies);
-    enum errcode rc = ERR_OK;
-
-    for (size_t i = 0; i < c->ncondemned && rc == ERR_OK; i++)
-        rc = packs_remove(places_packs(places, c->condemned[i].dir),
-                          c->condemned[i].pack, err);
-    if (rc == ERR_OK && c->ncondemned > 0)
-        rc = store_local(c->store, forget_packs, c, err);
-    if (rc != ERR_OK)
-        return rc;
-    atomic_fetch_add(&c->removed_packs, c->ncondemned);
-    c->ncondemned = 0;
-    return ERR_OK;
-}
-
-static enum errcode
-let_go(struct compactor *c, struct error *err)
-{
-    enum errcode rc = store_checkpoint_locked(c->store, err);
-
-    if (rc != ERR_OK)
-        return rc;
-    c->emptied_segments = 0;
-    return remove_condemned(c, err);
-}
-
 /* -------------------------------------------------------------------- step */
 
 static enum errcode
 next_job(struct compactor *c, struct error *err)
 {
-    enum errcode rc = choose_segment(c, err);
+    enum errcode rc = let_go_of_lost(c, err);
 
+    if (rc == ERR_OK)
+        rc = choose_segment(c, err);
     if (rc == ERR_OK && c->job.kind == JOB_NONE)
         rc = choose_pack(c, err);
     return rc;

@@ -418,6 +418,45 @@ store_damage_has(struct store *store, const struct guid *guid)
     return there;
 }
 
+uint64_t
+store_damage_lost_segment(struct store *store)
+{
+    struct damages *ds = store_damages(store);
+    uint64_t last = 0;
+
+    pthread_mutex_lock(&ds->lock);
+    for (size_t i = 0; i < ds->n; i++)
+        if (ds->v[i]->kind == DAMAGE_LOG && ds->v[i]->lost)
+            last = MAX(last, ds->v[i]->file);
+    pthread_mutex_unlock(&ds->lock);
+    return last;
+}
+
+/* One that lies before segment FIRST. */
+static bool
+find_trimmed(struct damages *ds, uint64_t first, struct damage *ret)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&ds->lock);
+    for (size_t i = 0; i < ds->n && !found; i++)
+        if (ds->v[i]->kind == DAMAGE_LOG && ds->v[i]->file < first) {
+            *ret = *ds->v[i];
+            found = true;
+        }
+    pthread_mutex_unlock(&ds->lock);
+    return found;
+}
+
+void
+store_damage_trimmed(struct store *store, uint64_t first)
+{
+    struct damage d;
+
+    while (find_trimmed(store_damages(store), first, &d))
+        store_damage_heal(store, &d, "its segment was let go of");
+}
+
 /* ---- looking ----------------------------------------------------------- */
 
 void
@@ -581,10 +620,13 @@ store_damage_failed(struct store *store, const struct damage *d, bool lost,
     if (!is_news)
         return;
     describe(d, text);
-    log_error(NULL, "store.damage_lost",
-              "%s why=\"%s\" effect=\"the messages that have it cannot be "
-              "read; 'synclog verify -C imapd.conf' names them\"",
-              text, why);
+    log_error(NULL, "store.damage_lost", "%s why=\"%s\" effect=\"%s\"", text,
+              why,
+              d->kind == DAMAGE_LOG
+                  ? "its segment, and what lies before it, is let go of as "
+                    "soon as no replica waits for it and no body lies in it"
+                  : "the messages that have it cannot be read; 'synclog verify "
+                    "-C imapd.conf' names them");
 }
 
 void

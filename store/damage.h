@@ -6,7 +6,8 @@
  * (LOCAL_DAMAGE) until it is healed, shown in the status, and taken up by the
  * repairer (csync/repair.h), which asks the twin.  A body that no twin has is
  * `lost`: it stays in the register, with the messages that it hurts, until one
- * has it again or its last message is expunged.
+ * has it again or its last message is expunged.  A place in the log that no
+ * twin has goes with its segment: the compactor lets go of it early.
  */
 #ifndef POLLUX_STORE_DAMAGE_H
 #define POLLUX_STORE_DAMAGE_H

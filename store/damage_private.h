@@ -19,6 +19,14 @@ damages_close(struct damages **d);
 void
 damages_stop(struct damages *d);
 
+/* The last segment of the log with a place that no twin has; 0: there is none.
+ */
+uint64_t
+store_damage_lost_segment(struct store *store);
+/* The log begins with segment FIRST now: what lay before hurts nobody. */
+void
+store_damage_trimmed(struct store *store, uint64_t first);
+
 /* Version 1: u8 version, u8 home, u8 lost, varints part, file, offset,
  * found_us, tried_us, tries, blob why.  The kind, and what names it, are in the
  * key: LOCAL_DAMAGE, u8 kind, GUID or u64be file and offset. */

@@ -351,6 +351,17 @@ rotate(struct synclog *log, uint64_t need, struct error *err)
 }
 
 enum errcode
+synclog_rotate(struct synclog *log, struct error *err)
+{
+    log->begun = false;
+    enum errcode rc = check_alive(log, err);
+
+    if (rc != ERR_OK || log->used <= SEGMENT_HEADER_BYTES)
+        return rc;
+    return rotate(log, FRAME_HEADER_BYTES + HEARTBEAT_BYTES, err);
+}
+
+enum errcode
 synclog_begin(struct synclog *log, size_t max_bytes, struct synclog_place *ret,
               struct error *err)
 {

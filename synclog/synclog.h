@@ -90,6 +90,14 @@ synclog_begin(struct synclog *log, size_t max_bytes, struct synclog_place *ret,
               struct error *err);
 
 /*
+ * Go on in a new segment, so that the one written so far can be let go of; one
+ * without a frame is kept.  Like synclog_begin(), whose place it takes back:
+ * ERR_NOSPACE (nothing is harmed), ERR_IO (dead, L3).
+ */
+MUST_CHECK enum errcode
+synclog_rotate(struct synclog *log, struct error *err);
+
+/*
  * Write one frame with the NRECORDS records in PAYLOAD (frame_add_record) at
  * the place that synclog_begin() gave.  Not durable yet.  EPOCH may not fall;
  * NRECORDS is at least 1 and at most FRAME_RECORDS_MAX.

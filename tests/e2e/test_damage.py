@@ -212,6 +212,36 @@ def test_damaged_frame_is_not_shipped(bin_dir):
         check_equal(mailbox(w.b, "alice"), want, "mail after the seed")
 
 
+def test_log_that_no_twin_has_is_let_go_of(bin_dir):
+    """The replica was seeded, so what is damaged in the master's log nobody has:
+    its segment goes, although it is the one being written, and the log is sound
+    at the next start."""
+    with World(bin_dir, {"sync_segment_bytes": "8M", **SCRUB}) as w:
+        w.deliver_all(w.a, range(1, 9))
+        w.wait_equal()
+        w.b.must("rejoin")
+        wait_for("b to be seeded", lambda: w.wait_equal(timeout=5), 60)
+        want = mailbox(w.a, "alice")
+        path = segments(w.a)[-1]
+        with open(path, "rb") as f:
+            data = f.read(1 << 16)
+        at = 0
+        while data[at + 12] == 0:  # the first frame with a record
+            at = data.index(b"PLXF", at + 1)
+        flip(path, at + 57)  # its commit time: no body is hurt
+        wait_for("nobody to have it",
+                 lambda: log_has(w.a, "store.damage_lost"), 60)
+        wait_for("it to be let go of", lambda: not os.path.exists(path) and
+                 w.a.status()["damaged"] == 0, 60)
+        w.deliver_all(w.a, range(9, 12))
+        w.wait_equal()
+        w.a.kill()
+        w.a.start()
+        w.wait_equal()
+        check_equal(mailbox(w.a, "alice")[:len(want)], want, "mail of a")
+        check_equal(mailbox(w.b, "alice"), mailbox(w.a, "alice"), "mail of b")
+
+
 def test_scrubber_finds_what_nobody_reads(bin_dir):
     """In the log of both, and in a pack; it is repaired before anyone asks."""
     with World(bin_dir, {"scrub_rate": "100M", "scrub_interval": "3s"}) as w:
@@ -286,6 +316,7 @@ if __name__ == "__main__":
          test_node_file_and_state_of_a_replica_are_seeded_anew,
          test_state_is_made_anew_from_a_log_that_is_whole,
          test_damaged_frame_is_not_shipped,
+         test_log_that_no_twin_has_is_let_go_of,
          test_scrubber_finds_what_nobody_reads,
          test_damage_of_the_cache_stops_nothing,
          test_flipped_bits])

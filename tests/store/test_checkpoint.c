@@ -12,6 +12,8 @@
 #include <time.h>
 #include <cmocka.h>
 
+#include "store/compact.h"
+#include "store/damage.h"
 #include "store/kv_mem.h"
 #include "store/store_private.h"
 #include "synclog/slot.h"
@@ -257,6 +259,69 @@ test_sick_store_of_keys_ends_the_instance(void **state)
     assert_true(f->is_fatal);
 }
 
+/* The segment that is being written is damaged, and no twin has that. */
+static void
+lose_segment(struct fixture *f)
+{
+    struct synclog_segment *v = NULL;
+    const size_t n = synclog_segments(store_log(f->store), &v);
+    const struct damage d = {
+        .kind = DAMAGE_LOG, .file = v[n - 1].number, .offset = 4096};
+
+    free(v);
+    store_damage_note(f->store, &d);
+    store_damage_failed(f->store, &d, true, "no twin has it");
+}
+
+/* How many damages are left when the compactor has nothing more to do. */
+static uint64_t
+compact(struct fixture *f)
+{
+    struct damage_view view;
+    uint64_t bytes;
+    bool more = true;
+
+    while (more)
+        assert_int_equal(store_compact_step(f->store, &more, &bytes, &f->err),
+                         ERR_OK);
+    store_damage_view(f->store, &view);
+    return view.count;
+}
+
+/* A replica that is on its way is waited for; one that the damage has stopped
+ * is to be seeded anew. */
+static void
+test_lost_segment_waits_for_replicas_that_can_pass(void **state)
+{
+    struct fixture *f = *state;
+    struct synclog_slot *slot = NULL;
+
+    open_store(f, 0, false);
+    assert_int_equal(slot_attach(f->log_dir, "b", true, &slot, &f->err),
+                     ERR_OK);
+    slot_set_state(slot, SLOT_STREAMING, "", 1);
+    grow_log(f, 1);
+    lose_segment(f);
+    assert_int_equal(compact(f), 1);
+    assert_int_equal(segments(f), 3); /* it is not written any more */
+    slot_set_state(slot, SLOT_PARKED, "the log has a bad frame", 2);
+    assert_int_equal(compact(f), 0);
+    assert_int_equal(segments(f), 1);
+    assert_int_equal(atomic_load(&slot->expelled), 1);
+    assert_int_equal(atomic_load(&slot->state), SLOT_RESEED);
+
+    atomic_store(&slot->expelled, 0);
+    slot_set_state(slot, SLOT_STREAMING, "", 3);
+    grow_log(f, 1);
+    lose_segment(f);
+    assert_int_equal(compact(f), 1);
+    atomic_store(&slot->durable_lsn, store_pos(f->store).applied.lsn);
+    assert_int_equal(compact(f), 0);
+    assert_int_equal(segments(f), 1);
+    assert_int_equal(atomic_load(&slot->expelled), 0);
+    slot_detach(&slot);
+}
+
 int
 main(void)
 {
@@ -265,6 +330,7 @@ main(void)
         T(test_flushed_segments_go),
         T(test_slot_pins_what_it_needs),
         T(test_slot_beyond_the_cap_is_told_to_reseed),
+        T(test_lost_segment_waits_for_replicas_that_can_pass),
         T(test_body_in_the_log_keeps_it),
         T(test_failed_flush_lets_nothing_go),
         T(test_sick_store_of_keys_ends_the_instance),

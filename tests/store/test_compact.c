@@ -443,6 +443,82 @@ test_damaged_body_keeps_its_segment_until_it_is_repaired(void **state)
     ts_free(&ts);
 }
 
+/* A place in the log: in segment NUMBER, or the current one; no twin has it. */
+static void
+lose_frame(struct teststore *ts, uint64_t number)
+{
+    AUTO(xfree) struct synclog_segment *v = NULL;
+    const size_t n = synclog_segments(store_log(ts->store), &v);
+    struct damage d = {.kind = DAMAGE_LOG,
+                       .file = number == 0 ? v[n - 1].number : number,
+                       .offset = SEGMENT_HEADER_BYTES};
+
+    AUTO(xfree)
+    char *path = xasprintf("/be/synclog/seg-%016" PRIx64 ".plx", d.file);
+    assert_true(env_sim_flip_bit(ts->sim, path, d.offset + 57, 3));
+    store_damage_note(ts->store, &d);
+    compact(ts); /* perhaps a twin has it */
+    store_damage_failed(ts->store, &d, true, "no twin has it");
+}
+
+static uint64_t
+first_segment(struct teststore *ts)
+{
+    AUTO(xfree) struct synclog_segment *v = NULL;
+
+    return synclog_segments(store_log(ts->store), &v) > 0 ? v[0].number : 0;
+}
+
+static uint64_t
+damages(struct teststore *ts)
+{
+    struct damage_view view;
+
+    store_damage_view(ts->store, &view);
+    return view.count;
+}
+
+/* What nobody has goes with its segment, however much log is to be kept; also
+ * the segment that is being written. */
+static void
+test_log_that_no_twin_has_is_let_go_of(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+
+    (void)state;
+    ct_new_master(&ts, 9, SEGMENT, 0);
+    ts.cfg.compaction.log_keep_bytes = 1000 * MIB;
+    ts_close(&ts);
+    assert_int_equal(ts_open(&ts, &err), ERR_OK);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 120, BODY);
+    compact(&ts);
+    const size_t before = ct_segments(&ts);
+    assert_true(before > 3);
+    assert_int_equal(first_segment(&ts), 1);
+
+    lose_frame(&ts, 2);
+    assert_int_equal(ct_segments(&ts), before); /* until then it was kept */
+    compact(&ts);
+    assert_int_equal(first_segment(&ts), 3);
+    assert_int_equal(damages(&ts), 0);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 120);
+
+    lose_frame(&ts, 0);
+    compact(&ts);
+    assert_int_equal(ct_segments(&ts), 1);
+    assert_int_equal(damages(&ts), 0);
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 120);
+    ct_fill(&ts, ann, 3, BODY);
+    ts_close(&ts);
+    assert_int_equal(ts_open(&ts, &err), ERR_OK); /* and the log is sound */
+    assert_int_equal(ct_read_all(&ts, ann, BODY, NULL), 123);
+    ts_verify(&ts);
+    ts_free(&ts);
+}
+
 /* ---- the sweep -------------------------------------------------------------
  */
 
@@ -561,6 +637,7 @@ main(void)
         cmocka_unit_test(test_parts_survive_a_jump_of_the_clock),
         cmocka_unit_test(
             test_damaged_body_keeps_its_segment_until_it_is_repaired),
+        cmocka_unit_test(test_log_that_no_twin_has_is_let_go_of),
         cmocka_unit_test(test_sweep_finds_bodies_that_nothing_has),
         cmocka_unit_test(test_sweep_counts_what_the_writer_put_over),
         cmocka_unit_test(test_replica_does_the_same_on_its_own),
