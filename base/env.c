@@ -410,6 +410,21 @@ env_pread(struct envfile *f, void *to, size_t n, uint64_t offset,
     return rc;
 }
 
+/* What is in the page cache and not on disk yet counts as data. */
+void
+env_skip_hole(struct envfile *f, uint64_t *offset)
+{
+    const int fd = env_fd(f);
+
+    if (fd < 0)
+        return;
+    off_t data = lseek(fd, (off_t)*offset, SEEK_DATA);
+    if (data < 0 && errno == ENXIO) /* nothing but a hole is left */
+        data = lseek(fd, 0, SEEK_END);
+    if (data >= 0 && (uint64_t)data > *offset)
+        *offset = (uint64_t)data;
+}
+
 enum errcode
 env_pwrite(struct envfile *f, const void *from, size_t n, uint64_t offset,
            struct error *err)

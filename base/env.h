@@ -85,6 +85,13 @@ env_pread(struct envfile *f, void *to, size_t n, uint64_t offset,
 MUST_CHECK enum errcode
 env_pread_some(struct envfile *f, void *to, size_t n, uint64_t offset,
                size_t *ret_n, struct error *err);
+/*
+ * Move *OFFSET forward over a hole: bytes that were allocated or passed over,
+ * never written, and read as zeros; as far as the file system knows of it, and
+ * at most to the end of the file.  Not at all where it does not say.
+ */
+void
+env_skip_hole(struct envfile *f, uint64_t *offset);
 /* All N bytes. */
 MUST_CHECK enum errcode
 env_pwrite(struct envfile *f, const void *from, size_t n, uint64_t offset,

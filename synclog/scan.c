@@ -15,11 +15,17 @@
  * with its payload kept, and a sender who knew LSN and epoch: then a torn tail
  * is called damage, and the log is not opened.  That errs on the safe side: the
  * search can only keep bytes from being cut.
+ *
+ * A segment is allocated ahead, so most of what lies behind its last frame was
+ * never written.  Such holes, and blocks of zeros, are passed over: no frame
+ * begins with a zero.
  */
 #include "synclog/synclog_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#define ZERO_BLOCK_BYTES ((size_t)4096)
 
 struct logstate
 logstate_at_start(const struct segment_head *head)
@@ -204,6 +210,35 @@ search_start(struct scanner *s, uint64_t *ret, struct error *err)
     return rc;
 }
 
+/* Is all of IN zeros? */
+static bool
+is_zero(struct span in)
+{
+    return in.n == 0 || (in.p[0] == 0 && memcmp(in.p, in.p + 1, in.n - 1) == 0);
+}
+
+/* How many bytes of whole blocks of zeros IN begins with. */
+static size_t
+leading_zeros(struct span in)
+{
+    size_t n = 0;
+
+    while (in.n - n >= ZERO_BLOCK_BYTES &&
+           is_zero(span_sub(in, n, ZERO_BLOCK_BYTES)))
+        n += ZERO_BLOCK_BYTES;
+    return n;
+}
+
+/* Move *AT over a hole, in steps of 8 bytes. */
+static void
+skip_hole(struct scanner *s, uint64_t *at)
+{
+    uint64_t data = *at;
+
+    env_skip_hole(s->window.file, &data);
+    *at += (data - *at) / 8 * 8;
+}
+
 /* L4, in the last segment: torn tail or damage? */
 static enum errcode
 search_proof(struct scanner *s, const char *why, struct error *err)
@@ -217,9 +252,13 @@ search_proof(struct scanner *s, const char *why, struct error *err)
         bool proof = false;
         size_t skip = 8;
 
+        skip_hole(s, &at);
         rc = window_get(&s->window, at, FRAME_HEADER_BYTES, &in, err);
         if (rc != ERR_OK || in.n < FRAME_HEADER_BYTES)
             return rc;
+        const size_t zeros = leading_zeros(in);
+        at += zeros;
+        in = span_skip(in, zeros);
         /* Run through what cannot be a header without leaving the window. */
         struct rd r = rd_init(in);
         while (r.left.n >= FRAME_HEADER_BYTES) {
@@ -254,10 +293,11 @@ find_torn_end(struct scanner *s, struct error *err)
     s->at.torn_end = at;
     for (;;) {
         struct span in;
+        skip_hole(s, &at);
         enum errcode rc = window_get(&s->window, at, 1, &in, err);
         if (rc != ERR_OK || in.n == 0)
             return rc;
-        size_t n = in.n;
+        size_t n = is_zero(in) ? 0 : in.n;
         while (n > 0 && in.p[n - 1] == 0)
             n--;
         if (n > 0)

@@ -106,6 +106,38 @@ test_file_is_made_written_read_and_closed(void **state)
     env_close(&second);
 }
 
+/* What is skipped are zeros, whatever the file system knows. */
+static void
+test_hole_is_skipped_up_to_what_was_written(void **state)
+{
+    (void)state;
+    const uint64_t at = 1 << 20;
+    struct error err = {0};
+    AUTO(xfree) char *path = in_root("hole");
+    AUTO(env_close) struct envfile *f = NULL;
+    assert_int_equal(env_open(env_system(), path, ENV_NEW, &f, &err), ERR_OK);
+    assert_int_equal(env_pwrite(f, "hello", 5, 0, &err), ERR_OK);
+    assert_int_equal(env_fallocate(f, 0, 4 * at, &err), ERR_OK);
+    assert_int_equal(env_pwrite(f, "hello", 5, at, &err), ERR_OK);
+
+    uint64_t offset = 0;
+    env_skip_hole(f, &offset); /* written, not yet on disk */
+    assert_int_equal(offset, 0);
+    offset = 65536;
+    env_skip_hole(f, &offset);
+    assert_in_range(offset, 65536, at);
+    const bool knows = offset > 65536;
+    offset = at + 4;
+    env_skip_hole(f, &offset);
+    assert_int_equal(offset, at + 4);
+    offset = 2 * at;
+    env_skip_hole(f, &offset);
+    assert_int_equal(offset, knows ? 4 * at : 2 * at);
+    offset = 5 * at; /* behind the end */
+    env_skip_hole(f, &offset);
+    assert_int_equal(offset, 5 * at);
+}
+
 static void
 test_full_disk_is_nospace(void **state)
 {
@@ -361,6 +393,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_file_is_made_written_read_and_closed),
+        cmocka_unit_test(test_hole_is_skipped_up_to_what_was_written),
         cmocka_unit_test(test_full_disk_is_nospace),
         cmocka_unit_test(test_lock_is_held_until_close),
         cmocka_unit_test(test_directories_names_and_listing),
