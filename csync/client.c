@@ -445,7 +445,9 @@ establish(struct csync_client *c, const struct csync_target *t,
                        "%s offers no TLS, and sync_tls_required is set",
                        bclient_name(c->conn));
     }
-    if (rc == ERR_OK && !a->noauth)
+    if (rc != ERR_OK || t->greeting_only)
+        return rc;
+    if (!a->noauth)
         rc = log_in(c, t, a, err);
     if (rc == ERR_OK && (t->compress || t->require_compress)) {
         c->takes_zstd = t->by_log && c->has_zstd;

@@ -24,6 +24,7 @@ struct csync_target {
     bool compress;           /* COMPRESS DEFLATE, if it is offered */
     bool require_compress;   /* and if not, ERR_UNSUPPORTED */
     bool by_log;             /* zstd inside of the stream instead, if offered */
+    bool greeting_only;      /* what it can do is all we want: no login */
     int timeout_ms;
 };
 

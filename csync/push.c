@@ -15,7 +15,7 @@
 #define DEADS_MAX 3U /* connections lost one after another */
 
 static enum errcode
-open_peer(const struct ship_options *o, int timeout_ms,
+open_peer(const struct ship_options *o, int timeout_ms, bool greeting_only,
           struct csync_client **ret, struct error *err)
 {
     struct csync_target t;
@@ -25,6 +25,7 @@ open_peer(const struct ship_options *o, int timeout_ms,
     if (rc != ERR_OK)
         return rc;
     t.timeout_ms = timeout_ms;
+    t.greeting_only = greeting_only;
     return csync_connect(&t, o->cfg, ret, err);
 }
 
@@ -36,7 +37,7 @@ push_is_wanted(const struct ship_options *o)
 
     if (config_channel_switch(o->cfg, o->channel, "sync_by_state"))
         return true;
-    if (open_peer(o, ASK_TIMEOUT_MS, &c, &err) != ERR_OK)
+    if (open_peer(o, ASK_TIMEOUT_MS, true, &c, &err) != ERR_OK)
         return false;
     const bool wanted = !csync_client_has_log(c);
     csync_client_close(&c);
@@ -90,7 +91,7 @@ push_connect(struct push *p, struct error *err)
     if (rc != ERR_OK)
         return error_prefix(err, "our instance");
     p->src = peer_new(&c, SOURCE_TIMEOUT_MS, o->stop, o->stop_ctx);
-    rc = open_peer(o, ASK_TIMEOUT_MS, &c, err);
+    rc = open_peer(o, ASK_TIMEOUT_MS, false, &c, err);
     if (rc != ERR_OK)
         return rc;
     csync_client_set_timeout(c, PEER_TIMEOUT_MS);

@@ -42,6 +42,10 @@
 #define LOOK_MS 20U
 /* How often an instance that is not the master is looked at. */
 #define WAITING_MS 200U
+/* The watcher looks so often whether it is over: where the stream has an end,
+ * somebody waits for it. */
+#define WATCH_MS 200
+#define WATCH_ENDING_MS 5
 /* What somebody is likely to mend soon, and the rest. */
 #define PARKED_SHORT_MS 10000U
 #define PARKED_MS 60000U
@@ -165,6 +169,7 @@ struct stream {
 struct watcher {
     const struct synclog_mark *mark;
     int fd;
+    int look_ms;
     _Atomic bool stop;
     pthread_t thread;
 };
@@ -176,7 +181,7 @@ watch_mark(void *ctx)
     uint32_t seq = atomic_load(&w->mark->seq);
 
     while (!atomic_load(&w->stop)) {
-        uint32_t next = mark_wait(w->mark, seq, 200);
+        uint32_t next = mark_wait(w->mark, seq, w->look_ms);
         uint64_t one = 1;
         if (next != seq && write(w->fd, &one, sizeof(one)) < 0)
             continue; /* full: it is awake already */
@@ -481,6 +486,16 @@ say_squeezed(const struct stream *st)
              "bytes=%" PRIu64 " on_the_wire=%" PRIu64, plain, wire);
 }
 
+/* A failure costs retention only. */
+static void
+remember_slot(struct ship *s)
+{
+    struct error why = {0};
+
+    if (slot_sync(s->slot, &why) != ERR_OK)
+        log_warn(&s->log, "sync.slot", "why=\"%s\"", why.text);
+}
+
 /* Stream from where the replica is, until GOAL (0: for ever). */
 static enum errcode
 stream_run(struct ship *s, struct csync_client *peer,
@@ -488,7 +503,10 @@ stream_run(struct ship *s, struct csync_client *peer,
            struct error *err)
 {
     struct stream *st = xcalloc(1, sizeof(*st));
-    struct watcher w = {.mark = s->mark};
+    struct watcher w = {
+        .mark = s->mark,
+        .look_ms = goal != 0 ? WATCH_ENDING_MS : WATCH_MS,
+    };
 
     st->s = s;
     st->conn = csync_client_conn(peer);
@@ -510,9 +528,7 @@ stream_run(struct ship *s, struct csync_client *peer,
             pthread_join(w.thread, NULL);
         }
     }
-    struct error ignored = {0};
-    if (slot_sync(s->slot, &ignored) != ERR_OK) /* costs retention only */
-        log_warn(&s->log, "sync.slot", "why=\"%s\"", ignored.text);
+    remember_slot(s);
     say_squeezed(st);
     squeezer_free(&st->squeezer);
     reader_close(&st->reader);
@@ -525,6 +541,43 @@ stream_run(struct ship *s, struct csync_client *peer,
 
 /* ---- conversations ----------------------------------------------------- */
 
+enum errcode
+ship_connect(struct ship *s, struct csync_client **ret, struct error *err)
+{
+    if (s->spare == NULL)
+        return csync_connect(&s->target, s->o->cfg, ret, err);
+    *ret = s->spare;
+    s->spare = NULL;
+    return ERR_OK;
+}
+
+/*
+ * A seed has brought the replica to where STATUS says.  Is that all of what was
+ * asked for?  Then a stream would only say so again, after looking for its
+ * beginning in a long log.
+ */
+static bool
+seed_was_all(struct ship *s, const struct logstatus *status, lsn_t goal)
+{
+    struct synclog_slot *slot = s->slot;
+    const lsn_t applied = status->applied.applied.lsn;
+
+    if (goal == 0 || applied < goal || status->durable.lsn < applied ||
+        status->seeding)
+        return false;
+    atomic_store(&slot->sent_lsn, applied);
+    atomic_store(&slot->received_lsn, status->durable.lsn);
+    atomic_store(&slot->durable_lsn, status->durable.lsn);
+    atomic_store(&slot->applied_lsn, applied);
+    atomic_store(&slot->ack_wall_us, env_wall_us(s->o->env));
+    atomic_store(&slot->peer_role, (uint32_t)status->role);
+    atomic_store(&slot->peer_epoch, status->epoch);
+    remember_slot(s);
+    if (s->bell != NULL)
+        bell_ring(s->bell);
+    return true;
+}
+
 /* One connection from beginning to end. */
 enum errcode
 ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
@@ -535,7 +588,7 @@ ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
     struct logstatus status;
     AUTO(buf_free) struct buf line = BUF_INIT;
 
-    enum errcode rc = csync_connect(&s->target, s->o->cfg, &peer, err);
+    enum errcode rc = ship_connect(s, &peer, err);
     if (rc != ERR_OK)
         goto out;
     rc = csync_log_status(peer, &arena, &status, err);
@@ -563,6 +616,12 @@ ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
     }
     if (rc == ERR_OK)
         rc = csync_log_status(peer, &arena, &status, err);
+    if (rc == ERR_OK && verdict == PEER_SEED &&
+        seed_was_all(s, &status, goal)) {
+        s->spare = peer;
+        peer = NULL;
+        goto out;
+    }
     bool may_reseed = seed_ok || atomic_load(&s->slot->expelled) != 0;
     if (rc == ERR_OK && may_reseed && ship_is_beyond(s, &status))
         rc = ship_ask_to_reseed(s, peer, &status, err);

@@ -58,17 +58,21 @@ static enum errcode
 ask_root(struct ship *s, enum verify_result *ret, struct logpos *ret_at,
          struct error *err)
 {
-    struct csync_client *self = NULL, *peer = NULL;
+    struct csync_client *self = NULL;
+    AUTO(csync_client_close) struct csync_client *peer = NULL;
     uint64_t digest = 0;
 
     enum errcode rc =
         csync_connect_control(s->o->control, s->target.timeout_ms, &self, err);
     if (rc == ERR_OK)
-        rc = csync_connect(&s->target, s->o->cfg, &peer, err);
+        rc = ship_connect(s, &peer, err);
     if (rc == ERR_OK)
         rc = verify_root(self, peer, ret, ret_at, &digest, err);
     csync_client_close(&self);
-    csync_client_close(&peer);
+    if (rc == ERR_OK) {
+        s->spare = peer;
+        peer = NULL;
+    }
     return rc;
 }
 
@@ -142,6 +146,7 @@ ship_all(const struct ship_options *o, struct error *err)
     rolling = atomic_load(&s.slot->consumer_pid) != 0 &&
               atomic_load(&s.slot->state) == SLOT_STREAMING;
     if (rolling) {
+        csync_client_close(&s.spare); /* would be idle for too long */
         rc = watch_rolling(&s, goal, err);
         rolling = rc != ERR_AGAIN;
     }
@@ -158,6 +163,7 @@ ship_all(const struct ship_options *o, struct error *err)
 out:
     if (s.slot != NULL && !rolling && atomic_load(&s.slot->consumer_pid) == 0)
         ship_set_state(&s, SLOT_DOWN, "");
+    csync_client_close(&s.spare);
     slot_detach(&s.slot);
     bell_detach(&s.bell);
     mark_detach(&s.mark);
@@ -226,6 +232,7 @@ ship_dry_run(const struct ship_options *o, struct error *err)
             say_plan(&s, verdict, &status, r);
     }
     csync_client_close(&peer);
+    csync_client_close(&s.spare);
     mark_detach(&s.mark);
     return rc;
 }

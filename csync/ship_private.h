@@ -19,6 +19,9 @@ struct ship {
     struct synclog_slot *slot;
     struct synclog_bell *bell; /* NULL: could not be had */
     struct csync_target target;
+    /* Logged in and ready for a command, if not NULL: a login costs both sides
+     * more than many a question.  Who needs a connection takes it first. */
+    struct csync_client *spare;
     uint64_t said_ms;   /* when the log last heard that the twin is away */
     uint64_t asked_ms;  /* when the twin was last asked for the fork */
     epoch_t told_epoch; /* of the twin that our instance was last told of */
@@ -54,6 +57,9 @@ ship_may(const struct ship *s);
 /* The channel as options are named: NULL is the one without a prefix. */
 const char *
 ship_channel(const struct ship_options *o);
+/* The spare connection, or a new one. */
+MUST_CHECK enum errcode
+ship_connect(struct ship *s, struct csync_client **ret, struct error *err);
 /*
  * One connection from beginning to end: until GOAL is applied over there (0:
  * for ever).  SEED_OK: an empty replica may be seeded although it did not ask.
