@@ -38,6 +38,9 @@ void
 buf_add_byte(struct buf *b, uint8_t byte);
 void
 buf_addf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Decimal digits, no zeros in front. */
+void
+buf_add_dec(struct buf *b, uint64_t v);
 /* Integers little-endian (log and state values) and big-endian (keys). */
 void
 buf_add_u16le(struct buf *b, uint16_t v);

@@ -7,7 +7,8 @@
  *
  * To tell the quotes of a format from the quotes in a value, the format is
  * walked here instead of handing it to vsnprintf whole: literal text is copied,
- * numbers go through snprintf one at a time, and the bytes of a %s are escaped
+ * numbers (but plain unsigned ones) go through snprintf one at a time, and the
+ * bytes of a %s are escaped
  * (\" \\ \n \r \t, else \xHH for control bytes and what is not UTF-8).  A
  * string outside of quotes which has blanks or anything to escape gets quotes.
  */
@@ -236,6 +237,41 @@ take_conversion(const char *f, va_list *args, struct conversion *ret)
     return f + 1;
 }
 
+/* V with leading zeros up to WIDTH digits; those of larger ones too. */
+static void
+put_digits(struct line *l, uint64_t v, size_t width)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    while (v > 0 || sizeof(digits) - at < width) {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    }
+    put(l, digits + at, sizeof(digits) - at);
+}
+
+/* Of "%u" and its kin with a length, but nothing else: true if it was. */
+static bool
+put_plain_unsigned(struct line *l, const struct conversion *c, va_list *args)
+{
+    if (c->type != 'u' || strspn(c->spec + 1, "hlzjt") + 2 != strlen(c->spec))
+        return false;
+    switch (c->length) {
+    case 0:
+        put_digits(l, va_arg(*args, unsigned), 1);
+        return true;
+    case 'l':
+        put_digits(l, va_arg(*args, unsigned long), 1);
+        return true;
+    case 'z':
+        put_digits(l, va_arg(*args, size_t), 1);
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* The specs come from formats that the compiler has checked at the call. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -285,7 +321,7 @@ put_conversion(struct line *l, const char *f, va_list *args)
     } else if (c.type == 'c') {
         char byte = (char)va_arg(*args, int);
         put_value(l, byte == '\0' ? "\\0" : (char[]){byte, '\0'}, -1);
-    } else {
+    } else if (!put_plain_unsigned(l, &c, args)) {
         put_number(l, &c, args);
     }
     return next;
@@ -309,24 +345,40 @@ put_format(struct line *l, const char *f, va_list *args)
         put_str(l, " (bad format)");
 }
 
+/* "2026-03-01T12:00:00", which is the same for many lines of a thread. */
+static void
+put_second(struct line *l, time_t now_s)
+{
+    static _Thread_local time_t made_s = -1;
+    static _Thread_local char text[32];
+    static _Thread_local size_t n;
+
+    if (now_s != made_s) {
+        struct tm tm = {0};
+        gmtime_r(&now_s, &tm);
+        n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+        made_s = now_s;
+    }
+    put(l, text, n);
+}
+
 /* "2026-03-01T12:00:00.123Z pollux/be[4711] notice " */
 static void
 put_head(struct line *l, enum log_level level)
 {
     struct timespec now = {0};
-    struct tm tm = {0};
-    char text[64];
 
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    put(l, text, n);
-    snprintf(text, sizeof(text), ".%03ldZ ", now.tv_nsec / 1000000);
-    put_str(l, text);
+    put_second(l, now.tv_sec);
+    put_str(l, ".");
+    put_digits(l, (uint64_t)now.tv_nsec / 1000000, 3);
+    put_str(l, "Z ");
     put_str(l, sink.ident == NULL ? "pollux" : sink.ident);
-    snprintf(text, sizeof(text), "[%ld] %s ", (long)getpid(),
-             levels[level].name);
-    put_str(l, text);
+    put_str(l, "[");
+    put_digits(l, (uint64_t)getpid(), 1);
+    put_str(l, "] ");
+    put_str(l, levels[level].name);
+    put_str(l, " ");
 }
 
 /* Escape what could end the line, but leave blanks and quotes alone. */

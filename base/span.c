@@ -10,6 +10,9 @@ span_eq_nocase(struct span a, struct span b)
 bool
 span_eq_nocase_str(struct span a, const char *s)
 {
+    /* Most differ here already, and need no strlen(). */
+    if (a.n > 0 && ascii_lower(a.p[0]) != ascii_lower((uint8_t)s[0]))
+        return false;
     return span_eq_nocase(a, span_str(s));
 }
 
