@@ -15,6 +15,7 @@
 #define SUBJECT_BYTES_MAX 4096U /* of a Subject that the base is taken of */
 #define NAME_BYTES_MAX 1024U
 #define PART_BYTES_MIN 6U
+#define RECORD_BYTES 1024U /* most have no more, so they grow once */
 #define FIELDS_BYTES_MAX 4096U
 /* Longer headers are not gone through. */
 #define HEADER_BYTES_MAX (1U << 20)
@@ -160,6 +161,25 @@ take_fields(const struct mime_message *msg, struct buf *out)
                FIELDS_BYTES_MAX, out);
 }
 
+/* BODY and BODYSTRUCTURE; nearly all of one is the front of the other in a
+ * message of one part. */
+static void
+add_bodies(struct buf *out, const struct mime_message *msg, struct buf *scratch)
+{
+    if (msg->n == 1 && msg->nodes[0].part.kind != MIME_KIND_MULTIPART &&
+        msg->nodes[0].part.kind != MIME_KIND_MESSAGE) {
+        const size_t basic = mime_wire_leaf(msg, scratch);
+        buf_add_varint(out, basic + 1);
+        buf_add(out, span_of(scratch->p, basic));
+        buf_add_byte(out, ')');
+    } else {
+        mime_wire_body(msg, 0, false, scratch);
+        add_scratch(out, scratch);
+        mime_wire_body(msg, 0, true, scratch);
+    }
+    add_scratch(out, scratch);
+}
+
 void
 mime_cache_encode(const struct mime_message *msg, struct buf *out)
 {
@@ -171,6 +191,8 @@ mime_cache_encode(const struct mime_message *msg, struct buf *out)
     unsigned flags = 0;
     struct span id = env->message_id;
 
+    (void)buf_reserve(out, RECORD_BYTES);
+    (void)buf_reserve(&scratch, RECORD_BYTES);
     if (msg->limited)
         flags |= MIME_CACHE_LIMITED;
     if (mime_base_subject(span_sub(env->subject, 0, SUBJECT_BYTES_MAX),
@@ -186,10 +208,7 @@ mime_cache_encode(const struct mime_message *msg, struct buf *out)
     buf_add_varint(out, msg->raw.n);
     mime_wire_envelope(env, &scratch);
     add_scratch(out, &scratch);
-    mime_wire_body(msg, 0, false, &scratch);
-    add_scratch(out, &scratch);
-    mime_wire_body(msg, 0, true, &scratch);
-    add_scratch(out, &scratch);
+    add_bodies(out, msg, &scratch);
     add_zigzag(out, date.utc_s);
     add_zigzag(out, date.zone_min);
     add_scratch(out, &subject);

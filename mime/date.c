@@ -381,6 +381,15 @@ date_fields(struct mime_date d)
     };
 }
 
+/* The last N digits of V; the place behind them. */
+static char *
+put_digits(char *to, int v, size_t n)
+{
+    for (size_t at = n; at-- > 0; v /= 10)
+        to[at] = (char)('0' + v % 10);
+    return to + n;
+}
+
 void
 mime_imap_datetime_format(struct mime_date d,
                           char out[MIME_IMAP_DATETIME_BYTES + 1])
@@ -400,10 +409,24 @@ mime_date_format(struct mime_date d, char out[MIME_RFC5322_DATE_BYTES])
 {
     static const char weekdays[7][4] = {"Thu", "Fri", "Sat", "Sun",
                                         "Mon", "Tue", "Wed"};
-    struct fields f = date_fields(d);
+    const struct fields f = date_fields(d);
 
-    (void)snprintf(out, MIME_RFC5322_DATE_BYTES,
-                   "%s, %d %s %04d %02d:%02d:%02d %c%04d", weekdays[f.weekday],
-                   f.c.day, months[f.c.month - 1], f.c.year, f.t.hour, f.t.min,
-                   f.t.sec, f.sign, f.zone);
+    /* "Thu, 1 Jan 1970 00:00:00 +0000": each delivery writes one. */
+    memcpy(out, weekdays[f.weekday], 3);
+    memcpy(out + 3, ", ", 2);
+    char *to = put_digits(out + 5, f.c.day, f.c.day < 10 ? 1 : 2);
+    *to++ = ' ';
+    memcpy(to, months[f.c.month - 1], 3);
+    to[3] = ' ';
+    to = put_digits(to + 4, f.c.year, 4);
+    *to++ = ' ';
+    to = put_digits(to, f.t.hour, 2);
+    *to++ = ':';
+    to = put_digits(to, f.t.min, 2);
+    *to++ = ':';
+    to = put_digits(to, f.t.sec, 2);
+    *to++ = ' ';
+    *to++ = f.sign;
+    to = put_digits(to, f.zone, 4);
+    *to = '\0';
 }

@@ -11,38 +11,47 @@
 
 #define QUOTED_MAX 1000U
 
-static bool
-can_quote(struct span s)
+static uint8_t
+same(uint8_t c)
 {
-    if (s.n > QUOTED_MAX)
-        return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] == 0 || s.p[i] == '\r' || s.p[i] == '\n' || s.p[i] > 127)
-            return false;
-    return true;
+    return c;
+}
+
+static inline void
+add_literal(struct buf *out, struct span s, uint8_t (*as)(uint8_t c))
+{
+    buf_add_byte(out, '{');
+    buf_add_dec(out, s.n);
+    buf_add_str(out, "}\r\n");
+    for (size_t i = 0; i < s.n; i++) /* CHAR8 has no NUL */
+        buf_add_byte(out, s.p[i] == 0 ? '?' : as(s.p[i]));
+}
+
+static inline void
+add_string_as(struct buf *out, struct span s, uint8_t (*as)(uint8_t c))
+{
+    uint8_t *to = s.n > QUOTED_MAX ? NULL : buf_reserve(out, 2 * s.n + 2);
+    size_t n = 0;
+
+    if (to == NULL)
+        return add_literal(out, s, as);
+    to[n++] = '"';
+    for (size_t i = 0; i < s.n; i++) {
+        const uint8_t c = s.p[i];
+        if (c == 0 || c == '\r' || c == '\n' || c > 127)
+            return add_literal(out, s, as); /* nothing was added yet */
+        if (c == '"' || c == '\\')
+            to[n++] = '\\';
+        to[n++] = as(c);
+    }
+    to[n++] = '"';
+    out->n += n;
 }
 
 static void
 add_string(struct buf *out, struct span s)
 {
-    if (!can_quote(s)) {
-        buf_addf(out, "{%zu}\r\n", s.n);
-        for (size_t i = 0; i < s.n; i++) /* CHAR8 has no NUL */
-            buf_add_byte(out, s.p[i] == 0 ? '?' : s.p[i]);
-        return;
-    }
-    uint8_t *to = buf_reserve(out, 2 * s.n + 2);
-    if (to == NULL)
-        return;
-    size_t n = 0;
-    to[n++] = '"';
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '"' || s.p[i] == '\\')
-            to[n++] = '\\';
-        to[n++] = s.p[i];
-    }
-    to[n++] = '"';
-    out->n += n;
+    add_string_as(out, s, same);
 }
 
 static void
@@ -64,12 +73,7 @@ add_nstring(struct buf *out, struct span s)
 static void
 add_upper(struct buf *out, struct span s)
 {
-    struct buf upper = BUF_INIT;
-
-    for (size_t i = 0; i < s.n; i++)
-        buf_add_byte(&upper, ascii_upper(s.p[i]));
-    add_string(out, buf_span(&upper));
-    buf_free(&upper);
+    add_string_as(out, s, ascii_upper);
 }
 
 /* A field's value, unfolded; NIL where absent, and where empty too unless
@@ -325,9 +329,10 @@ add_multipart(const struct mime_message *m, size_t i, bool extended,
     }
 }
 
+/* Of what is no multipart: all that BODY has. */
 static void
-add_single(const struct mime_message *m, size_t i, bool extended,
-           struct buf *out)
+add_basic(const struct mime_message *m, size_t i, bool extended,
+          struct buf *out)
 {
     const struct mime_node *node = &m->nodes[i];
 
@@ -338,7 +343,8 @@ add_single(const struct mime_message *m, size_t i, bool extended,
     add_value(out, node->description, false);
     buf_add_byte(out, ' ');
     add_encoding(out, node->encoding);
-    buf_addf(out, " %zu", node->part.body_bytes);
+    buf_add_byte(out, ' ');
+    buf_add_dec(out, node->part.body_bytes);
     if (node->part.kind == MIME_KIND_MESSAGE) {
         buf_add_byte(out, ' ');
         mime_wire_envelope(m->nodes[i + 1].env, out);
@@ -346,13 +352,20 @@ add_single(const struct mime_message *m, size_t i, bool extended,
         mime_wire_body(m, i + 1, extended, out);
     }
     if (node->part.kind == MIME_KIND_MESSAGE ||
-        node->part.kind == MIME_KIND_TEXT)
-        buf_addf(out, " %u", node->part.lines);
-    if (extended) {
+        node->part.kind == MIME_KIND_TEXT) {
         buf_add_byte(out, ' ');
-        add_value(out, node->md5, false);
-        add_extension(m, node, out);
+        buf_add_dec(out, node->part.lines);
     }
+}
+
+/* What BODYSTRUCTURE has behind it. */
+static void
+add_more(const struct mime_message *m, const struct mime_node *node,
+         struct buf *out)
+{
+    buf_add_byte(out, ' ');
+    add_value(out, node->md5, false);
+    add_extension(m, node, out);
 }
 
 void
@@ -360,9 +373,27 @@ mime_wire_body(const struct mime_message *m, size_t i, bool extended,
                struct buf *out)
 {
     buf_add_byte(out, '(');
-    if (m->nodes[i].part.kind == MIME_KIND_MULTIPART)
+    if (m->nodes[i].part.kind == MIME_KIND_MULTIPART) {
         add_multipart(m, i, extended, out);
-    else
-        add_single(m, i, extended, out);
+    } else {
+        add_basic(m, i, extended, out);
+        if (extended)
+            add_more(m, &m->nodes[i], out);
+    }
     buf_add_byte(out, ')');
+}
+
+size_t
+mime_wire_leaf(const struct mime_message *m, struct buf *out)
+{
+    const size_t before = out->n;
+
+    ENSURE(m->n == 1 && m->nodes[0].part.kind != MIME_KIND_MULTIPART &&
+           m->nodes[0].part.kind != MIME_KIND_MESSAGE);
+    buf_add_byte(out, '(');
+    add_basic(m, 0, true, out);
+    const size_t basic = out->n - before;
+    add_more(m, &m->nodes[0], out);
+    buf_add_byte(out, ')');
+    return basic;
 }

@@ -15,4 +15,9 @@ void
 mime_wire_body(const struct mime_message *m, size_t i, bool extended,
                struct buf *out);
 
+/* The BODYSTRUCTURE of a message of one part, no multipart and no message.
+ * Returns how many of its first bytes, with a ")" behind them, are BODY. */
+size_t
+mime_wire_leaf(const struct mime_message *m, struct buf *out);
+
 #endif
