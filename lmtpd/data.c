@@ -119,6 +119,30 @@ is_plain(uint8_t c)
     return c != '\r' && c != '\n' && c != 0;
 }
 
+/* How many bytes at the front of P are plain: eight are looked at at a time. */
+static size_t
+plain_bytes(const uint8_t *p, size_t n)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t tops = ones << 7;
+    size_t i = 0;
+
+    while (i < n) {
+        uint64_t word;
+        for (; n - i >= sizeof(word); i += sizeof(word)) {
+            memcpy(&word, p + i, sizeof(word));
+            /* Below 14: CR, LF, NUL, and a few that are looked at alone. */
+            if (((word - ones * ('\r' + 1)) & ~word & tops) != 0)
+                break;
+        }
+        const size_t end = MIN(n, i + sizeof(word));
+        for (; i < end; i++)
+            if (!is_plain(p[i]))
+                return i;
+    }
+    return n;
+}
+
 /* A byte where nothing is special but line ends. */
 static void
 take_mid(const struct sinks *to, const uint8_t *c)
@@ -187,12 +211,10 @@ plain_lines(struct span in, bool at_start)
 
     while (done < in.n && !(at_start && in.p[done] == '.')) {
         const uint8_t *line = in.p + done;
-        const uint8_t *cr =
-            memchr(line, '\r', MIN(in.n - done, (size_t)LINE_LOOK_BYTES));
-        if (cr == NULL || (size_t)(cr - in.p) + 1 == in.n || cr[1] != '\n')
-            break;
-        const size_t n = (size_t)(cr - line);
-        if (memchr(line, '\n', n) != NULL || memchr(line, 0, n) != NULL)
+        const size_t left = MIN(in.n - done, (size_t)LINE_LOOK_BYTES);
+        const size_t n = plain_bytes(line, left);
+        if (n == left || line[n] != '\r' || done + n + 1 == in.n ||
+            line[n + 1] != '\n')
             break;
         done += n + 2;
         at_start = true;
@@ -218,8 +240,8 @@ lmtp_data_take(struct lmtp_data *d, struct span in, lmtp_data_sink *raw,
             i += run;
             continue;
         }
-        while (d->state == MID && i + run < in.n && is_plain(in.p[i + run]))
-            run++;
+        if (d->state == MID)
+            run = plain_bytes(in.p + i, in.n - i);
         if (run > 0) {
             give(&to, span_sub(in, i, run));
             i += run;

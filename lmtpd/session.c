@@ -34,6 +34,13 @@ flush(struct lmtp_session *s)
 }
 
 void
+lmtp_reply_text(struct lmtp_session *s, const char *line)
+{
+    buf_add_str(&s->out, line);
+    buf_add_str(&s->out, "\r\n");
+}
+
+void
 lmtp_reply(struct lmtp_session *s, const char *fmt, ...)
 {
     char line[512];
@@ -42,8 +49,7 @@ lmtp_reply(struct lmtp_session *s, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    buf_add_str(&s->out, line);
-    buf_add_str(&s->out, "\r\n");
+    lmtp_reply_text(s, line);
 }
 
 void
@@ -52,7 +58,7 @@ lmtp_say_bye(struct lmtp_session *s, const char *line)
     if (s->closing || s->dead)
         return;
     s->closing = true;
-    lmtp_reply(s, "%s", line);
+    lmtp_reply_text(s, line);
     flush(s);
     s->w.io->close(s->w.io_ctx);
 }
@@ -61,7 +67,7 @@ lmtp_say_bye(struct lmtp_session *s, const char *line)
 void
 refuse(struct lmtp_session *s, const char *line)
 {
-    lmtp_reply(s, "%s", line);
+    lmtp_reply_text(s, line);
     if (++s->bad_commands >= s->opt->bad_commands_max)
         lmtp_say_bye(s, "421 4.7.0 Too many errors");
 }
@@ -192,7 +198,7 @@ mail_param(struct lmtp_session *s, const struct lmtp_param *p)
             size = UINT64_MAX;
         }
         if (size > s->opt->message_bytes_max) {
-            lmtp_reply(s, "552 5.3.4 Message too big");
+            lmtp_reply_text(s, "552 5.3.4 Message too big");
             return false;
         }
     } else if (span_eq_nocase_str(p->key, "BODY")) { /* RFC 6152 */
@@ -273,7 +279,7 @@ cmd_mail(struct lmtp_session *s, struct span arg)
     }
     enum errcode rc = s->w.backend->ready(s->w.backend_ctx, &err);
     if (rc != ERR_OK) {
-        lmtp_reply(s, "%s", not_ready(rc));
+        lmtp_reply_text(s, not_ready(rc));
         return;
     }
     envelope_reset(s);
@@ -293,7 +299,7 @@ cmd_mail(struct lmtp_session *s, struct span arg)
     }
     s->env.from = arena_str(&s->arena, path.text);
     s->env.is_open = true;
-    lmtp_reply(s, "250 2.1.0 Ok");
+    lmtp_reply_text(s, "250 2.1.0 Ok");
 }
 
 /* Cyrus's IGNOREQUOTA is all there is. */
@@ -380,7 +386,7 @@ cmd_rcpt(struct lmtp_session *s, struct span arg)
         return;
     }
     if (s->env.nrcpts >= s->opt->recipients_max) { /* RFC 5321, 4.5.3.1.10 */
-        lmtp_reply(s, "452 4.5.3 Too many recipients");
+        lmtp_reply_text(s, "452 4.5.3 Too many recipients");
         return;
     }
     if (!span_starts_nocase(arg, SPAN_LIT("TO:"))) {
@@ -404,11 +410,11 @@ cmd_rcpt(struct lmtp_session *s, struct span arg)
         atomic_fetch_add(&s->w.counters->refused, 1);
         log_notice(&s->log, "lmtp.refused", "rcpt=\"%s\" code=%s why=\"%s\"",
                    rcpt.path, errcode_name(rc), err.text);
-        lmtp_reply(s, "%s", lookup_reply(rc));
+        lmtp_reply_text(s, lookup_reply(rc));
         return;
     }
     rcpt_add(s, &rcpt);
-    lmtp_reply(s, "250 2.1.5 Ok");
+    lmtp_reply_text(s, "250 2.1.5 Ok");
 }
 
 /* ---- the other commands ------------------------------------------------ */
@@ -443,13 +449,13 @@ cmd_lhlo(struct lmtp_session *s, struct span arg)
     free(s->lhlo);
     s->lhlo = printable_dup(arg);
     lmtp_reply(s, "250-%s", s->opt->servername);
-    lmtp_reply(s, "250-8BITMIME");
-    lmtp_reply(s, "250-ENHANCEDSTATUSCODES");
-    lmtp_reply(s, "250-PIPELINING");
-    lmtp_reply(s, "250-SMTPUTF8");
-    lmtp_reply(s, "250-IGNOREQUOTA");
+    lmtp_reply_text(s, "250-8BITMIME");
+    lmtp_reply_text(s, "250-ENHANCEDSTATUSCODES");
+    lmtp_reply_text(s, "250-PIPELINING");
+    lmtp_reply_text(s, "250-SMTPUTF8");
+    lmtp_reply_text(s, "250-IGNOREQUOTA");
     if (s->opt->starttls && s->opt->tls != NULL && s->peer.tls_bits == 0)
-        lmtp_reply(s, "250-STARTTLS");
+        lmtp_reply_text(s, "250-STARTTLS");
     if (needs_login(s)) {
         AUTO(buf_free) struct buf mechs = BUF_INIT;
         auth_mechs(s, &mechs);
@@ -464,14 +470,14 @@ cmd_rset(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
     envelope_reset(s);
-    lmtp_reply(s, "250 2.0.0 Ok");
+    lmtp_reply_text(s, "250 2.0.0 Ok");
 }
 
 static void
 cmd_noop(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
-    lmtp_reply(s, "250 2.0.0 Ok");
+    lmtp_reply_text(s, "250 2.0.0 Ok");
 }
 
 /* Whether there is such a user is told to RCPT (RFC 5321, 3.5.3). */
@@ -481,15 +487,15 @@ cmd_vrfy(struct lmtp_session *s, struct span arg)
     if (arg.n == 0)
         refuse(s, "501 5.5.4 Syntax: VRFY address");
     else
-        lmtp_reply(s, "252 2.5.0 Send some mail, I will try");
+        lmtp_reply_text(s, "252 2.5.0 Send some mail, I will try");
 }
 
 static void
 cmd_help(struct lmtp_session *s, struct span arg)
 {
     (void)arg;
-    lmtp_reply(s,
-               "214 2.0.0 LHLO MAIL RCPT DATA RSET NOOP VRFY QUIT (RFC 2033)");
+    lmtp_reply_text(
+        s, "214 2.0.0 LHLO MAIL RCPT DATA RSET NOOP VRFY QUIT (RFC 2033)");
 }
 
 static void
@@ -510,7 +516,7 @@ cmd_starttls(struct lmtp_session *s, struct span arg)
     } else if (s->peer.tls_bits != 0) {
         refuse(s, "503 5.5.1 TLS is on already");
     } else {
-        lmtp_reply(s, "220 2.0.0 Ready to start TLS");
+        lmtp_reply_text(s, "220 2.0.0 Ready to start TLS");
         flush(s);
         s->w.io->start_tls(s->w.io_ctx);
     }

@@ -93,7 +93,9 @@ struct lmtp_session {
 
 /* ---- session.c --------------------------------------------------------- */
 
-/* A line, its CRLF added. */
+/* A line, its CRLF added; cut after 511 bytes where it is formatted. */
+void
+lmtp_reply_text(struct lmtp_session *s, const char *line);
 void
 lmtp_reply(struct lmtp_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The same for what a client should not have sent; too many end it. */

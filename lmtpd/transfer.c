@@ -19,6 +19,7 @@
 
 /* Larger ones are hashed, compressed and taken apart on a worker. */
 #define INLINE_BYTES 131072U
+#define TRACE_BYTES 256U /* most have no more */
 
 void
 transfer_drop(struct lmtp_session *s)
@@ -69,13 +70,27 @@ add_trace(struct lmtp_session *s, struct transfer *t)
                                 (int64_t)(env_wall_us(s->opt->env) / 1000000)};
 
     mime_date_format(now, date);
-    buf_addf(&head, "Return-Path: <%s>\r\n", s->env.from);
-    buf_addf(&head, "Received: from %s (%s)\r\n\tby %s (Pollux %s)", s->lhlo,
-             s->peer.peer_name == NULL ? "local" : s->peer.peer_name,
-             s->opt->servername, POLLUX_VERSION);
-    buf_addf(&head, " with %sLMTP%s%s;\r\n\t%s\r\n", s->env.utf8 ? "UTF8" : "",
-             s->peer.tls_bits != 0 ? "S" : "", s->user != NULL ? "A" : "",
-             date);
+    const char *const texts[] = {
+        "Return-Path: <",
+        s->env.from,
+        ">\r\nReceived: from ",
+        s->lhlo,
+        " (",
+        s->peer.peer_name == NULL ? "local" : s->peer.peer_name,
+        ")\r\n\tby ",
+        s->opt->servername,
+        " (Pollux " POLLUX_VERSION ") with ",
+        s->env.utf8 ? "UTF8" : "",
+        "LMTP",
+        s->peer.tls_bits != 0 ? "S" : "",
+        s->user != NULL ? "A" : "",
+        ";\r\n\t",
+        date,
+        "\r\n",
+    };
+    (void)buf_reserve(&head, TRACE_BYTES);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        buf_add_str(&head, texts[i]);
     write_body(t, buf_span(&head));
 }
 
@@ -100,7 +115,7 @@ cmd_data(struct lmtp_session *s, struct span arg)
     s->transfer = t;
     add_trace(s, t);
     s->mode = MODE_DATA;
-    lmtp_reply(s, "354 End data with <CR><LF>.<CR><LF>");
+    lmtp_reply_text(s, "354 End data with <CR><LF>.<CR><LF>");
 }
 
 /* ---- the answers ------------------------------------------------------- */
@@ -192,7 +207,7 @@ answer(struct lmtp_session *s)
     for (size_t i = 0; i < s->env.nrcpts; i++) {
         const struct lmtp_rcpt *r = &s->env.rcpts[i];
         log_result(s, r);
-        lmtp_reply(s, "%s", result_reply(s, r->result.code));
+        lmtp_reply_text(s, result_reply(s, r->result.code));
         taken = taken || r->result.code == ERR_OK;
         known = known || r->result.code == ERR_EXISTS;
     }
