@@ -60,7 +60,7 @@ struct body {
     uint64_t size;
     enum errcode failed; /* what body_write() answers from now on */
     bool is_finished;
-    EVP_MD_CTX *sha;
+    EVP_MD_CTX *sha; /* of what was spilled so far; else NULL */
     struct guid guid;
     uint8_t *memory; /* raw bytes, while there is no spill */
     size_t cap;
@@ -79,6 +79,7 @@ struct body {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t zstd_key;
+static pthread_key_t sha_key;
 static EVP_MD *sha1;
 
 static void
@@ -88,9 +89,16 @@ free_zstd(void *ctx)
 }
 
 static void
+free_sha(void *ctx)
+{
+    EVP_MD_CTX_free(ctx);
+}
+
+static void
 init_once(void)
 {
     ENSURE(pthread_key_create(&zstd_key, free_zstd) == 0);
+    ENSURE(pthread_key_create(&sha_key, free_sha) == 0);
     sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
     ENSURE(sha1 != NULL);
 }
@@ -105,6 +113,21 @@ thread_zstd(void)
         ENSURE(ctx != NULL);
         ENSURE(pthread_setspecific(zstd_key, ctx) == 0);
     }
+    return ctx;
+}
+
+/* One that has begun. */
+static EVP_MD_CTX *
+thread_sha(void)
+{
+    EVP_MD_CTX *ctx = pthread_getspecific(sha_key);
+
+    if (ctx == NULL) {
+        ctx = EVP_MD_CTX_new();
+        ENSURE(ctx != NULL);
+        ENSURE(pthread_setspecific(sha_key, ctx) == 0);
+    }
+    ENSURE(EVP_DigestInit_ex2(ctx, sha1, NULL) == 1);
     return ctx;
 }
 
@@ -161,15 +184,21 @@ pay(struct body_budget *budget, uint64_t began_ns, uint64_t took_ns)
         ;
 }
 
-/* body_compress_part(), or 0: it is to be done later. */
+/* May RAW be compressed now, at BEGAN_NS? */
+static bool
+may_compress(const struct body *b, uint64_t began_ns)
+{
+    if (b->budget == NULL || b->budget->how == COMPRESS_ALWAYS)
+        return true;
+    return b->budget->how != COMPRESS_LATER && can_afford(b->budget, began_ns);
+}
+
+/* body_compress_part(), which was allowed at BEGAN_NS, and paid for. */
 static size_t
-compress(const struct body *b, struct span raw, uint8_t *to)
+compress(const struct body *b, uint64_t began_ns, struct span raw, uint8_t *to)
 {
     if (b->budget == NULL || b->budget->how == COMPRESS_ALWAYS)
         return body_compress_part(raw, to);
-    const uint64_t began_ns = env_mono_ns(b->env);
-    if (b->budget->how == COMPRESS_LATER || !can_afford(b->budget, began_ns))
-        return 0;
     const size_t n = body_compress_part(raw, to);
     pay(b->budget, began_ns, env_mono_ns(b->env) - began_ns);
     return n;
@@ -188,8 +217,6 @@ body_new(struct env *env, const char *tmpdir, uint64_t max_bytes)
     b->env = env;
     b->tmpdir = xstrdup(tmpdir);
     b->max_bytes = MIN(max_bytes, MESSAGE_BYTES_MAX);
-    b->sha = EVP_MD_CTX_new();
-    ENSURE(b->sha != NULL && EVP_DigestInit_ex2(b->sha, sha1, NULL) == 1);
     return b;
 }
 
@@ -232,10 +259,10 @@ body_free(struct body **pb)
 }
 
 static void
-hash(struct body *b, struct span bytes)
+hash(EVP_MD_CTX *sha, struct span bytes)
 {
     if (bytes.n > 0)
-        ENSURE(EVP_DigestUpdate(b->sha, bytes.p, bytes.n) == 1);
+        ENSURE(EVP_DigestUpdate(sha, bytes.p, bytes.n) == 1);
 }
 
 static enum errcode
@@ -259,12 +286,14 @@ keep(struct body *b, struct span bytes, struct error *err)
             rc = env_pwrite(b->spill, b->memory, (size_t)b->size, 0, err);
         if (rc != ERR_OK)
             return rc;
-        hash(b, span_of(b->memory, (size_t)b->size));
+        b->sha = EVP_MD_CTX_new();
+        ENSURE(b->sha != NULL && EVP_DigestInit_ex2(b->sha, sha1, NULL) == 1);
+        hash(b->sha, span_of(b->memory, (size_t)b->size));
         free(b->memory);
         b->memory = NULL;
         b->cap = 0;
     }
-    hash(b, bytes);
+    hash(b->sha, bytes);
     return env_pwrite(b->spill, bytes.p, bytes.n, b->size, err);
 }
 
@@ -336,11 +365,16 @@ part_of(struct span stored, enum body_encoding encoding)
 static void
 finish_in_memory(struct body *b)
 {
+    const uint64_t began_ns = env_mono_ns(b->env);
     struct span raw = span_of(b->memory, (size_t)b->size);
-    uint8_t *to = xmalloc(raw.n + 1);
-    size_t n = compress(b, raw, to);
+    uint8_t *to = NULL;
+    size_t n = 0;
 
     b->parts = &b->one;
+    if (may_compress(b, began_ns)) {
+        to = xmalloc(raw.n + 1);
+        n = compress(b, began_ns, raw, to);
+    }
     if (n == 0) {
         free(to);
         b->one = part_of(raw, BODY_RAW);
@@ -396,7 +430,9 @@ finish_spilled(struct body *b, struct error *err)
     for (uint32_t i = 0; i < b->nparts && rc == ERR_OK; i++) {
         struct span raw = span_of(b->map + (size_t)i * BODY_PART_BYTES,
                                   body_part_raw_bytes(b->size, i));
-        size_t n = compress(b, raw, to);
+        const uint64_t began_ns = env_mono_ns(b->env);
+        const size_t n =
+            may_compress(b, began_ns) ? compress(b, began_ns, raw, to) : 0;
         b->parts[i] =
             n > 0 ? part_of(span_of(to, n), BODY_ZSTD) : part_of(raw, BODY_RAW);
         if (n > 0)
@@ -428,9 +464,10 @@ body_finish(struct body *b, struct error *err)
     ENSURE(!b->is_finished);
     if (b->failed != ERR_OK)
         return error_set(err, b->failed, "message was refused before");
+    EVP_MD_CTX *sha = b->sha != NULL ? b->sha : thread_sha();
     if (b->spill == NULL)
-        hash(b, span_of(b->memory, (size_t)b->size));
-    ENSURE(EVP_DigestFinal_ex(b->sha, b->guid.b, NULL) == 1);
+        hash(sha, span_of(b->memory, (size_t)b->size));
+    ENSURE(EVP_DigestFinal_ex(sha, b->guid.b, NULL) == 1);
     EVP_MD_CTX_free(b->sha);
     b->sha = NULL;
     b->nparts = body_parts_of(b->size);

@@ -51,7 +51,7 @@ struct kv_batch {
     uint32_t *changed_at;
     size_t nchanged;
     size_t changed_cap;
-    struct place *places;
+    struct place *places; /* twice sorted_cap: the second half is for sorting */
     uint32_t *sorted;
     size_t sorted_cap;
 };
@@ -296,12 +296,9 @@ kv_op_value(const struct kv_batch *b, const struct kv_op *op)
 }
 
 static int
-compare_places(const void *pa, const void *pb, void *ctx)
+compare_places(const struct place *x, const struct place *y,
+               const struct kv_batch *b)
 {
-    const struct place *x = pa;
-    const struct place *y = pb;
-    const struct kv_batch *b = ctx;
-
     if (x->start != y->start)
         return x->start < y->start ? -1 : 1;
     return span_cmp(kv_op_key(b, &b->ops[x->op]), kv_op_key(b, &b->ops[y->op]));
@@ -321,6 +318,29 @@ start_of(const struct kv_batch *b, const struct kv_op *op)
         for (size_t at = 0; at < 7; at++)
             start = start << 8 | (at < op->key_bytes ? key[at] : 0U);
     return (uint64_t)op->family << 56 | start;
+}
+
+/* Sort N places by TEMP, room for as many: runs of two, four and so on become
+ * one.  (qsort_r() copies and compares by calls, which was half of it.) */
+static void
+sort_places(const struct kv_batch *b, struct place *p, struct place *temp,
+            size_t n)
+{
+    for (size_t run = 1; run < n; run *= 2) {
+        for (size_t from = 0; from + run < n; from += 2 * run) {
+            const size_t middle = from + run;
+            const size_t end = MIN(middle + run, n);
+            size_t i = from, j = middle, at = from;
+            if (compare_places(&p[middle - 1], &p[middle], b) <= 0)
+                continue;
+            while (i < middle && j < end)
+                temp[at++] =
+                    compare_places(&p[i], &p[j], b) <= 0 ? p[i++] : p[j++];
+            while (i < middle)
+                temp[at++] = p[i++];
+            memcpy(&p[from], &temp[from], (at - from) * sizeof(*p));
+        }
+    }
 }
 
 /* The first TO places and those behind them to N, both sorted, as one. */
@@ -346,7 +366,7 @@ kv_batch_sorted(struct kv_batch *b)
 
     if (b->nops > b->sorted_cap) {
         b->sorted_cap = b->cap;
-        b->places = xrealloc(b->places, b->cap * sizeof(*b->places));
+        b->places = xrealloc(b->places, 2 * b->cap * sizeof(*b->places));
         b->sorted = xrealloc(b->sorted, b->cap * sizeof(*b->sorted));
     }
     for (size_t i = 0; i < b->nops; i++) {
@@ -355,8 +375,7 @@ kv_batch_sorted(struct kv_batch *b)
             (i == 0 || compare_places(&b->places[i - 1], &b->places[i], b) < 0))
             run++;
     }
-    qsort_r(b->places + run, b->nops - run, sizeof(*b->places), compare_places,
-            b);
+    sort_places(b, b->places + run, b->places + b->sorted_cap, b->nops - run);
     merge_places(b, run, b->nops);
     return b->sorted;
 }
