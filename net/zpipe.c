@@ -26,7 +26,8 @@
 struct zpipe {
     z_stream in;
     z_stream out;
-    struct buf waiting; /* compressed, not yet inflated */
+    struct buf waiting; /* compressed */
+    size_t used;        /* so many bytes of it were inflated */
     bool more;          /* inflate() stopped for lack of room */
     bool ended;         /* the peer's stream is over */
     bool quiet;         /* nothing came since the last block's end */
@@ -60,16 +61,25 @@ zpipe_free(struct zpipe **zp)
     *zp = NULL;
 }
 
+/* Compressed and not yet inflated. */
+static struct span
+left(const struct zpipe *z)
+{
+    return span_skip(buf_span(&z->waiting), z->used);
+}
+
 void
 zpipe_feed(struct zpipe *z, struct span in)
 {
+    buf_drop(&z->waiting, z->used);
+    z->used = 0;
     buf_add(&z->waiting, in);
 }
 
 bool
 zpipe_has_input(const struct zpipe *z)
 {
-    return !z->ended && (z->waiting.n > 0 || z->more);
+    return !z->ended && (left(z).n > 0 || z->more);
 }
 
 bool
@@ -91,9 +101,11 @@ static enum errcode
 inflate_block(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
               bool *ret_empty, struct error *err)
 {
-    const size_t feed = MIN(z->waiting.n, (size_t)UINT32_MAX / 2);
+    const struct span in = left(z);
+    const size_t feed = MIN(in.n, (size_t)UINT32_MAX / 2);
 
-    z->in.next_in = z->waiting.p;
+    /* zlib does not write through next_in. */
+    z->in.next_in = (Bytef *)(uintptr_t)in.p;
     z->in.avail_in = (uInt)feed;
     z->in.next_out = to;
     z->in.avail_out = (uInt)room;
@@ -102,9 +114,12 @@ inflate_block(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
     if (rc == Z_OK && (z->in.data_type & AT_BLOCK_END) != 0 &&
         (z->in.data_type & IN_LAST_BLOCK) != 0)
         rc = inflate(&z->in, Z_BLOCK);
-    buf_drop(&z->waiting, feed - z->in.avail_in);
-    if (z->waiting.n == 0)
+    /* What is left stays where it is: a block may be ten bits long. */
+    z->used += feed - z->in.avail_in;
+    if (z->used == z->waiting.n) {
         buf_free(&z->waiting);
+        z->used = 0;
+    }
     z->more = z->in.avail_out == 0;
     *ret_n = room - z->in.avail_out;
     if (rc == Z_STREAM_END)
@@ -124,16 +139,17 @@ enum errcode
 zpipe_inflate(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
               bool *ret_end, struct error *err)
 {
+    size_t n = 0;
     bool ignored;
 
     if (room > UINT32_MAX / 2)
         room = UINT32_MAX / 2;
-    *ret_n = 0;
-    while (room > 0 && *ret_n == 0 && zpipe_has_input(z)) {
-        enum errcode rc = inflate_block(z, to, room, ret_n, &ignored, err);
+    while (room > 0 && n == 0 && zpipe_has_input(z)) {
+        enum errcode rc = inflate_block(z, to, room, &n, &ignored, err);
         if (rc != ERR_OK)
             return rc;
     }
+    *ret_n = n;
     *ret_end = z->ended;
     return ERR_OK;
 }
@@ -152,11 +168,12 @@ zpipe_end_input(struct zpipe *z, bool *ret_end, struct error *err)
     uint8_t more;
     size_t n = 0;
 
-    *ret_end = false;
     while (!z->ended) {
-        if (z->flushed && z->waiting.n == 0)
-            return ERR_OK; /* the next byte will tell */
-        if (z->flushed && !is_final_block(z->waiting.p[0]))
+        if (z->flushed && left(z).n == 0) {
+            *ret_end = false; /* the next byte will tell */
+            return ERR_OK;
+        }
+        if (z->flushed && !is_final_block(left(z).p[0]))
             break;
         z->flushed = false;
         enum errcode rc = inflate_block(z, &more, 1, &n, &z->flushed, err);
@@ -165,8 +182,10 @@ zpipe_end_input(struct zpipe *z, bool *ret_end, struct error *err)
         if (n > 0)
             return error_set(err, ERR_PROTO,
                              "more in DEFLATE behind what ended it");
-        if (!z->ended && !z->flushed && z->waiting.n == 0)
+        if (!z->ended && !z->flushed && left(z).n == 0) {
+            *ret_end = false;
             return ERR_OK;
+        }
     }
     *ret_end = true;
     return ERR_OK;
@@ -175,9 +194,10 @@ zpipe_end_input(struct zpipe *z, bool *ret_end, struct error *err)
 struct span
 zpipe_unused(const struct zpipe *z)
 {
-    return buf_span(&z->waiting);
+    return left(z);
 }
 
+/* Until the compressor has nothing more to give. */
 static void
 pump(struct zpipe *z, int flush, void (*sink)(void *ctx, struct span out),
      void *ctx)

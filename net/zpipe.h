@@ -1,6 +1,7 @@
 /*
  * net/zpipe.h - raw DEFLATE both ways as bytes in and bytes out (RFC 4978,
- * RFC 1951); for conn.c and bclient.c.
+ * RFC 1951); for conn.c and bclient.c.  Bounds are the caller's: what is fed is
+ * kept until it is used, and what comes out of it is taken in pieces.
  */
 #ifndef POLLUX_NET_ZPIPE_H
 #define POLLUX_NET_ZPIPE_H
@@ -12,6 +13,7 @@ struct zpipe;
 
 struct zpipe *
 zpipe_new(void);
+/* NULL is fine. */
 void
 zpipe_free(struct zpipe **z);
 
@@ -22,8 +24,9 @@ zpipe_feed(struct zpipe *z, struct span in);
 bool
 zpipe_has_input(const struct zpipe *z);
 /*
- * Up to ROOM plain bytes into TO, of one block at most; *RET_N may be 0.
- * *RET_END: the peer has ended its stream.  Errors: ERR_PROTO (not DEFLATE).
+ * Up to ROOM plain bytes into TO, of one block at most; *RET_N is 0 where all
+ * that was fed gives none.  *RET_END: the peer has ended its stream.
+ * Errors: ERR_PROTO (not DEFLATE; so it stays).
  */
 MUST_CHECK enum errcode
 zpipe_inflate(struct zpipe *z, uint8_t *to, size_t room, size_t *ret_n,
@@ -48,11 +51,12 @@ zpipe_unused(const struct zpipe *z);
 void
 zpipe_deflate(struct zpipe *z, struct span bytes,
               void (*sink)(void *ctx, struct span out), void *ctx);
-/* Push out what the compressor still holds, if anything. */
+/* Push out what the compressor still holds, if anything: the peer can then
+ * inflate all that was compressed. */
 void
 zpipe_flush(struct zpipe *z, void (*sink)(void *ctx, struct span out),
             void *ctx);
-/* The same, and the end of our stream: nothing is compressed after that. */
+/* The same, and the end of our stream: nothing may be compressed after that. */
 void
 zpipe_end_output(struct zpipe *z, void (*sink)(void *ctx, struct span out),
                  void *ctx);
