@@ -233,21 +233,21 @@ tell(struct imap_session *s, struct context *c)
     uidset_free(&c->in);
 }
 
+/* UID, a member, leaves. */
 static void
 leaves(struct imap_session *s, struct context *c, uint32_t uid)
 {
     const uint32_t number = number_of(s, c, uid);
     size_t i = 0;
 
-    if (!uidset_has(&c->members, uid))
-        return;
     uidset_remove(&c->members, uid, uid);
     if (!c->sorted) {
         uidset_add(&c->out, number, number);
         return;
     }
-    while (c->order[i] != uid)
+    while (i < c->n && c->order[i] != uid)
         i++;
+    ENSURE(i < c->n);
     memmove(&c->order[i], &c->order[i + 1],
             (c->n - i - 1) * sizeof(c->order[0]));
     c->n--;
@@ -280,20 +280,67 @@ comes(struct imap_session *s, struct context *c, uint32_t uid)
     add_pair(&c->added, at + 1, number);
 }
 
+/* S without what is in GONE: at once, for both may be many ranges. */
+static void
+subtract(struct uidset *s, const struct uidset *gone)
+{
+    struct uidset rest = UIDSET_INIT;
+    size_t k = 0;
+
+    for (size_t i = 0; i < s->n; i++) {
+        const uint32_t last = s->r[i].last;
+        uint32_t from = s->r[i].first;
+        bool is_over = false;
+        while (k < gone->n && gone->r[k].last < from)
+            k++;
+        for (size_t j = k; !is_over && j < gone->n && gone->r[j].first <= last;
+             j++) {
+            if (gone->r[j].first > from)
+                uidset_add(&rest, from, gone->r[j].first - 1);
+            is_over = gone->r[j].last >= last;
+            from = is_over ? from : MAX(from, gone->r[j].last + 1);
+        }
+        if (!is_over)
+            uidset_add(&rest, from, last);
+    }
+    uidset_free(s);
+    *s = rest;
+}
+
+/* The members among UIDS leave, in one pass over those in order, however many
+ * they are.  Nothing has gathered in C yet. */
+static void
+leave_all(struct imap_session *s, struct context *c, const struct uidset *uids)
+{
+    AUTO(uidset_free) struct uidset gone = UIDSET_INIT;
+    size_t to = 0;
+
+    uidset_add_set(&gone, &c->members);
+    uidset_intersect(&gone, uids);
+    if (gone.n == 0)
+        return;
+    subtract(&c->members, &gone);
+    for (uint32_t uid = uidset_next(&gone, 1); !c->sorted && uid != 0;
+         uid = uid == UINT32_MAX ? 0 : uidset_next(&gone, uid + 1)) {
+        const uint32_t number = number_of(s, c, uid);
+        uidset_add(&c->out, number, number);
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        const uint32_t uid = c->order[i];
+        if (uidset_has(&gone, uid)) /* those before it have left already */
+            add_pair(&c->removed, to + 1, number_of(s, c, uid));
+        else
+            c->order[to++] = uid;
+    }
+    c->n = to;
+}
+
 void
 contexts_expunge(struct imap_session *s, const struct uidset *uids)
 {
-    AUTO(uidset_free) struct uidset gone = UIDSET_INIT;
-
     for (struct context *c = s->sel->contexts; c != NULL; c = c->next) {
-        uidset_clear(&gone);
-        uidset_add_set(&gone, &c->members);
-        uidset_intersect(&gone, uids);
-        for (uint32_t uid = uidset_next(&gone, 1); uid != 0;
-             uid = uid == UINT32_MAX ? 0 : uidset_next(&gone, uid + 1)) {
-            leaves(s, c, uid);
-            uidset_remove(&c->came, uid, uid);
-        }
+        leave_all(s, c, uids);
+        subtract(&c->came, uids);
         tell(s, c);
     }
 }
@@ -384,10 +431,13 @@ look_at_pending(struct imap_session *s, struct store_snap *snap)
     AUTO(arena_free) struct arena a = ARENA_INIT;
     struct message msg;
     struct error ignored = {0};
+    uint32_t last = 0; /* that was looked at */
 
-    while (sel->pending.n > 0 && cost_of(sel) < TURN_COST) {
-        const uint32_t uid = uidset_next(&sel->pending, 1);
-        uidset_remove(&sel->pending, uid, uid);
+    while (cost_of(sel) < TURN_COST && last < UINT32_MAX) {
+        const uint32_t uid = uidset_next(&sel->pending, last + 1);
+        if (uid == 0)
+            break;
+        last = uid;
         if (seqmap_seq(&sel->map, uid) == 0) /* not told yet, or no more */
             continue;
         arena_reset(&a);
@@ -402,28 +452,8 @@ look_at_pending(struct imap_session *s, struct store_snap *snap)
                 uidset_add(&c->came, uid, uid);
         }
     }
-}
-
-/*
- * What is sorted by what can change leaves before it is looked at again: those
- * that stay are in order, and places can be found by halves.
- */
-static void
-leave_pending(struct imap_session *s, struct context *c)
-{
-    const struct uidset *pending = &s->sel->pending;
-    size_t to = 0;
-
-    for (size_t i = 0; i < c->n; i++) {
-        const uint32_t uid = c->order[i];
-        if (!uidset_has(pending, uid)) {
-            c->order[to++] = uid;
-            continue;
-        }
-        uidset_remove(&c->members, uid, uid);
-        add_pair(&c->removed, to + 1, number_of(s, c, uid));
-    }
-    c->n = to;
+    if (last != 0)
+        uidset_remove(&sel->pending, 1, last);
 }
 
 /* Those that have grown too large end. */
@@ -462,8 +492,11 @@ contexts_update(struct imap_session *s, modseq_t since)
         (void)!snap_changed(snap, sel->id, since, on_changed, &sel->pending,
                             &ignored);
         for (struct context *c = sel->contexts; c != NULL; c = c->next)
+            /* What is sorted by what can change leaves before it is looked at
+             * again: those that stay are in order, and places can be found by
+             * halves. */
             if (c->moves)
-                leave_pending(s, c);
+                leave_all(s, c, &sel->pending);
         look_at_pending(s, snap);
         for (struct context *c = sel->contexts; c != NULL; c = c->next) {
             close_context(s, c);

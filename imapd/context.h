@@ -13,7 +13,11 @@
 
 struct context;
 
-/* Is there one with the command's tag? */
+/* But for contexts_pending() and contexts_free(), all of these are for a
+ * session that has selected a mailbox, and none of them fails: what cannot be
+ * read then is told by who reads it for the client. */
+
+/* Is there one that a command with this tag made? */
 bool
 context_has_tag(const struct imap_session *s, struct span tag);
 /*
@@ -23,17 +27,19 @@ context_has_tag(const struct imap_session *s, struct span tag);
 void
 context_add(struct imap_session *s, const struct uidset *found,
             const uint32_t *order, size_t n);
-/* What changed after SINCE, as far as the client knows the messages; some of it
- * the next time if it is dear to look at. */
+/* Look again at what changed after SINCE, as far as the client knows the
+ * messages, and tell what came and went; some of it is left for the next time
+ * (contexts_pending()) if it is dear to look at. */
 void
 contexts_update(struct imap_session *s, modseq_t since);
-/* UIDS are about to be told as expunged: their numbers are valid still. */
+/* UIDS are about to be told as expunged: they leave the results, by numbers
+ * that are valid still. */
 void
 contexts_expunge(struct imap_session *s, const struct uidset *uids);
-/* There is more to look at. */
+/* Is there more to look at? */
 bool
 contexts_pending(const struct imap_session *s);
-/* All that hangs on SEL. */
+/* Free all that hang on SEL. */
 void
 contexts_free(struct selected *sel);
 /* Did some come in whose command wants attributes of them? */
@@ -43,6 +49,7 @@ contexts_have_new(const struct imap_session *s);
  * 7), since this was asked; added to RET, the attributes as text to TEXT. */
 void
 contexts_take_new(struct imap_session *s, struct uidset *ret, struct buf *text);
+/* CANCELUPDATE (RFC 5267, 4.3.5): tags that are unknown are fine. */
 enum run
 cmd_cancelupdate(struct imap_session *s);
 

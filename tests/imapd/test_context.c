@@ -128,6 +128,41 @@ test_sorted_results_have_positions(void **state)
          "* ESEARCH (TAG \"a\") UID REMOVEFROM (3 5)\r\ni OK Completed\r\n");
 }
 
+/* Those that leave at once have the positions of their turn, one after the
+ * other, whether all of them go or some. */
+static void
+test_many_are_expunged_at_once(void **state)
+{
+    static const char *const more[] = {MAIL("g"), MAIL("h"), MAIL("i"),
+                                       MAIL("j"), MAIL("k"), MAIL("l")};
+    (void)state;
+    three_mails();
+    for (size_t i = 0; i < ARRAY_LEN(more); i++)
+        append(other, "INBOX", "(\\Seen) ", more[i]);
+    quiet(c, "s NOOP");
+    talk(c, "a UID SORT RETURN (UPDATE ALL) (REVERSE SUBJECT) UTF-8 ALL",
+         "* ESEARCH (TAG \"a\") UID ALL 9,8,7,6,5,4,3,2,1\r\n"
+         "a OK Completed\r\n");
+    talk(c, "b UID SEARCH RETURN (UPDATE COUNT) NOT UID 5",
+         "* ESEARCH (TAG \"b\") UID COUNT 8\r\nb OK Completed\r\n");
+    quiet(other, "c UID STORE 1,3,5:6,9 +FLAGS.SILENT (\\Deleted)");
+    quiet(c, "s NOOP");
+    quiet(other, "d EXPUNGE");
+    talk(c, "e NOOP",
+         "* ESEARCH (TAG \"b\") UID REMOVEFROM (0 1,3,6,9)\r\n"
+         "* ESEARCH (TAG \"a\") UID REMOVEFROM (1 9 3 6 3 5 4 3 5 1)\r\n"
+         "* 1 EXPUNGE\r\n* 2 EXPUNGE\r\n* 3 EXPUNGE\r\n* 3 EXPUNGE\r\n"
+         "* 5 EXPUNGE\r\ne OK Completed\r\n");
+    quiet(other, "f STORE 1:* +FLAGS.SILENT (\\Deleted)");
+    quiet(c, "s NOOP");
+    quiet(other, "g EXPUNGE");
+    talk(c, "h NOOP",
+         "* ESEARCH (TAG \"b\") UID REMOVEFROM (0 2,4,7:8)\r\n"
+         "* ESEARCH (TAG \"a\") UID REMOVEFROM (1 8 1 7 1 4 1 2)\r\n"
+         "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n"
+         "h OK Completed\r\n");
+}
+
 /* One comes in before the place of one that goes, in one turn. */
 static void
 test_positions_are_those_of_their_turn(void **state)
@@ -302,6 +337,7 @@ main(void)
         T(test_idle_tells_updates),
         T(test_numbers_of_the_command_are_of_then),
         T(test_sorted_results_have_positions),
+        T(test_many_are_expunged_at_once),
         T(test_positions_are_those_of_their_turn),
         T(test_many_annotations_move),
         T(test_annotations_move_what_is_sorted_by_them),
