@@ -5,9 +5,9 @@
  * DIR/export/epoch-E-after-N/index.txt has a line for each record behind the
  * fork: LSN, what it did, in which mailbox, and for a message its GUID; the
  * message itself lies beside it as GUID.eml, unless it was purged later in this
- * tail.  The folder gets its name only
- * when all of it is on disk, so an export is whole or not there, and a second
- * one finds the first.
+ * tail.  The folder gets its name only when all of it is on disk, so an export
+ * is whole or not there, and a second one finds the first and reads from its
+ * index what it said.
  *
  * The log may begin behind the fork: this instance was seeded there, or it let
  * go of what no channel within its cap (sync_log_cap) had to get.  What came
@@ -24,6 +24,7 @@
 
 #define READ_BYTES ((size_t)1 << 20)
 #define COPY_BYTES ((uint64_t)1 << 20)
+#define INDEX_BYTES_MAX ((size_t)1 << 30) /* that is read again */
 
 struct exporter {
     struct node *node;
@@ -38,6 +39,7 @@ static enum errcode
 write_body(struct exporter *x, const struct guid *guid, struct error *err)
 {
     char hex[GUID_TEXT_BYTES];
+    AUTO(xfree)
     char *path = xasprintf("%s/%s.eml", x->dir, guid_text(guid, hex));
     AUTO(env_close) struct envfile *f = NULL;
     AUTO(buf_free) struct buf bytes = BUF_INIT;
@@ -54,7 +56,6 @@ write_body(struct exporter *x, const struct guid *guid, struct error *err)
     }
     if (rc == ERR_OK)
         rc = env_fsync(f, err);
-    free(path);
     return rc;
 }
 
@@ -274,26 +275,59 @@ publish(struct exporter *x, const char *final, struct error *err)
     return rc;
 }
 
+static bool
+ends(struct span line, struct span with)
+{
+    return line.n >= with.n && span_eq(span_skip(line, line.n - with.n), with);
+}
+
 /* How many records and messages an index of before has. */
 static enum errcode
-count_index(struct node *node, const char *final, uint64_t *ret_records,
-            uint64_t *ret_messages, struct error *err)
+count_index(struct exporter *x, const char *final, struct error *err)
 {
     AUTO(buf_free) struct buf index = BUF_INIT;
-    char *path = xasprintf("%s/index.txt", final);
+    AUTO(xfree) char *path = xasprintf("%s/index.txt", final);
 
     enum errcode rc =
-        env_read_file(node->env, path, (size_t)1 << 30, &index, err);
-    free(path);
+        env_read_file(x->node->env, path, INDEX_BYTES_MAX, &index, err);
     if (rc != ERR_OK)
         return rc;
-    for (size_t i = 0; i < index.n; i++)
-        *ret_records += index.p[i] == '\n';
-    struct span left = buf_span(&index);
-    for (ptrdiff_t at; (at = span_find(left, SPAN_LIT("\tappend "))) >= 0;
-         left = span_skip(left, (size_t)at + 1))
-        ++*ret_messages;
+    for (struct span left = buf_span(&index); left.n > 0;) {
+        const ptrdiff_t end = span_find_byte(left, '\n', 0);
+        const struct span line =
+            span_sub(left, 0, end < 0 ? left.n : (size_t)end);
+        left = span_skip(left, line.n + 1);
+        const ptrdiff_t tab = span_find_byte(line, '\t', 0);
+        if (tab < 0)
+            continue;
+        const struct span what = span_skip(line, (size_t)tab + 1);
+        x->records += !span_starts(what, SPAN_LIT("gap:"));
+        x->messages += span_starts(what, SPAN_LIT("append ")) &&
+                       !ends(line, SPAN_LIT("\tpurged"));
+    }
     return ERR_OK;
+}
+
+/* All that is behind FORK, into the folder that will be FINAL. */
+static enum errcode
+export_new(struct exporter *x, lsn_t fork, lsn_t end, const char *final,
+           struct error *err)
+{
+    /* Else bodies are found by rows that are not there yet. */
+    if (snap_pos(x->snap).applied.lsn < end)
+        return error_set(err, ERR_AGAIN,
+                         "the state's disk is full, and the state behind the "
+                         "log: make room first");
+    enum errcode rc = env_mkdirs(x->node->env, x->dir, err);
+    if (rc == ERR_OK && fork < end)
+        rc = export_tail(x, fork, err);
+    if (rc == ERR_OK)
+        rc = publish(x, final, err);
+    if (rc == ERR_OK)
+        log_notice(NULL, "failover.export",
+                   "records=%" PRIu64 " messages=%" PRIu64 " path=\"%s\"",
+                   x->records, x->messages, final);
+    return rc;
 }
 
 enum errcode
@@ -301,44 +335,26 @@ node_export(struct node *node, lsn_t fork, uint64_t *ret_records,
             uint64_t *ret_messages, struct buf *ret_path, struct error *err)
 {
     struct exporter x = {.node = node};
-    struct logpos end = synclog_durable(store_log(node->store), NULL);
+    const struct logpos end = synclog_durable(store_log(node->store), NULL);
+    AUTO(xfree)
     char *final = xasprintf("%s/export/epoch-%" PRI_EPOCH "-after-%" PRI_LSN,
                             node->dir, end.epoch, fork);
-    enum errcode rc = ERR_OK;
+    enum errcode rc;
 
-    buf_add_str(ret_path, final);
     if (env_exists(node->env, final)) {
-        rc = count_index(node, final, ret_records, ret_messages, err);
-        free(final);
-        return rc;
-    }
-    x.snap = store_snapshot(node->store);
-    if (snap_pos(x.snap).applied.lsn < end.lsn) {
-        /* Its bodies are found by rows that are not there yet. */
+        rc = count_index(&x, final, err);
+    } else {
+        x.dir = xasprintf("%s.new", final);
+        x.snap = store_snapshot(node->store);
+        rc = export_new(&x, fork, end.lsn, final, err);
         store_release(&x.snap);
-        free(final);
-        return error_set(err, ERR_AGAIN,
-                         "export: the state's disk is full, and the state "
-                         "behind the log: make room first");
+        buf_free(&x.index);
+        free(x.dir);
     }
-    x.dir = xasprintf("%s.new", final);
-    rc = env_mkdirs(node->env, x.dir, err);
-    if (rc == ERR_OK && fork < end.lsn)
-        rc = export_tail(&x, fork, err);
-    if (rc == ERR_OK)
-        rc = publish(&x, final, err);
-    if (rc == ERR_OK) {
-        *ret_records = x.records;
-        *ret_messages = x.messages;
-        log_notice(NULL, "failover.export",
-                   "records=%" PRIu64 " messages=%" PRIu64 " path=\"%s\"",
-                   x.records, x.messages, final);
-    }
-    store_release(&x.snap);
-    buf_free(&x.index);
-    free(x.dir);
-    free(final);
     if (rc != ERR_OK)
         return error_prefix(err, "export");
+    *ret_records = x.records;
+    *ret_messages = x.messages;
+    buf_add_str(ret_path, final);
     return ERR_OK;
 }

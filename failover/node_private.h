@@ -92,8 +92,15 @@ node_verb(void *ctx, struct span verb, const struct dlist *args,
 void
 node_fill_status(struct node *node, struct arena *a, struct logstatus *ret);
 
-/* failover/export.c: what lies behind FORK goes to a folder of its own, whose
- * path is appended to RET_PATH.  *RET_RECORDS counts; 0: nothing was there. */
+/*
+ * failover/export.c: what lies behind FORK goes to a folder of its own, whose
+ * path is appended to RET_PATH; one that is there already is not made again.
+ * *RET_RECORDS counts its records (0: nothing was there) and *RET_MESSAGES the
+ * messages, less those that were purged since.
+ * Errors: ERR_AGAIN (the state has not got all that the log has, for lack of
+ * room), ERR_NOSPACE, ERR_IO, ERR_CORRUPT, ERR_NOTFOUND (a message has no body
+ * any more and is not purged), ERR_LIMIT (the index of before is too large).
+ */
 MUST_CHECK enum errcode
 node_export(struct node *node, lsn_t fork, uint64_t *ret_records,
             uint64_t *ret_messages, struct buf *ret_path, struct error *err);
