@@ -8,6 +8,9 @@
  * order of their keys, each run of neighbours by one iterator, and then told
  * in the order of the index.  The first portions are small, for many a caller
  * stops at the first mailbox.
+ *
+ * An index that leads to no head is damage (ERR_CORRUPT), not a mailbox that is
+ * not there: nobody asked for it by name.
  */
 #include "store/store_private.h"
 
@@ -67,6 +70,13 @@ by_id(const void *a, const void *b)
     return (*x)->id < (*y)->id ? -1 : (*x)->id > (*y)->id;
 }
 
+static enum errcode
+no_head(mbid_t id, struct error *err)
+{
+    return error_set(err, ERR_CORRUPT,
+                     "mailbox %" PRIu64 " is in an index and has no row", id);
+}
+
 /* The N mailboxes of a run. */
 static enum errcode
 read_run(struct heads *h, struct mailbox *const *run, size_t n,
@@ -92,9 +102,17 @@ read_run(struct heads *h, struct mailbox *const *run, size_t n,
     if (rc == ERR_OK)
         rc = end;
     if (rc == ERR_OK && at < n)
-        rc = error_set(err, ERR_NOTFOUND, "mailbox %" PRIu64 ": no row",
-                       run[at]->id);
+        rc = no_head(run[at]->id, err);
     return rc;
+}
+
+static enum errcode
+read_one(struct heads *h, struct mailbox *mb, struct error *err)
+{
+    const mbid_t id = mb->id;
+    const enum errcode rc = snap_mailbox(h->snap, id, &h->arena, mb, err);
+
+    return rc == ERR_NOTFOUND ? no_head(id, err) : rc;
 }
 
 static enum errcode
@@ -114,8 +132,7 @@ heads_read(struct heads *h, struct error *err)
             rc = read_run(h, order + from, to - from, err);
         else
             for (size_t i = from; rc == ERR_OK && i < to; i++)
-                rc = snap_mailbox(h->snap, order[i]->id, &h->arena, order[i],
-                                  err);
+                rc = read_one(h, order[i], err);
     }
     return rc;
 }

@@ -3,7 +3,7 @@
  * finds is what a walk over all mailboxes finds, whatever happened before, on a
  * master, after a power cut, and on a replica.  And snap_each_mailbox(): all
  * of very many, in the order of their names, with their heads, until it is
- * told to stop.
+ * told to stop; a head that is missing is told as damage.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 
 #include "store/acl.h"
 #include "store/names.h"
+#include "store/rows.h"
 #include "tests/lib/storetest.h"
 
 #define STEPS 600U
@@ -306,12 +307,52 @@ test_very_many_come_in_order_until_stopped(void **state)
     ts_free(&ts);
 }
 
+static bool
+go_on(void *ctx, const struct mailbox *mb)
+{
+    (void)ctx;
+    (void)mb;
+    return true;
+}
+
+/* An index that names what is not there is damage, in a run and alone. */
+static void
+test_mailbox_without_a_head_is_damage(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 20; n += 19) {
+        struct teststore ts;
+        mbid_t id = 0;
+        struct key k;
+        struct error err = {0};
+
+        ts_new_master(&ts, 7, 0);
+        for (unsigned i = 0; i < n; i++) {
+            char name[32];
+            snprintf(name, sizeof(name), "user.ann.m%02u", i);
+            id = ts_create(&ts, name);
+        }
+        struct kv_batch *b = kv_batch_new();
+        kv_batch_delete(b, KV_STATE, key_mailbox(&k, id));
+        assert_int_equal(kv_write(ts.kv, b, &err), ERR_OK);
+        kv_batch_free(&b);
+        struct store_snap *snap = store_snapshot(ts.store);
+        assert_int_equal(snap_each_mailbox(snap, "", go_on, NULL, &err),
+                         ERR_CORRUPT);
+        assert_int_equal(snap_each_visible(snap, "ann", go_on, NULL, &err),
+                         ERR_CORRUPT);
+        store_release(&snap);
+        ts_free(&ts);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_index_finds_what_a_walk_finds),
         cmocka_unit_test(test_very_many_come_in_order_until_stopped),
+        cmocka_unit_test(test_mailbox_without_a_head_is_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
