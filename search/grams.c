@@ -1,7 +1,7 @@
 /*
- * search/grams.c - a bit for each gram and block, the bits of all blocks for
- * one gram beside each other: what blocks have all grams of a pattern is then a
- * row of ands.
+ * search/grams.c - a bit for each slot and block, the bits of all blocks for
+ * one slot beside each other: which blocks have all grams of a pattern is then
+ * a row of ands.
  */
 #include "search/grams.h"
 

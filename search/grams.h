@@ -22,14 +22,14 @@
 /* Blocks of some thousand words of a language have a sixth of them; 4 KiB. */
 #define GRAM_SLOTS 32768U
 
-/* The grams of some words. */
+/* The grams of some words, by slot. */
 struct gram_set {
     uint64_t bits[GRAM_SLOTS / 64];
 };
 
 void
 gram_set_clear(struct gram_set *set);
-/* WORD without NULs. */
+/* WORD as in a segment (search/words.h): without NULs. */
 void
 gram_set_add(struct gram_set *set, struct span word);
 
@@ -44,15 +44,19 @@ gram_filter_clear(struct gram_filter *f);
 /* Of the next block; there are not more than GRAM_FILTER_BLOCKS. */
 void
 gram_filter_add(struct gram_filter *f, const struct gram_set *set);
-/* There is a block in it. */
+/* Appended to OUT, which has no maximum; F has a block at least. */
 void
 gram_filter_encode(const struct gram_filter *f, struct buf *out);
 
-/* Is ROW whole, and of this version?  Then of how many blocks? */
+/* Is ROW a filter, whole and of this version?  Of how many blocks, 1 to
+ * GRAM_FILTER_BLOCKS?  False leaves *RET_NBLOCKS as it was. */
 MUST_CHECK bool
 gram_row_open(struct span row, unsigned *ret_nblocks);
-/* A bit for each block of ROW (gram_row_open() said yes) in whose words PATTERN
- * (search/words.h) can be.  A pattern of less than three bytes can be in all.
+/*
+ * A bit for each block of ROW, the first one's the lowest, in whose words
+ * PATTERN (search/words.h; a NUL is the begin or the end of a word) can be.  A
+ * pattern of less than GRAM_BYTES can be in all.  Only for a ROW to which
+ * gram_row_open() said yes.
  */
 uint64_t
 gram_row_find(struct span row, struct span pattern);
