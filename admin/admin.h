@@ -23,8 +23,11 @@ struct admin_host {
     struct env *env;
     const struct config *cfg;
     struct node *node;
-    /* The index of the instance, NULL there: none.  NULL: no instance. */
-    struct search_index *const *index;
+    /* The index of the instance, which may be waited for; ERR says why there is
+     * none.  NULL: no instance. */
+    enum errcode (*index)(void *ctx, struct search_index **ret,
+                          struct error *err);
+    void *index_ctx;
     struct store_opened found; /* when the store was opened */
     bool is_live; /* clients are served beside it: requests hold back */
 };

@@ -82,13 +82,8 @@ open_index(struct indexing *in, struct search_index **ret_own,
         return error_set(err, ERR_UNSUPPORTED,
                          "search_engine is none in imapd.conf: there is no "
                          "index");
-    if (ask->host->index != NULL) {
-        in->index = *ask->host->index;
-        return in->index != NULL
-                   ? ERR_OK
-                   : error_set(err, ERR_IO,
-                               "the instance could not open its index");
-    }
+    if (ask->host->index != NULL)
+        return ask->host->index(ask->host->index_ctx, &in->index, err);
     AUTO(xfree) char *dir = indexer_dir(ask->store);
     enum errcode rc =
         search_index_open(ask->env, dir, ask->store, ret_own, err);

@@ -33,15 +33,13 @@
 #include "admin/admin.h"
 #include "base/config_check.h"
 #include "base/log.h"
-#include "csync/repair.h"
 #include "failover/node.h"
 #include "master/child.h"
+#include "master/keepers.h"
 #include "master/look.h"
 #include "master/notify.h"
 #include "master/services.h"
 #include "master/user.h"
-#include "search/indexer.h"
-#include "store/scrub.h"
 
 #define GRACE_MS 1500U     /* for sessions to end */
 #define CONTROL_WORKERS 4U /* blocking verbs at a time */
@@ -63,11 +61,8 @@ struct instance {
     int signal_fd, wake_fd;
     bool sasl_started;
     struct node *node;
-    struct store *store;        /* of the node, as sessions get it */
-    struct repairer *repairer;  /* of what is damaged in it */
-    struct scrub *scrub;        /* which looks for that */
-    struct search_index *index; /* NULL: there is none */
-    struct indexer *indexer;    /* which keeps it level */
+    struct store *store; /* of the node, as sessions get it */
+    struct keepers *keepers;
     _Atomic int role;
     enum role shown_role; /* that clients were told of */
 
@@ -298,47 +293,6 @@ give_log(const struct instance *in, struct error *err)
         return ERR_OK;
     return error_set_errno(err, errno, "give %s to %s", in->log_path,
                            in->user.name);
-}
-
-/* ---- keeping what is stored -------------------------------------------- */
-
-/* An index that cannot be opened is missed by nobody but those who wait. */
-static void
-start_index(struct instance *in)
-{
-    struct indexer_options o;
-    struct error err = {0};
-    AUTO(xfree) char *dir = indexer_dir(in->store);
-
-    if (!indexer_options_from_config(in->cfg, &o))
-        return;
-    if (search_index_open(in->env, dir, in->store, &in->index, &err) != ERR_OK)
-        log_error(NULL, "search.not_opened",
-                  "why=\"%s\" then=\"searches read the messages\"", err.text);
-    else
-        in->indexer = indexer_start(in->index, in->store, &o);
-}
-
-static void
-start_keepers(struct instance *in)
-{
-    const struct scrub_options o = {
-        .rate = config_bytes(in->cfg, "scrub_rate"),
-        .interval_us = config_duration_s(in->cfg, "scrub_interval") * 1000000,
-    };
-
-    in->repairer = repairer_start(in->env, in->cfg, in->store);
-    in->scrub = scrub_start(in->store, &o);
-    start_index(in);
-}
-
-static void
-stop_keepers(struct instance *in)
-{
-    indexer_stop(&in->indexer);
-    search_index_close(&in->index);
-    scrub_stop(&in->scrub);
-    repairer_stop(&in->repairer);
 }
 
 /* ---- what other threads want ------------------------------------------- */
@@ -611,7 +565,8 @@ open_control(struct instance *in, struct error *err)
     in->admin.env = in->env;
     in->admin.cfg = in->cfg;
     in->admin.node = in->node;
-    in->admin.index = &in->index;
+    in->admin.index = keepers_await_index;
+    in->admin.index_ctx = in->keepers;
     in->admin.is_live = true;
     admin_csync(&in->admin, &in->control_options.admin);
     in->control_server = csync_server_new(&in->control_options);
@@ -636,12 +591,13 @@ come_up(struct instance *in, struct error *err)
                (long)getpid());
     log_findings(in->plan->findings, in->plan->nfindings);
     node_servername(in->cfg, in->servername, sizeof(in->servername));
+    in->keepers = keepers_new(in->env, in->cfg);
     in->host = (struct service_host){
         .env = in->env,
         .cfg = in->cfg,
         .servername = in->servername,
         .store = &in->store,
-        .index = &in->index,
+        .index = keepers_index(in->keepers),
         .backlog = in->o->backlog,
         .limits = conn_limits_new(
             (unsigned)config_int(in->cfg, "max_connections"),
@@ -666,7 +622,7 @@ come_up(struct instance *in, struct error *err)
     if (rc == ERR_OK)
         rc = look_start(in->look, in->cfg, in->node, in->services, err);
     if (rc == ERR_OK)
-        start_keepers(in);
+        keepers_start(in->keepers, in->store);
     return rc;
 }
 
@@ -725,7 +681,7 @@ take_asked(struct instance *in)
         bool was_serving = in->serving;
         if (was_serving)
             end_sessions(in);
-        stop_keepers(in);
+        keepers_stop(in->keepers);
         pthread_mutex_lock(&in->lock);
         in->ask.closed = true;
         pthread_cond_broadcast(&in->answered);
@@ -733,7 +689,7 @@ take_asked(struct instance *in)
     }
     if (reopen) {
         in->store = node_store(in->node);
-        start_keepers(in);
+        keepers_start(in->keepers, in->store);
     }
     take_role(in);
 }
@@ -811,11 +767,15 @@ go_down(struct instance *in)
     pthread_mutex_unlock(&in->lock);
     if (in->children != NULL)
         end_children(in);
+    if (in->keepers != NULL)
+        keepers_last(in->keepers);
     listener_close(&in->control);
     reactor_pool_stop(&in->control_pool, GRACE_MS);
     csync_server_free(&in->control_server);
-    stop_keepers(in);
+    if (in->keepers != NULL)
+        keepers_stop(in->keepers);
     look_stop(in->look);
+    keepers_free(&in->keepers);
     node_close(&in->node);
     children_free(&in->children);
     services_free(&in->services);
