@@ -485,6 +485,75 @@ test_readers_never_see_half_a_write(void **state)
     kv_batch_free(&b);
 }
 
+/* Who iterates reads rows in the block cache, where another thread has put
+ * them, and which is smaller than all of it. */
+#define WIDE_ROWS 12000U
+#define WIDE_BYTES 1000U
+
+static void
+wide_row(uint32_t n, char key[16], uint8_t value[WIDE_BYTES])
+{
+    uint64_t x = n + 1;
+
+    snprintf(key, 16, "w%08u", n);
+    for (size_t i = 0; i < WIDE_BYTES; i += 8) {
+        if (i < WIDE_BYTES / 2)
+            x = x * UINT64_C(6364136223846793005) + n;
+        memcpy(value + i, &x, 8); /* half of it becomes smaller */
+    }
+}
+
+static void *
+wide_reader(void *ctx)
+{
+    struct race *race = ctx;
+    struct kv_iter *it =
+        kv_iter_open(race->kv, NULL, KV_STATE, str("w"), SPAN_EMPTY);
+    struct span key;
+    struct span value;
+    uint32_t n = 0;
+
+    for (; kv_iter_next(it, &key, &value); n++) {
+        char want_key[16];
+        uint8_t want[WIDE_BYTES];
+        wide_row(n, want_key, want);
+        if (!span_eq_str(key, want_key) ||
+            !span_eq(value, span_of(want, sizeof(want))))
+            atomic_fetch_add(&race->mixed, 1);
+    }
+    if (kv_iter_close(&it, NULL) != ERR_OK || n != WIDE_ROWS)
+        atomic_fetch_add(&race->mixed, 1);
+    return NULL;
+}
+
+static void
+test_many_iterate_at_once(void **state)
+{
+    struct place *p = *state;
+    struct kv_batch *b = kv_batch_new();
+    pthread_t readers[4];
+
+    for (uint32_t n = 0; n < WIDE_ROWS; n++) {
+        char key[16];
+        uint8_t value[WIDE_BYTES];
+        wide_row(n, key, value);
+        kv_batch_put(b, KV_STATE, str(key), span_of(value, sizeof(value)));
+        if (n % 1000 == 999)
+            write_batch(p->kv, b);
+    }
+    kv_batch_free(&b);
+    assert_int_equal(kv_flush(p->kv, NULL), ERR_OK);
+    kv_close(&p->kv);
+    open_place(p);
+    struct race race = {.kv = p->kv};
+    for (size_t i = 0; i < ARRAY_LEN(readers); i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, wide_reader, &race),
+                         0);
+    for (size_t i = 0; i < ARRAY_LEN(readers); i++)
+        pthread_join(readers[i], NULL);
+    assert_int_equal(atomic_load(&race.mixed), 0);
+}
+
 /* Random operations, compared with an array that remembers them. */
 static void
 test_random_operations_match_a_model(void **state)
@@ -777,6 +846,7 @@ main(void)
         BOTH(test_iterator_stays_within_its_prefix),
         BOTH(test_snapshot_does_not_see_later_writes),
         BOTH(test_readers_never_see_half_a_write),
+        BOTH(test_many_iterate_at_once),
         BOTH(test_random_operations_match_a_model),
         BOTH(test_closing_keeps_what_was_flushed_only),
         BOTH(test_property_of_unknown_name_is_zero),
