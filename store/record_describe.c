@@ -96,113 +96,171 @@ describe_body(const struct rec_body *rec, struct buf *out)
              rec->body.n);
 }
 
-/* Decode as KIND and, if that went well, run DO on `r`. */
-#define DESCRIBE(kind, DO)                                                     \
+static void
+describe_epoch(const struct rec_epoch *rec, struct buf *out)
+{
+    buf_addf(out,
+             " epoch=%" PRI_EPOCH " fork=%" PRI_LSN " headroom=%" PRIu32
+             " reason=\"%s\"",
+             rec->entry.epoch, rec->entry.fork_lsn, rec->entry.uid_headroom,
+             rec->reason);
+}
+
+static void
+describe_mailbox(const struct rec_mailbox *rec, struct buf *out)
+{
+    buf_addf(out, " name=%s uniqueid=%s uidvalidity=%" PRIu32, rec->head.name,
+             rec->head.uniqueid.s, rec->head.uidvalidity);
+}
+
+static void
+describe_expunge(const struct rec_expunge *rec, struct buf *out)
+{
+    buf_addf(out, " mbid=%" PRIu64 " uids=", rec->id);
+    uidset_format(&rec->uids, out);
+}
+
+static void
+describe_purge(const struct rec_purge *rec, struct buf *out)
+{
+    buf_addf(out, " mbid=%" PRIu64 " live=%d uids=", rec->id, rec->live);
+    uidset_format(&rec->uids, out);
+}
+
+static void
+describe_user(const struct rec_user *rec, struct buf *out)
+{
+    buf_addf(out, " user=%s kind=%c name=%s set=%d", rec->user, rec->kind,
+             rec->name, rec->is_set);
+}
+
+static void
+describe_seen(const struct rec_seen *rec, struct buf *out)
+{
+    buf_addf(out, " mbid=%" PRIu64 " user=%s seen=", rec->id, rec->user);
+    uidset_format(&rec->seen, out);
+    buf_add_str(out, " unseen=");
+    uidset_format(&rec->unseen, out);
+}
+
+static void
+describe_forget(const struct rec_forget *rec, struct buf *out)
+{
+    buf_addf(out, " marks=%zu", rec->n);
+}
+
+static void
+describe_rows(const struct rec_rows *rec, struct buf *out)
+{
+    buf_addf(out, " mbid=%" PRIu64 " rows=%zu first=%" PRIu32 " last=%" PRIu32,
+             rec->id, rec->n, rec->rows[0].uid, rec->rows[rec->n - 1].uid);
+}
+
+static void
+describe_head(const struct rec_head *rec, struct buf *out)
+{
+    buf_addf(out,
+             " mbid=%" PRIu64 " uidvalidity=%" PRIu32 " uidnext=%" PRIu32
+             " highestmodseq=%" PRI_MODSEQ " options=0x%" PRIx32,
+             rec->id, rec->uidvalidity, rec->uidnext, rec->highestmodseq,
+             rec->options);
+}
+
+/* Decode as KIND and, if that went well, describe it. */
+#define DESCRIBE(kind)                                                         \
     do {                                                                       \
         struct rec_##kind r;                                                   \
-        rc = rec_##kind##_decode(rec->body, rec->version, &a, &r, &err);       \
-        if (rc == ERR_OK) {                                                    \
-            DO;                                                                \
-        }                                                                      \
+        rc = rec_##kind##_decode(rec->body, rec->version, a, &r, err);         \
+        if (rc == ERR_OK)                                                      \
+            describe_##kind(&r, out);                                          \
     } while (0)
+
+static enum errcode
+describe_fields(const struct record *rec, struct arena *a, struct buf *out,
+                struct error *err)
+{
+    enum errcode rc = ERR_CORRUPT;
+
+    switch ((enum record_type)rec->type) {
+    case REC_EPOCH:
+        DESCRIBE(epoch);
+        break;
+    case REC_MAILBOX:
+        buf_addf(out, " mbid=%" PRI_LSN, rec->lsn);
+        DESCRIBE(mailbox);
+        break;
+    case REC_RENAME:
+        DESCRIBE(rename);
+        break;
+    case REC_SET:
+        DESCRIBE(set);
+        break;
+    case REC_APPEND:
+        DESCRIBE(append);
+        break;
+    case REC_BODY:
+        DESCRIBE(body);
+        break;
+    case REC_FLAGS:
+        DESCRIBE(flags);
+        break;
+    case REC_EXPUNGE:
+    case REC_UNEXPUNGED:
+        DESCRIBE(expunge);
+        break;
+    case REC_PURGE:
+        DESCRIBE(purge);
+        break;
+    case REC_USER:
+        DESCRIBE(user);
+        break;
+    case REC_QUOTA:
+        DESCRIBE(quota);
+        break;
+    case REC_ANNOT:
+        DESCRIBE(annot);
+        break;
+    case REC_SEEN:
+        DESCRIBE(seen);
+        break;
+    case REC_FORGET:
+        DESCRIBE(forget);
+        break;
+    case REC_ROWS:
+        DESCRIBE(rows);
+        break;
+    case REC_HEAD:
+        DESCRIBE(head);
+        break;
+    }
+    return rc;
+}
+
+/* Names and reasons come from outside, and this is a line. */
+static void
+blot_controls(struct buf *out, size_t from)
+{
+    for (size_t i = from; i < out->n; i++)
+        if (out->p[i] < ' ' || out->p[i] == 0x7f)
+            out->p[i] = '?';
+}
 
 void
 record_describe(const struct record *rec, struct buf *out)
 {
-    struct arena a = ARENA_INIT;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
     struct error err = {0};
-    enum errcode rc = ERR_CORRUPT;
     const char *name = record_type_name(rec->type);
+    const size_t start = out->n;
 
     if (name == NULL) {
         buf_addf(out, "undecodable: record of unknown type %u", rec->type);
         return;
     }
-    const size_t start = out->n;
     buf_add_str(out, name);
-    switch ((enum record_type)rec->type) {
-    case REC_EPOCH:
-        DESCRIBE(epoch, buf_addf(out,
-                                 " epoch=%" PRI_EPOCH " fork=%" PRI_LSN
-                                 " headroom=%" PRIu32 " reason=\"%s\"",
-                                 r.entry.epoch, r.entry.fork_lsn,
-                                 r.entry.uid_headroom, r.reason));
-        break;
-    case REC_MAILBOX:
-        DESCRIBE(mailbox, buf_addf(out,
-                                   " mbid=%" PRI_LSN " name=%s uniqueid=%s "
-                                   "uidvalidity=%" PRIu32,
-                                   rec->lsn, r.head.name, r.head.uniqueid.s,
-                                   r.head.uidvalidity));
-        break;
-    case REC_RENAME:
-        DESCRIBE(rename, describe_rename(&r, out));
-        break;
-    case REC_SET:
-        DESCRIBE(set, describe_set(&r, out));
-        break;
-    case REC_APPEND:
-        DESCRIBE(append, describe_append(&r, out));
-        break;
-    case REC_BODY:
-        DESCRIBE(body, describe_body(&r, out));
-        break;
-    case REC_FLAGS:
-        DESCRIBE(flags, describe_flags(&r, out));
-        break;
-    case REC_EXPUNGE:
-    case REC_UNEXPUNGED:
-        DESCRIBE(expunge, {
-            buf_addf(out, " mbid=%" PRIu64 " uids=", r.id);
-            uidset_format(&r.uids, out);
-        });
-        break;
-    case REC_PURGE:
-        DESCRIBE(purge, {
-            buf_addf(out, " mbid=%" PRIu64 " live=%d uids=", r.id, r.live);
-            uidset_format(&r.uids, out);
-        });
-        break;
-    case REC_USER:
-        DESCRIBE(user, buf_addf(out, " user=%s kind=%c name=%s set=%d", r.user,
-                                r.kind, r.name, r.is_set));
-        break;
-    case REC_QUOTA:
-        DESCRIBE(quota, describe_quota(&r, out));
-        break;
-    case REC_ANNOT:
-        DESCRIBE(annot, describe_annot(&r, out));
-        break;
-    case REC_SEEN:
-        DESCRIBE(seen, {
-            buf_addf(out, " mbid=%" PRIu64 " user=%s seen=", r.id, r.user);
-            uidset_format(&r.seen, out);
-            buf_add_str(out, " unseen=");
-            uidset_format(&r.unseen, out);
-        });
-        break;
-    case REC_FORGET:
-        DESCRIBE(forget, buf_addf(out, " marks=%zu", r.n));
-        break;
-    case REC_ROWS:
-        DESCRIBE(rows, buf_addf(out,
-                                " mbid=%" PRIu64 " rows=%zu first=%" PRIu32
-                                " last=%" PRIu32,
-                                r.id, r.n, r.rows[0].uid, r.rows[r.n - 1].uid));
-        break;
-    case REC_HEAD:
-        DESCRIBE(head,
-                 buf_addf(out,
-                          " mbid=%" PRIu64 " uidvalidity=%" PRIu32
-                          " uidnext=%" PRIu32 " highestmodseq=%" PRI_MODSEQ
-                          " options=0x%" PRIx32,
-                          r.id, r.uidvalidity, r.uidnext, r.highestmodseq,
-                          r.options));
-        break;
-    }
-    if (rc != ERR_OK) {
+    if (describe_fields(rec, &a, out, &err) != ERR_OK) {
         out->n = start;
         buf_addf(out, "undecodable: %s", err.text);
     }
-    arena_free(&a);
+    blot_controls(out, start);
 }

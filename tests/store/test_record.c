@@ -435,6 +435,28 @@ test_unknown_type_is_described_as_such(void **state)
     assert_non_null(strstr(buf_cstr(&text), "undecodable"));
 }
 
+static void
+test_description_is_one_line_whatever_is_in_a_name(void **state)
+{
+    AUTO(buf_free) struct buf body = BUF_INIT, text = BUF_INIT;
+    const struct rec_user user = {.user = "a\nb",
+                                  .kind = USER_SUBSCRIPTION,
+                                  .name = "c\td\x7f"
+                                          "e\xc3\xa9",
+                                  .is_set = true};
+
+    (void)state;
+    rec_user_encode(&user, &body);
+    const struct record rec = {.type = REC_USER,
+                               .version = record_version(REC_USER),
+                               .body = buf_span(&body)};
+    buf_add_str(&text, "before\t");
+    record_describe(&rec, &text);
+    assert_non_null(strstr(buf_cstr(&text), " user=a?b "));
+    assert_non_null(strstr(buf_cstr(&text), " name=c?d?e\xc3\xa9 "));
+    assert_true(span_starts(buf_span(&text), SPAN_LIT("before\t")));
+}
+
 /* ------------------------------------------------------------------- rows */
 
 static void
@@ -615,6 +637,7 @@ main(void)
         cmocka_unit_test(test_what_no_encoder_writes_is_refused),
         cmocka_unit_test(test_body_offset_points_at_the_stored_bytes),
         cmocka_unit_test(test_unknown_type_is_described_as_such),
+        cmocka_unit_test(test_description_is_one_line_whatever_is_in_a_name),
         cmocka_unit_test(test_golden_rows),
         cmocka_unit_test(test_golden_rows_of_changes),
         cmocka_unit_test(test_golden_rows_of_version_3),
