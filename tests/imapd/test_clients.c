@@ -5,6 +5,36 @@
  */
 #include "tests/imapd/talking.h"
 
+/* Answers that many of them get. */
+#define POLLUX_ID                                                              \
+    "* ID (\"name\" \"Pollux\" \"version\" \"" POLLUX_VERSION "\")\r\n"
+#define NAMESPACE                                                              \
+    "* NAMESPACE ((\"INBOX/\" \"/\")) ((\"user/\" \"/\")) ((\"\" \"/\"))\r\n"
+#define SELECTED                                                               \
+    "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"              \
+    "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "            \
+    "\\Seen \\*)] Ok\r\n"                                                      \
+    "* 2 EXISTS\r\n"                                                           \
+    "* 0 RECENT\r\n"                                                           \
+    "* OK [UNSEEN 1] Ok\r\n"                                                   \
+    "* OK [UIDVALIDITY V] Ok\r\n"                                              \
+    "* OK [UIDNEXT 3] Ok\r\n"                                                  \
+    "* OK [HIGHESTMODSEQ M1] Ok\r\n"                                           \
+    "* OK [MAILBOXID (V)] Ok\r\n"                                              \
+    "* OK [ANNOTATIONS V] Ok\r\n"
+/* The header of MSG_A, and of MSG_B without MIME-Version. */
+#define HEAD_A                                                                 \
+    "From: Ann <ann@example.org>\r\n"                                          \
+    "To: bob@example.org\r\n"                                                  \
+    "Subject: first\r\n"                                                       \
+    "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"                                \
+    "\r\n"
+#define FEW_OF_B                                                               \
+    "From: Carl <carl@example.org>\r\n"                                        \
+    "Subject: second\r\n"                                                      \
+    "Content-Type: multipart/mixed; boundary=x\r\n"                            \
+    "\r\n"
+
 /* Two messages, a folder for sent mail, nothing recent. */
 static struct fake_client *
 two(void)
@@ -30,12 +60,8 @@ test_thunderbird(void **state)
     struct fake_client *c = two();
 
     talk(c, "1 ID (\"name\" \"Thunderbird\" \"version\" \"115.4.1\")",
-         "* ID (\"name\" \"Pollux\" \"version\" \"" POLLUX_VERSION "\")\r\n"
-         "1 OK Completed\r\n");
-    talk(c, "2 namespace",
-         "* NAMESPACE ((\"INBOX/\" \"/\")) ((\"user/\" \"/\")) ((\"\" "
-         "\"/\"))\r\n"
-         "2 OK Completed\r\n");
+         POLLUX_ID "1 OK Completed\r\n");
+    talk(c, "2 namespace", NAMESPACE "2 OK Completed\r\n");
     talk(c, "3 list (subscribed) \"\" \"*\" return (special-use)",
          "* LIST (\\HasChildren \\Subscribed) \"/\" INBOX\r\n"
          "* LIST (\\HasNoChildren \\Subscribed \\Sent) \"/\" INBOX/Sent\r\n"
@@ -44,17 +70,7 @@ test_thunderbird(void **state)
          "* LIST (\\HasChildren) \"/\" INBOX\r\n"
          "4 OK Completed\r\n");
     talk(c, "5 select \"INBOX\" (CONDSTORE)",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "5 OK [READ-WRITE] Completed\r\n");
+         SELECTED "5 OK [READ-WRITE] Completed\r\n");
     talk(c, "6 getquotaroot \"INBOX\"",
          "* QUOTAROOT INBOX\r\n"
          "6 OK Completed\r\n");
@@ -70,31 +86,14 @@ test_thunderbird(void **state)
          "* 1 FETCH (UID 1 RFC822.SIZE 120 FLAGS () "
          "BODY[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID "
          "Priority X-Priority References Newsgroups In-Reply-To "
-         "Content-Type Reply-To)] {107}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         " MODSEQ (M2))\r\n"
+         "Content-Type Reply-To)] {107}\r\n" HEAD_A " MODSEQ (M2))\r\n"
          "* 2 FETCH (UID 2 RFC822.SIZE 180 FLAGS (\\Seen) "
          "BODY[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID "
          "Priority X-Priority References Newsgroups In-Reply-To "
-         "Content-Type Reply-To)] {93}\r\n"
-         "From: Carl <carl@example.org>\r\n"
-         "Subject: second\r\n"
-         "Content-Type: multipart/mixed; boundary=x\r\n"
-         "\r\n"
-         " MODSEQ (M1))\r\n"
+         "Content-Type Reply-To)] {93}\r\n" FEW_OF_B " MODSEQ (M1))\r\n"
          "8 OK Completed\r\n");
     talk(c, "9 UID fetch 1 (UID RFC822.SIZE BODY[])",
-         "* 1 FETCH (UID 1 RFC822.SIZE 120 BODY[] {120}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         "Hello world\r\n"
+         "* 1 FETCH (UID 1 RFC822.SIZE 120 BODY[] {120}\r\n" MSG_A
          " FLAGS (\\Seen) MODSEQ (M3))\r\n"
          "9 OK Completed\r\n");
     talk(c, "10 create \"INBOX/Trash\"", "10 OK [MAILBOXID (V)] Completed\r\n");
@@ -134,12 +133,8 @@ test_apple(void **state)
     talk(c,
          "2.3 ID (\"name\" \"Mac OS X Mail\" \"version\" \"16.0 "
          "(3696.120.41.1.1)\" \"os\" \"Mac OS X\" \"vendor\" \"Apple Inc.\")",
-         "* ID (\"name\" \"Pollux\" \"version\" \"" POLLUX_VERSION "\")\r\n"
-         "2.3 OK Completed\r\n");
-    talk(c, "3.3 NAMESPACE",
-         "* NAMESPACE ((\"INBOX/\" \"/\")) ((\"user/\" \"/\")) ((\"\" "
-         "\"/\"))\r\n"
-         "3.3 OK Completed\r\n");
+         POLLUX_ID "2.3 OK Completed\r\n");
+    talk(c, "3.3 NAMESPACE", NAMESPACE "3.3 OK Completed\r\n");
     talk(c, "4.3 LIST \"\" \"%\"",
          "* LIST (\\HasChildren) \"/\" INBOX\r\n"
          "4.3 OK Completed\r\n");
@@ -153,17 +148,7 @@ test_apple(void **state)
          "* ENABLED CONDSTORE\r\n"
          "6.3 OK Completed\r\n");
     talk(c, "7.3 SELECT INBOX (CONDSTORE)",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "7.3 OK [READ-WRITE] Completed\r\n");
+         SELECTED "7.3 OK [READ-WRITE] Completed\r\n");
     talk(c, "8.3 FETCH 1:2 (FLAGS UID)",
          "* 1 FETCH (FLAGS () UID 1 MODSEQ (M2))\r\n"
          "* 2 FETCH (FLAGS (\\Seen) UID 2 MODSEQ (M1))\r\n"
@@ -242,18 +227,7 @@ test_outlook(void **state)
          "* STATUS INBOX (MESSAGES 2 UIDNEXT 3 UIDVALIDITY V UNSEEN "
          "1)\r\n"
          "a5 OK Completed\r\n");
-    talk(c, "a6 SELECT \"INBOX\"",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "a6 OK [READ-WRITE] Completed\r\n");
+    talk(c, "a6 SELECT \"INBOX\"", SELECTED "a6 OK [READ-WRITE] Completed\r\n");
     talk(c, "a7 UID FETCH 1:* (UID FLAGS)",
          "* 1 FETCH (UID 1 FLAGS ())\r\n"
          "* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n"
@@ -262,13 +236,7 @@ test_outlook(void **state)
          "a8 UID FETCH 1:2 (UID FLAGS RFC822.SIZE BODY.PEEK[HEADER] "
          "INTERNALDATE)",
          "* 1 FETCH (UID 1 FLAGS () RFC822.SIZE 120 BODY[HEADER] "
-         "{107}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         " INTERNALDATE \" 1-Feb-2020 10:00:00 +0100\")\r\n"
+         "{107}\r\n" HEAD_A " INTERNALDATE \" 1-Feb-2020 10:00:00 +0100\")\r\n"
          "* 2 FETCH (UID 2 FLAGS (\\Seen) RFC822.SIZE 180 BODY[HEADER] "
          "{112}\r\n"
          "From: Carl <carl@example.org>\r\n"
@@ -279,14 +247,7 @@ test_outlook(void **state)
          " INTERNALDATE \" 1-Feb-2020 10:00:00 +0100\")\r\n"
          "a8 OK Completed\r\n");
     talk(c, "a9 UID FETCH 1 (BODY.PEEK[])",
-         "* 1 FETCH (UID 1 BODY[] {120}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         "Hello world\r\n"
-         ")\r\n"
+         "* 1 FETCH (UID 1 BODY[] {120}\r\n" MSG_A ")\r\n"
          "a9 OK Completed\r\n");
     talk(c, "b1 UID STORE 1 +FLAGS (\\Seen)",
          "* 1 FETCH (FLAGS (\\Seen) UID 1)\r\n"
@@ -318,13 +279,8 @@ test_k9(void **state)
          "* CAPABILITY V\r\n"
          "1 OK Completed\r\n");
     talk(c, "2 COMPRESS DEFLATE", "2 OK DEFLATE active\r\n");
-    talk(c, "3 ID (\"name\" \"K-9 Mail\")",
-         "* ID (\"name\" \"Pollux\" \"version\" \"" POLLUX_VERSION "\")\r\n"
-         "3 OK Completed\r\n");
-    talk(c, "4 NAMESPACE",
-         "* NAMESPACE ((\"INBOX/\" \"/\")) ((\"user/\" \"/\")) ((\"\" "
-         "\"/\"))\r\n"
-         "4 OK Completed\r\n");
+    talk(c, "3 ID (\"name\" \"K-9 Mail\")", POLLUX_ID "3 OK Completed\r\n");
+    talk(c, "4 NAMESPACE", NAMESPACE "4 OK Completed\r\n");
     talk(c, "5 LIST \"\" \"\"",
          "* LIST (\\Noselect) \"/\" \"\"\r\n"
          "5 OK Completed\r\n");
@@ -332,18 +288,7 @@ test_k9(void **state)
          "* LIST (\\HasChildren) \"/\" INBOX\r\n"
          "* LIST (\\HasNoChildren \\Sent) \"/\" INBOX/Sent\r\n"
          "6 OK Completed\r\n");
-    talk(c, "7 SELECT \"INBOX\"",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "7 OK [READ-WRITE] Completed\r\n");
+    talk(c, "7 SELECT \"INBOX\"", SELECTED "7 OK [READ-WRITE] Completed\r\n");
     talk(c, "8 UID SEARCH 1:* NOT DELETED",
          "* SEARCH 1 2\r\n"
          "8 OK Completed\r\n");
@@ -360,13 +305,7 @@ test_k9(void **state)
          "RFC822.SIZE 120 FLAGS () BODY[HEADER.FIELDS (date subject "
          "from content-type to cc reply-to message-id references "
          "in-reply-to list-unsubscribe sender X-K9mail-Identity)] "
-         "{107}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         ")\r\n"
+         "{107}\r\n" HEAD_A ")\r\n"
          "10 OK Completed\r\n");
     talk(c, "11 UID FETCH 2 (UID BODYSTRUCTURE)",
          "* 2 FETCH (UID 2 BODYSTRUCTURE ((\"TEXT\" \"PLAIN\" (\"CHARSET\" "
@@ -412,18 +351,7 @@ test_mutt(void **state)
     talk(c, "a3 STATUS \"INBOX\" (UIDNEXT UIDVALIDITY UNSEEN RECENT)",
          "* STATUS INBOX (RECENT 0 UIDNEXT 3 UIDVALIDITY V UNSEEN 1)\r\n"
          "a3 OK Completed\r\n");
-    talk(c, "a4 SELECT \"INBOX\"",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "a4 OK [READ-WRITE] Completed\r\n");
+    talk(c, "a4 SELECT \"INBOX\"", SELECTED "a4 OK [READ-WRITE] Completed\r\n");
     talk(c,
          "a5 FETCH 1:2 (UID FLAGS INTERNALDATE RFC822.SIZE "
          "BODY.PEEK[HEADER.FIELDS (DATE FROM SENDER SUBJECT TO CC "
@@ -435,34 +363,16 @@ test_mutt(void **state)
          "FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES "
          "CONTENT-TYPE CONTENT-DESCRIPTION IN-REPLY-TO REPLY-TO LINES "
          "LIST-POST LIST-SUBSCRIBE LIST-UNSUBSCRIBE X-LABEL "
-         "X-ORIGINAL-TO)] {107}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         " MODSEQ (M2))\r\n"
+         "X-ORIGINAL-TO)] {107}\r\n" HEAD_A " MODSEQ (M2))\r\n"
          "* 2 FETCH (UID 2 FLAGS (\\Seen) INTERNALDATE \" 1-Feb-2020 "
          "10:00:00 +0100\" RFC822.SIZE 180 BODY[HEADER.FIELDS (DATE "
          "FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES "
          "CONTENT-TYPE CONTENT-DESCRIPTION IN-REPLY-TO REPLY-TO LINES "
          "LIST-POST LIST-SUBSCRIBE LIST-UNSUBSCRIBE X-LABEL "
-         "X-ORIGINAL-TO)] {93}\r\n"
-         "From: Carl <carl@example.org>\r\n"
-         "Subject: second\r\n"
-         "Content-Type: multipart/mixed; boundary=x\r\n"
-         "\r\n"
-         " MODSEQ (M1))\r\n"
+         "X-ORIGINAL-TO)] {93}\r\n" FEW_OF_B " MODSEQ (M1))\r\n"
          "a5 OK Completed\r\n");
     talk(c, "a6 UID FETCH 1 BODY.PEEK[]",
-         "* 1 FETCH (UID 1 BODY[] {120}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         "Hello world\r\n"
-         ")\r\n"
+         "* 1 FETCH (UID 1 BODY[] {120}\r\n" MSG_A ")\r\n"
          "a6 OK Completed\r\n");
     talk(c, "a7 UID STORE 1 +FLAGS.SILENT (\\Seen \\Answered)",
          "* 1 FETCH (UID 1 MODSEQ (M3))\r\n"
@@ -490,26 +400,12 @@ test_mbsync(void **state)
     talk(c, "1 CAPABILITY",
          "* CAPABILITY V\r\n"
          "1 OK Completed\r\n");
-    talk(c, "2 NAMESPACE",
-         "* NAMESPACE ((\"INBOX/\" \"/\")) ((\"user/\" \"/\")) ((\"\" "
-         "\"/\"))\r\n"
-         "2 OK Completed\r\n");
+    talk(c, "2 NAMESPACE", NAMESPACE "2 OK Completed\r\n");
     talk(c, "3 LIST \"\" \"INBOX*\"",
          "* LIST (\\HasChildren) \"/\" INBOX\r\n"
          "* LIST (\\HasNoChildren \\Sent) \"/\" INBOX/Sent\r\n"
          "3 OK Completed\r\n");
-    talk(c, "4 SELECT \"INBOX\"",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "4 OK [READ-WRITE] Completed\r\n");
+    talk(c, "4 SELECT \"INBOX\"", SELECTED "4 OK [READ-WRITE] Completed\r\n");
     talk(c, "5 UID FETCH 1:1000000000 (UID FLAGS)",
          "* 1 FETCH (UID 1 FLAGS ())\r\n"
          "* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n"
@@ -523,14 +419,7 @@ test_mbsync(void **state)
          ")\r\n"
          "6 OK Completed\r\n");
     talk(c, "7 UID FETCH 1 (BODY.PEEK[])",
-         "* 1 FETCH (UID 1 BODY[] {120}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         "Hello world\r\n"
-         ")\r\n"
+         "* 1 FETCH (UID 1 BODY[] {120}\r\n" MSG_A ")\r\n"
          "7 OK Completed\r\n");
     talk(c,
          "8 APPEND \"INBOX\" (\\Seen) {29+}\r\nX-TUID: "
@@ -562,28 +451,14 @@ test_roundcube(void **state)
          "* CAPABILITY V\r\n"
          "A0001 OK Completed\r\n");
     talk(c, "A0002 ID (\"name\" \"Roundcube\" \"version\" \"1.6.5\")",
-         "* ID (\"name\" \"Pollux\" \"version\" \"" POLLUX_VERSION "\")\r\n"
-         "A0002 OK Completed\r\n");
-    talk(c, "A0003 NAMESPACE",
-         "* NAMESPACE ((\"INBOX/\" \"/\")) ((\"user/\" \"/\")) ((\"\" "
-         "\"/\"))\r\n"
-         "A0003 OK Completed\r\n");
+         POLLUX_ID "A0002 OK Completed\r\n");
+    talk(c, "A0003 NAMESPACE", NAMESPACE "A0003 OK Completed\r\n");
     talk(c, "A0004 LIST (SUBSCRIBED) \"\" * RETURN (SPECIAL-USE)",
          "* LIST (\\HasChildren \\Subscribed) \"/\" INBOX\r\n"
          "* LIST (\\HasNoChildren \\Subscribed \\Sent) \"/\" INBOX/Sent\r\n"
          "A0004 OK Completed\r\n");
     talk(c, "A0005 SELECT INBOX",
-         "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen)\r\n"
-         "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Draft \\Deleted "
-         "\\Seen \\*)] Ok\r\n"
-         "* 2 EXISTS\r\n"
-         "* 0 RECENT\r\n"
-         "* OK [UNSEEN 1] Ok\r\n"
-         "* OK [UIDVALIDITY V] Ok\r\n"
-         "* OK [UIDNEXT 3] Ok\r\n"
-         "* OK [HIGHESTMODSEQ M1] Ok\r\n"
-         "* OK [MAILBOXID (V)] Ok\r\n* OK [ANNOTATIONS V] Ok\r\n"
-         "A0005 OK [READ-WRITE] Completed\r\n");
+         SELECTED "A0005 OK [READ-WRITE] Completed\r\n");
     talk(c,
          "A0006 UID SORT RETURN (ALL COUNT) (REVERSE DATE) UTF-8 ALL "
          "UNDELETED",
@@ -605,25 +480,14 @@ test_roundcube(void **state)
          "(\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 13 1 NIL NIL NIL NIL) "
          "BODY[HEADER.FIELDS (DATE FROM TO SUBJECT CONTENT-TYPE CC "
          "REPLY-TO LIST-POST DISPOSITION-NOTIFICATION-TO X-PRIORITY)] "
-         "{107}\r\n"
-         "From: Ann <ann@example.org>\r\n"
-         "To: bob@example.org\r\n"
-         "Subject: first\r\n"
-         "Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
-         "\r\n"
-         ")\r\n"
+         "{107}\r\n" HEAD_A ")\r\n"
          "* 2 FETCH (UID 2 RFC822.SIZE 180 FLAGS (\\Seen) INTERNALDATE "
          "\" 1-Feb-2020 10:00:00 +0100\" BODYSTRUCTURE ((\"TEXT\" \"PLAIN\" "
          "(\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 8 0 NIL NIL NIL "
          "NIL)(\"TEXT\" \"HTML\" NIL NIL NIL \"7BIT\" 10 0 NIL NIL NIL NIL) "
          "\"MIXED\" (\"BOUNDARY\" \"x\") NIL NIL NIL) BODY[HEADER.FIELDS "
          "(DATE FROM TO SUBJECT CONTENT-TYPE CC REPLY-TO LIST-POST "
-         "DISPOSITION-NOTIFICATION-TO X-PRIORITY)] {93}\r\n"
-         "From: Carl <carl@example.org>\r\n"
-         "Subject: second\r\n"
-         "Content-Type: multipart/mixed; boundary=x\r\n"
-         "\r\n"
-         ")\r\n"
+         "DISPOSITION-NOTIFICATION-TO X-PRIORITY)] {93}\r\n" FEW_OF_B ")\r\n"
          "A0009 OK Completed\r\n");
     talk(c, "A0010 STATUS INBOX (MESSAGES UNSEEN RECENT)",
          "* STATUS INBOX (MESSAGES 2 RECENT 0 UNSEEN 1)\r\n"
