@@ -250,20 +250,10 @@ stop_instance(struct machine *m)
     m->role_lost = false;
 }
 
-bool
-machine_start(struct machine *m)
+static enum errcode
+open_node(struct machine *m, struct store_opened *ret, struct error *err)
 {
-    struct world *w = m->w;
-    struct store_opened found = {0};
-    struct error err = {0};
-
-    m->life++;
-    m->death = ALIVE;
-    if (m->nth_at_start) {
-        m->nth_at_start = false;
-        m->cut_at = m->calls + 1 + sim_random(w, 60);
-        m->cut_how = sim_one_in(w, 2) ? DIED_KILL : DIED_POWER;
-    }
+    const struct world *w = m->w;
     const struct node_config cfg = {
         .store = {.dir = m->dir,
                   .fence_path = m->fence,
@@ -286,39 +276,99 @@ machine_start(struct machine *m)
         .reopened = reopened,
         .on_fatal = on_fatal,
     };
-    enum errcode rc = node_open(env_fault_env(m->fault), &cfg, &hooks, &m->node,
-                                &found, &err);
+
+    return node_open(env_fault_env(m->fault), &cfg, &hooks, &m->node, ret, err);
+}
+
+/* Opening the node gave RC, or M died of it. */
+static void
+does_not_start(struct machine *m, enum errcode rc, const struct error *err)
+{
+    sim_trace(m->w, "n%u does not start: %s", m->i, err->text);
+    if (rc != ERR_OK)
+        m->kv = NULL;
+    if (rc == ERR_OK) {
+        (void)machine_reap(m);
+    } else if (m->death == ALIVE) {
+        /* It unwound by itself; only an error that faults explain. */
+        m->open_failures++;
+        m->open_err = *err;
+        m->restart_at = m->w->now + US_PER_S;
+        if (rc != ERR_IO && rc != ERR_NOSPACE && !m->damaged)
+            sim_violation(m->w, "n%u does not start: %s", m->i, err->text);
+    } else {
+        m->node = NULL;
+        (void)machine_reap(m);
+    }
+}
+
+static void
+make_server(struct machine *m)
+{
+    node_csync_instance(m->node, &m->inst);
+    const struct csync_server_options options = {
+        .servername = m->dir + 1,
+        .cfg = m->w->cfg[m->i][(m->i + 1) % NODES],
+        .is_control = true,
+        .mutants = m->w->o.mutants,
+        .instance = m->inst,
+    };
+    m->server = csync_server_new(&options);
+}
+
+/* What it has now, against what it had promised before. */
+static void
+compare_history(struct machine *m)
+{
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct logstatus status;
+
+    m->inst.status(m->inst.ctx, &a, &status);
+    if (m->rejoining && status.applied.applied.lsn == 0)
+        history_reset(m); /* it died in a rejoin */
+    m->rejoining = false;
+    if (status.durable.lsn < m->promised)
+        sim_violation(m->w, "I4: n%u let others read up to %llu and has %llu",
+                      m->i, (unsigned long long)m->promised,
+                      (unsigned long long)status.durable.lsn);
+    history_observe(m->w, m);
+}
+
+static void
+start_programs(struct machine *m)
+{
+    for (unsigned j = 0; j < NODES; j++)
+        if (j != m->i)
+            (void)proc_start(m->w, m, PROC_SYNC, j, NULL, false);
+    if (node_role(m->node) == ROLE_MASTER)
+        (void)proc_start(m->w, m, PROC_ASK, m->i == 0 ? 1 : 0, NULL, false);
+    else
+        m->serving = true;
+}
+
+bool
+machine_start(struct machine *m)
+{
+    struct world *w = m->w;
+    struct store_opened found = {0};
+    struct error err = {0};
+
+    m->life++;
+    m->death = ALIVE;
+    if (m->nth_at_start) {
+        m->nth_at_start = false;
+        m->cut_at = m->calls + 1 + sim_random(w, 60);
+        m->cut_how = sim_one_in(w, 2) ? DIED_KILL : DIED_POWER;
+    }
+    const enum errcode rc = open_node(m, &found, &err);
     if (rc != ERR_OK || m->death != ALIVE) {
-        sim_trace(w, "n%u does not start: %s", m->i, err.text);
-        if (rc != ERR_OK)
-            m->kv = NULL;
-        if (rc == ERR_OK) {
-            (void)machine_reap(m);
-        } else if (m->death == ALIVE) {
-            /* It unwound by itself; only an error that faults explain. */
-            m->open_failures++;
-            m->open_err = err;
-            m->restart_at = w->now + US_PER_S;
-            if (rc != ERR_IO && rc != ERR_NOSPACE && !m->damaged)
-                sim_violation(w, "n%u does not start: %s", m->i, err.text);
-        } else {
-            m->node = NULL;
-            (void)machine_reap(m);
-        }
+        does_not_start(m, rc, &err);
         return false;
     }
     m->cut_at = 0;
     m->open_failures = 0;
     m->restart_at = 0;
-    node_csync_instance(m->node, &m->inst);
-    const struct csync_server_options options = {
-        .servername = m->dir + 1,
-        .cfg = w->cfg[m->i][(m->i + 1) % NODES],
-        .is_control = true,
-        .mutants = w->o.mutants,
-        .instance = m->inst,
-    };
-    m->server = csync_server_new(&options);
+    make_server(m);
     m->step_at = m->idle_at = w->now;
     sim_trace(w, "n%u starts: role %d epoch %u, replayed %llu, torn %llu", m->i,
               (int)node_role(m->node), m->open_failures,
@@ -326,25 +376,8 @@ machine_start(struct machine *m)
               (unsigned long long)found.log.torn_bytes);
     if (kv_health(m->kv, &err) != ERR_OK)
         return true;
-    struct arena a = ARENA_INIT;
-    struct logstatus status;
-    m->inst.status(m->inst.ctx, &a, &status);
-    if (m->rejoining && status.applied.applied.lsn == 0)
-        history_reset(m); /* it died in a rejoin */
-    m->rejoining = false;
-    arena_free(&a);
-    if (status.durable.lsn < m->promised)
-        sim_violation(w, "I4: n%u let others read up to %llu and has %llu",
-                      m->i, (unsigned long long)m->promised,
-                      (unsigned long long)status.durable.lsn);
-    history_observe(w, m);
-    for (unsigned j = 0; j < NODES; j++)
-        if (j != m->i)
-            (void)proc_start(w, m, PROC_SYNC, j, NULL, false);
-    if (node_role(m->node) == ROLE_MASTER)
-        (void)proc_start(w, m, PROC_ASK, m->i == 0 ? 1 : 0, NULL, false);
-    else
-        m->serving = true;
+    compare_history(m);
+    start_programs(m);
     return true;
 }
 
