@@ -620,7 +620,8 @@ come_up(struct instance *in, struct error *err)
     if (rc == ERR_OK)
         rc = children_new(in->env, in->o->imapd_conf, &in->children, err);
     if (rc == ERR_OK)
-        rc = look_start(in->look, in->cfg, in->node, in->services, err);
+        rc = look_start(in->look, in->cfg, in->node, in->services, in->keepers,
+                        err);
     if (rc == ERR_OK)
         keepers_start(in->keepers, in->store);
     return rc;

@@ -8,6 +8,7 @@
 #include "master/keepers.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -36,6 +37,7 @@ struct keepers {
     pthread_cond_t changed;
     enum index_state state;
     struct error why; /* INDEX_FAILED */
+    uint64_t failed_us;
     struct search_index *index;
     struct indexer *indexer;
 };
@@ -94,6 +96,7 @@ start_index(struct keepers *k, struct store *store)
     pthread_mutex_lock(&k->lock);
     k->index = index;
     k->why = err;
+    k->failed_us = rc == ERR_OK ? 0 : env_wall_us(k->env);
     if (rc == ERR_OK)
         k->indexer = indexer_start(index, store, &o);
     pthread_mutex_unlock(&k->lock);
@@ -194,4 +197,43 @@ keepers_await_index(void *ctx, struct search_index **ret, struct error *err)
         *ret = k->index;
     pthread_mutex_unlock(&k->lock);
     return rc;
+}
+
+/* With the lock. */
+static void
+look_at_open_index(struct keepers *k, struct metrics_index *ret)
+{
+    const struct indexer_look look = indexer_look(k->indexer);
+
+    ret->is_open = true;
+    ret->is_level = look.level;
+    ret->is_failing = look.is_failing;
+    if (look.failures > 0)
+        snprintf(ret->why, sizeof(ret->why), "%s",
+                 errcode_name(look.failed_code));
+    ret->waiting = look.waiting;
+    ret->left = look.left;
+    ret->messages = look.messages;
+    ret->skipped = look.skipped;
+    ret->read_bytes = look.bytes;
+    ret->failures = look.failures;
+    ret->failed_us = look.failed_us;
+    ret->bytes = search_index_bytes(k->index);
+}
+
+void
+keepers_look_at_index(struct keepers *k, struct metrics_index *ret)
+{
+    *ret = (struct metrics_index){0};
+    pthread_mutex_lock(&k->lock);
+    ret->is_wanted = k->state != INDEX_NONE;
+    if (k->state == INDEX_OPEN && k->indexer != NULL) {
+        look_at_open_index(k, ret);
+    } else if (k->state == INDEX_FAILED) {
+        ret->is_failing = true;
+        ret->failures = 1;
+        ret->failed_us = k->failed_us;
+        snprintf(ret->why, sizeof(ret->why), "%s", errcode_name(k->why.code));
+    }
+    pthread_mutex_unlock(&k->lock);
 }

@@ -9,6 +9,7 @@
 #define POLLUX_MASTER_KEEPERS_H
 
 #include "base/config.h"
+#include "metrics/metrics.h"
 #include "search/index.h"
 
 struct keepers;
@@ -43,5 +44,8 @@ keepers_index(struct keepers *k);
  */
 MUST_CHECK enum errcode
 keepers_await_index(void *k, struct search_index **ret, struct error *err);
+/* How it is; any thread. */
+void
+keepers_look_at_index(struct keepers *k, struct metrics_index *ret);
 
 #endif

@@ -13,6 +13,7 @@ struct look {
     struct command_tally *imap_commands, *lmtp_commands;
     struct metrics_protocol protocols[PROTOCOLS];
     struct services *services;
+    struct keepers *keepers;
     _Atomic uint64_t beat_ns;
     atomic_bool is_serving;
     struct metrics *metrics;
@@ -85,6 +86,14 @@ services(void *ctx, struct metrics_service *ret, size_t max)
     return services_look(l->services, ret, max);
 }
 
+static void
+index_of(void *ctx, struct metrics_index *ret)
+{
+    struct look *l = ctx;
+
+    keepers_look_at_index(l->keepers, ret);
+}
+
 static bool
 is_serving(void *ctx)
 {
@@ -105,7 +114,7 @@ heartbeat_ms(void *ctx)
 
 enum errcode
 look_start(struct look *l, const struct config *cfg, struct node *node,
-           struct services *s, struct error *err)
+           struct services *s, struct keepers *keepers, struct error *err)
 {
     const char *listen = config_string(cfg, "metrics_listen");
     struct listen_spec spec;
@@ -118,11 +127,13 @@ look_start(struct look *l, const struct config *cfg, struct node *node,
         .nprotocols = PROTOCOLS,
         .ctx = l,
         .services = services,
+        .index = index_of,
         .is_serving = is_serving,
         .heartbeat_ms = heartbeat_ms,
     };
 
     l->services = s;
+    l->keepers = keepers;
     if (listen == NULL || listen[0] == '\0')
         return ERR_OK;
     enum errcode rc = metrics_listen_parse(listen, &spec, err);

@@ -5,6 +5,7 @@
 #ifndef POLLUX_MASTER_LOOK_H
 #define POLLUX_MASTER_LOOK_H
 
+#include "master/keepers.h"
 #include "master/services.h"
 
 struct look;
@@ -19,13 +20,14 @@ void
 look_count(struct look *l, struct service_host *host);
 
 /*
- * Listen where metrics_listen of CFG says; not set: not at all.  SERVICES and
- * NODE live until look_stop().  Errors: those of metrics_listen_parse() and
- * metrics_start().
+ * Listen where metrics_listen of CFG says; not set: not at all.  SERVICES, NODE
+ * and KEEPERS live until look_stop().  Errors: those of metrics_listen_parse()
+ * and metrics_start().
  */
 MUST_CHECK enum errcode
 look_start(struct look *l, const struct config *cfg, struct node *node,
-           struct services *services, struct error *err);
+           struct services *services, struct keepers *keepers,
+           struct error *err);
 void
 look_stop(struct look *l);
 

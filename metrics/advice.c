@@ -122,6 +122,22 @@ advise_disk(const struct sample *s, struct list *l, struct arena *a)
             "disk.");
 }
 
+static void
+advise_index(const struct metrics_index *x, struct list *l, struct arena *a)
+{
+    if (!x->is_failing)
+        return;
+    say(l, ADVICE_NOTE,
+        arena_printf(a,
+                     x->is_open ? "The search index is not brought level: %s."
+                                : "The search index could not be opened: %s.",
+                     x->why),
+        x->is_open ? "Searches read the messages until it is; it is tried "
+                     "again each minute. The log says more."
+                   : "Searches read the messages. Make room, or remove "
+                     "`search` in configdirectory, and restart.");
+}
+
 /* ---- replicas ---------------------------------------------------------- */
 
 static void
@@ -237,6 +253,7 @@ advice_make(const struct sample *s, struct arena *a, const struct advice **ret)
     advise_role(s, l);
     advise_acks(s, l, a);
     advise_disk(s, l, a);
+    advise_index(&s->index, l, a);
     for (size_t i = 0; i < s->nchannels; i++)
         advise_channel(s, &s->channels[i], l, a);
     for (size_t i = 0; i < s->ntwins; i++)

@@ -61,6 +61,7 @@ look(struct metrics *m)
     /* What cannot be looked at now is as it was. */
     (void)!sample_node(h->env, h->node, h->dir, &m->history, s, NULL);
     s->nservices = h->services(h->ctx, s->services, SAMPLE_SERVICES_MAX);
+    h->index(h->ctx, &s->index);
     s->is_serving = h->is_serving(h->ctx);
     s->heartbeat_ms = h->heartbeat_ms(h->ctx);
     s->ntwins = twins_look(m->twins, s->twins);

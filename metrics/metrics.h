@@ -41,6 +41,23 @@ struct metrics_protocol {
     const struct command_tally *commands;
 };
 
+/* The search index (search/indexer.h). */
+struct metrics_index {
+    bool is_wanted; /* search_engine; false: the rest is 0 */
+    bool is_open;
+    bool is_failing; /* it could not be opened, or brought level */
+    bool is_level;
+    char why[32];      /* the code of the last failure; "": none */
+    uint64_t waiting;  /* mailboxes to be looked at; at least */
+    uint64_t left;     /* messages not in it; at most */
+    uint64_t messages; /* since the start, as the rest */
+    uint64_t skipped;
+    uint64_t read_bytes;
+    uint64_t failures;
+    uint64_t failed_us; /* wall clock of the last one; 0: none */
+    uint64_t bytes;     /* of its files */
+};
+
 /* Whom metrics are of.  Calls from any thread. */
 struct metrics_host {
     struct env *env;
@@ -52,6 +69,7 @@ struct metrics_host {
     void *ctx;
     /* Up to MAX services into RET; how many. */
     size_t (*services)(void *ctx, struct metrics_service *ret, size_t max);
+    void (*index)(void *ctx, struct metrics_index *ret);
     bool (*is_serving)(void *ctx);
     /* Milliseconds since the main thread went round last. */
     uint64_t (*heartbeat_ms)(void *ctx);

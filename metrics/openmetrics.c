@@ -319,6 +319,38 @@ print_damage(struct om *om, const struct sample *s)
              s->has_scrub ? (double)s->scrub.ended_us / 1e6 : 0);
 }
 
+static void
+print_index(struct om *om, const struct metrics_index *x)
+{
+    gauge(om, "pollux_search_index_open", NULL,
+          "1 while the index of words is open; 0 without search_engine too.",
+          x->is_open);
+    gauge(om, "pollux_search_index_failing", NULL,
+          "1 while it could not be opened, or not be brought level.",
+          x->is_failing);
+    gauge(om, "pollux_search_index_level", NULL,
+          "1 while no mailbox waits to be looked at.", x->is_level);
+    gauge(om, "pollux_search_index_waiting_mailboxes", NULL,
+          "Mailboxes that wait to be looked at, at least.", x->waiting);
+    gauge(om, "pollux_search_index_left_messages", NULL,
+          "Messages that are too few to be indexed (search_batchsize), at "
+          "most.",
+          x->left);
+    gauge(om, "pollux_search_index_bytes", "bytes", "Bytes of its files.",
+          x->bytes);
+    counter(om, "pollux_search_indexed_messages", NULL, "Messages indexed.",
+            x->messages);
+    counter(om, "pollux_search_indexed_bytes", "bytes",
+            "Bytes of messages read for that.", x->read_bytes);
+    counter(om, "pollux_search_skipped_messages", NULL,
+            "Messages that could not be indexed, and are read.", x->skipped);
+    counter(om, "pollux_search_index_failures", NULL,
+            "Attempts to bring it level that failed.", x->failures);
+    family(om, "pollux_search_index_last_failure_timestamp_seconds", "gauge",
+           "seconds", "When the last of them did; 0: never.");
+    put_real(om, "", NULL, 0, (double)x->failed_us / 1e6);
+}
+
 /* "rocksdb.num-snapshots" as pollux_rocksdb_num_snapshots. */
 static void
 print_properties(struct om *om, const struct sample *s)
@@ -669,6 +701,7 @@ openmetrics_print(const struct sample *s,
     print_acks(&om, s);
     print_storage(&om, s);
     print_damage(&om, s);
+    print_index(&om, &s->index);
     print_properties(&om, s);
     print_channels(&om, s);
     print_twins(&om, s);

@@ -106,6 +106,7 @@ struct sample {
 
     struct metrics_service services[SAMPLE_SERVICES_MAX];
     size_t nservices;
+    struct metrics_index index;
     bool is_serving;
     uint64_t heartbeat_ms; /* age of the main thread's */
 };

@@ -212,6 +212,25 @@ print_storage(const struct sample *s, uint64_t now_us, struct buf *out)
 }
 
 static void
+print_index(const struct metrics_index *x, uint64_t now_us, struct buf *out)
+{
+    buf_addf(out, ",\"search\":{\"waiting_mailboxes\":%" PRIu64, x->waiting);
+    number(out, "left_messages", x->left);
+    number(out, "bytes", x->bytes);
+    number(out, "failures", x->failures);
+    text(out, "state",
+         !x->is_wanted   ? "off"
+         : x->is_failing ? "failing"
+         : !x->is_open   ? "opening"
+         : x->is_level   ? "level"
+                         : "working");
+    if (x->failed_us > 0)
+        age(out, "failed_ms", x->failed_us, now_us);
+    text(out, "why", x->why);
+    buf_add_byte(out, '}');
+}
+
+static void
 print_services(const struct sample *s, struct buf *out)
 {
     buf_add_str(out, ",\"services\":[");
@@ -296,6 +315,7 @@ status_print(const struct sample *s, const struct history *history,
     buf_add_byte(out, ']');
     print_history(history, now_us, out);
     print_storage(s, now_us, out);
+    print_index(&s->index, now_us, out);
     print_services(s, out);
     print_commands(protocols, nprotocols, out);
     print_advice(s, out);

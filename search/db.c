@@ -260,6 +260,16 @@ search_db_iter_close(struct search_db_iter **itp, struct error *err)
 
 /* ---- writing ----------------------------------------------------------- */
 
+uint64_t
+search_db_bytes(const struct search_db *db)
+{
+    uint64_t n = 0;
+
+    return rocksdb_property_int(db->db, "rocksdb.total-sst-files-size", &n) == 0
+               ? n
+               : 0;
+}
+
 struct search_batch *
 search_batch_new(void)
 {

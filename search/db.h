@@ -51,6 +51,10 @@ search_db_seek(struct search_db_iter *it, struct span key);
 enum errcode
 search_db_iter_close(struct search_db_iter **it, struct error *err);
 
+/* Of its files. */
+uint64_t
+search_db_bytes(const struct search_db *db);
+
 struct search_batch *
 search_batch_new(void);
 void

@@ -397,8 +397,10 @@ update_mailbox(struct search_index *x, struct store_snap *snap,
     enum errcode rc = begin_head(x, mb, wish->rebuild, &h, err);
     if (rc != ERR_OK)
         return rc;
-    if (least > 1 && mb->uidnext - 1 < h.upto + least)
+    if (least > 1 && mb->uidnext - 1 < h.upto + least) {
+        done->left += mb->uidnext - 1 > h.upto ? mb->uidnext - 1 - h.upto : 0;
         return ERR_OK;
+    }
     rc = snap_uids(snap, mb, &alive, &unseen, err);
     if (rc == ERR_OK)
         rc = find_missing(x, mb->id, &h, &alive, &missing, err);
@@ -406,6 +408,8 @@ update_mailbox(struct search_index *x, struct store_snap *snap,
         return rc;
     while (rc == ERR_OK && uidset_count(&missing) >= least)
         rc = index_some(x, snap, mb->id, &h, &missing, wish, done, err);
+    if (rc == ERR_OK)
+        done->left += uidset_count(&missing);
     if (rc == ERR_OK && h.nsegments > 0)
         rc = segments_merge(x, mb->id, &h, &alive,
                             wish->compact || is_stale(&h, &alive), err);
@@ -571,6 +575,15 @@ bool
 search_index_is_broken(const struct search_index *x)
 {
     return atomic_load(&x->broken);
+}
+
+uint64_t
+search_index_bytes(struct search_index *x)
+{
+    pthread_rwlock_rdlock(&x->lock);
+    uint64_t bytes = x->db == NULL ? 0 : search_db_bytes(x->db);
+    pthread_rwlock_unlock(&x->lock);
+    return bytes;
 }
 
 enum errcode

@@ -39,6 +39,7 @@ struct search_done {
     uint64_t messages;
     uint64_t skipped; /* could not be read, or have too many words */
     uint64_t bytes;   /* read */
+    uint64_t left;    /* not indexed, being fewer than LEAST; at most so many */
 };
 
 /*
@@ -61,6 +62,9 @@ search_index_reset(struct search_index *index, struct error *err);
 /* It was found damaged below what search_update() can mend: reset it. */
 bool
 search_index_is_broken(const struct search_index *index);
+/* Bytes of its files. */
+uint64_t
+search_index_bytes(struct search_index *index);
 /* What was written is in files. */
 MUST_CHECK enum errcode
 search_index_flush(struct search_index *index, struct error *err);

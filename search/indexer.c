@@ -19,7 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/log.h"
+#include "search/behind.h"
 
 #define DIRTY_MAX 4096U /* a power of two */
 #define GATHER_MS 200
@@ -46,7 +48,11 @@ struct indexer {
     bool all;
     bool busy;
     struct indexer_look done;
-    lsn_t start_lsn; /* the thread's: where the log began */
+    /* The thread's. */
+    lsn_t start_lsn; /* where the log began */
+    struct behind left;
+    /* Of what is under way. */
+    _Atomic size_t under_way;
 };
 
 static void
@@ -184,6 +190,10 @@ trouble(struct indexer *ix, const struct error *why)
         search_index_reset(ix->index, &err) != ERR_OK)
         log_error(NULL, "search.index_lost", "why=\"%s\"", err.text);
     pthread_mutex_lock(&ix->lock);
+    ix->done.failures++;
+    ix->done.is_failing = true;
+    ix->done.failed_code = why->code;
+    ix->done.failed_us = env_wall_us(env_system());
     ix->busy = false;
     if (why->code != ERR_CORRUPT && !atomic_load(&ix->stop))
         rest(ix, AGAIN_MS);
@@ -191,19 +201,48 @@ trouble(struct indexer *ix, const struct error *why)
     pthread_mutex_unlock(&ix->lock);
 }
 
-static void
-work(struct indexer *ix, struct ids *ids, bool all)
+/* Each of IDS is brought level; LEFT is told what it lacks then. */
+static enum errcode
+update_each(struct indexer *ix, const struct ids *ids, struct behind *left,
+            struct search_done *done, struct error *err)
 {
     const struct search_wish wish = {
         .least = ix->o.batch, .stop = is_stopped, .stop_ctx = ix};
+    enum errcode rc = ERR_OK;
+
+    for (size_t i = 0; rc == ERR_OK && i < ids->n; i++) {
+        atomic_store(&ix->under_way, ids->n - i);
+        uint64_t before = done->left;
+        rc = search_update(ix->index, ids->id[i], &wish, done, err);
+        if (rc == ERR_OK)
+            behind_set(left, ids->id[i], done->left - before);
+    }
+    atomic_store(&ix->under_way, 0);
+    return rc;
+}
+
+static void
+work(struct indexer *ix, struct ids *ids, bool all)
+{
     struct search_done done = {0};
+    struct behind fresh = {0};
     struct error err = {0};
     enum errcode rc = all ? gather_all(ix, ids, &err) : ERR_OK;
 
-    for (size_t i = 0; rc == ERR_OK && i < ids->n; i++)
-        rc = search_update(ix->index, ids->id[i], &wish, &done, &err);
+    if (rc == ERR_OK)
+        rc = update_each(ix, ids, all ? &fresh : &ix->left, &done, &err);
+    if (all && rc == ERR_OK) {
+        behind_free(&ix->left);
+        ix->left = fresh;
+    } else {
+        behind_free(&fresh);
+    }
     pthread_mutex_lock(&ix->lock);
+    if (rc == ERR_OK)
+        ix->done.is_failing = false;
+    ix->done.left = ix->left.total;
     ix->done.messages += done.messages;
+    ix->done.skipped += done.skipped;
     ix->done.bytes += done.bytes;
     ix->done.passes += all && rc == ERR_OK;
     pthread_mutex_unlock(&ix->lock);
@@ -229,6 +268,7 @@ run(void *arg)
         ids.n = 0;
     }
     free(ids.id);
+    behind_free(&ix->left);
     return NULL;
 }
 
@@ -295,6 +335,7 @@ indexer_look(struct indexer *ix)
 {
     pthread_mutex_lock(&ix->lock);
     struct indexer_look look = ix->done;
+    look.waiting = ix->ndirty + atomic_load(&ix->under_way);
     look.level = !ix->busy && !ix->all && ix->ndirty == 0;
     pthread_mutex_unlock(&ix->lock);
     return look;

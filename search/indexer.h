@@ -30,10 +30,20 @@ void
 indexer_stop(struct indexer **ix);
 
 struct indexer_look {
-    bool level;        /* nothing is to be done */
+    bool level; /* nothing is to be done */
+    /* Mailboxes that wait to be looked at; at least so many. */
+    uint64_t waiting;
+    /* Messages that are not in the index, being too few (batch), of the
+     * mailboxes that were looked at; at most so many. */
+    uint64_t left;
     uint64_t messages; /* indexed since the start */
-    uint64_t bytes;
-    uint64_t passes; /* over all mailboxes */
+    uint64_t skipped;  /* could not be */
+    uint64_t bytes;    /* read for that */
+    uint64_t passes;   /* over all mailboxes */
+    uint64_t failures;
+    bool is_failing;          /* so the last attempt ended */
+    enum errcode failed_code; /* of the last failure */
+    uint64_t failed_us;       /* its wall clock; 0: none */
 };
 
 /* Any thread. */

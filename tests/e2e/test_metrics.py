@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -214,6 +215,49 @@ def test_metrics_are_openmetrics_and_count_what_happens(bin_dir):
             wait_for("equal digests to be seen", lambda: value(
                 metrics(i), "pollux_twin_digest", compared="equal") == 1)
         conn.logout()
+
+
+def test_the_search_index_is_watched(bin_dir):
+    """How far it is behind, how large it is, and that it cannot be opened."""
+    with Looked(bin_dir, {"search_engine": "xapian",
+                          "search_batchsize": "5"}) as w:
+        def index(name):
+            return value(metrics(w.b), "pollux_search_" + name)
+        # The replica's is its own.
+        w.deliver_all(w.a, range(12))
+        w.wait_equal()
+        wait_for("the index", lambda: index("index_level") == 1 and
+                 index("indexed_messages_total") + index("index_left_messages")
+                 == 12)
+        w.deliver_all(w.a, range(12, 15))
+        w.wait_equal()
+        wait_for("all of it", lambda: index("index_level") == 1 and
+                 index("indexed_messages_total") + index("index_left_messages")
+                 == 15)
+        check(index("index_left_messages") < 5, "too many are left")
+        check(index("indexed_bytes_total") > 5 * 400, "bytes")
+        for name in ("index_failing", "index_failures_total",
+                     "skipped_messages_total", "index_waiting_mailboxes",
+                     "index_last_failure_timestamp_seconds"):
+            check_equal(index(name), 0, name)
+        check_equal(index("index_open"), 1, "open")
+        w.b.stop()
+        w.b.start()
+        wait_for("bytes", lambda: index("index_bytes") > 0)
+        wait_for("what is left", lambda: status(w.b)["search"]["state"] ==
+                 "level")
+        w.b.stop()
+        path = os.path.join(w.b.dir, "conf", "search")
+        shutil.rmtree(path)
+        with open(path, "w") as f:
+            f.write("not a directory\n")
+        w.b.start()
+        wait_for("the failure", lambda: index("index_failing") == 1)
+        check_equal(index("index_open"), 0, "open")
+        check(index("index_last_failure_timestamp_seconds") > 0, "when")
+        check_equal(status(w.b)["search"]["state"], "failing", "state")
+        check(any("could not be opened" in v["what"]
+                  for v in status(w.b)["advice"]), "advice")
 
 
 def test_health_follows_the_role(bin_dir):

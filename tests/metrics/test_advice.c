@@ -203,6 +203,22 @@ test_twins(void **state)
 }
 
 static void
+test_an_index_that_fails(void **state)
+{
+    const struct advice *v;
+    (void)state;
+
+    s.index.is_wanted = s.index.is_failing = true;
+    snprintf(s.index.why, sizeof(s.index.why), "nospace");
+    expect(ADVICE_NOTE, "could not be opened: nospace");
+    s.index.is_open = true;
+    expect(ADVICE_NOTE, "not brought level: nospace");
+    assert_null(health_complaint(&s, HEALTH_MASTER, &a));
+    s.index.is_failing = false;
+    assert_int_equal(advice_make(&s, &a, &v), 0);
+}
+
+static void
 test_a_stuck_instance_is_not_alive(void **state)
 {
     (void)state;
@@ -249,6 +265,8 @@ main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_channels, setup, teardown),
         cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_index_that_fails, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_a_stuck_instance_is_not_alive,
                                         setup, teardown),
         cmocka_unit_test(test_where_to_listen),

@@ -54,6 +54,13 @@ services(void *ctx, struct metrics_service *ret, size_t max)
     return 1;
 }
 
+static void
+look_at_index(void *ctx, struct metrics_index *ret)
+{
+    (void)ctx;
+    *ret = (struct metrics_index){.is_wanted = true, .left = 17};
+}
+
 static bool
 is_serving(void *ctx)
 {
@@ -155,6 +162,7 @@ setup(void **state)
         .nprotocols = 1,
         .ctx = w,
         .services = services,
+        .index = look_at_index,
         .is_serving = is_serving,
         .heartbeat_ms = heartbeat_ms,
     };
@@ -293,6 +301,7 @@ test_an_address_that_is_taken_is_an_error(void **state)
         .node = w->node,
         .ctx = w,
         .services = services,
+        .index = look_at_index,
         .is_serving = is_serving,
         .heartbeat_ms = heartbeat_ms,
     };

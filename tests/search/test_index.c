@@ -815,17 +815,26 @@ test_thread_follows_the_store(void **state)
     compare(x, id, 15);
     assert_int_equal(indexer_look(ix).messages, 30);
     assert_int_equal(indexer_look(ix).passes, 1);
+    assert_int_equal(indexer_look(ix).left, 0);
     append_some(id, 9); /* too few */
+    append_some(gone, 4);
     await_level(ix);
     compare(x, id, 15);
+    assert_int_equal(indexer_look(ix).left, 13);
     append_some(id, 5);
     await_level(ix);
     compare(x, id, 29);
+    assert_int_equal(indexer_look(ix).left, 4);
+    assert_int_equal(indexer_look(ix).waiting, 0);
+    assert_int_equal(indexer_look(ix).failures, 0);
     txn_delete(txn, gone, false, 0);
     assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
     await_level(ix);
     AUTO(index_head_free) struct index_head h = {0};
     assert_int_equal(head_read(x->db, NULL, gone, &h, &err), ERR_NOTFOUND);
+    assert_int_equal(indexer_look(ix).left, 0);
+    assert_int_equal(search_index_flush(x, &err), ERR_OK);
+    assert_true(search_index_bytes(x) > 0);
     /* Below what can be mended piece by piece. */
     atomic_store(&x->broken, true);
     indexer_wake(ix);
@@ -833,6 +842,10 @@ test_thread_follows_the_store(void **state)
         usleep(10000);
     await_level(ix);
     compare(x, id, 29);
+    assert_int_equal(indexer_look(ix).failures, 1);
+    assert_int_equal(indexer_look(ix).failed_code, ERR_CORRUPT);
+    assert_true(indexer_look(ix).failed_us > 0);
+    assert_false(indexer_look(ix).is_failing);
     indexer_stop(&ix);
     indexer_stop(&ix);
     search_index_close(&x);
