@@ -45,8 +45,11 @@ check_dedup(struct group *g, struct op *op, struct error *err)
     enum errcode rc =
         state_get(g->st, key_text(&k, TAB_DEDUP, span_of(hash, sizeof(none))),
                   &g->arena, &value, err);
-    if (rc == ERR_NOTFOUND)
+    if (rc == ERR_NOTFOUND) {
+        /* Applying the record looks for it again. */
+        state_note_absent(g->st, key_span(&k));
         return ERR_OK;
+    }
     if (rc != ERR_OK)
         return rc;
     struct rd r = rd_init(value);

@@ -141,6 +141,7 @@ state_clear(struct state *st)
     st->all_owners = NULL;
     st->undo = NULL;
     st->undoing = false;
+    st->absent.n = 0;
     st->v.list_changed = false;
     state_forget_rows(st);
     state_forget_changed(st);

@@ -101,6 +101,7 @@ struct state {
     bool undoing; /* a savepoint is set */
     struct undo *undo;
     struct buf value_scratch;
+    struct key absent; /* n 0: none; see state_note_absent() */
     struct read_rows rows;
     struct changed_set changed[64]; /* by the record under way */
     size_t nchanged;
@@ -127,6 +128,14 @@ void
 state_rollback(struct state *st);
 
 /* ---- reading through the overlay ------------------------------------- */
+
+/*
+ * What state_get() said of KEY, that there is no such row, holds until the
+ * group ends or a batch puts one: the key-value store is not asked again.  Only
+ * for rows that nobody but the batch writes.  Of the last key only.
+ */
+void
+state_note_absent(struct state *st, struct span key);
 
 /* ERR_NOTFOUND; the value lives in the arena A. */
 MUST_CHECK enum errcode

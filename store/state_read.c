@@ -40,12 +40,22 @@ state_get(struct state *st, struct span key, struct arena *a, struct span *ret,
     default:
         break;
     }
+    if (st->absent.n > 0 && span_eq(key, key_span(&st->absent)))
+        return error_set(err, ERR_NOTFOUND, "no such row");
     buf_clear(&st->value_scratch);
     enum errcode rc =
         kv_get(st->kv, NULL, KV_STATE, key, &st->value_scratch, err);
     if (rc == ERR_OK)
         *ret = arena_copy(a, buf_span(&st->value_scratch));
     return rc;
+}
+
+void
+state_note_absent(struct state *st, struct span key)
+{
+    ENSURE(key.n <= sizeof(st->absent.b));
+    st->absent.n = key.n;
+    memcpy(st->absent.b, key.p, key.n);
 }
 
 struct head *
