@@ -21,6 +21,11 @@
  * reference to layers and the number of the last batch written; each version in
  * a table carries the number of its batch.
  *
+ * A name of a mailbox is looked for by each delivery and seldom changes, so it
+ * lies below: what was found of such rows (limits->kept_table) stays with the
+ * view in a table of its own, in which the first that comes has its slot until
+ * the view goes.  A view never changes, so nothing there is ever wrong.
+ *
  * After a crash what was not loaded is gone: whole sets, the newest ones, so a
  * prefix of the batches is left.  (KV_CACHE goes down before KV_STATE and may
  * be ahead; it is derived.)
@@ -39,9 +44,11 @@
 #include "store/kv_table.h"
 
 #define LAYERS_MAX 3U
-#define FETCH_AHEAD 4U      /* keys of a batch */
-#define RETRY_FULL_MS 1000U /* the disk is full */
-#define RETRY_BUSY_MS 20U   /* what is below cannot take more now */
+#define FETCH_AHEAD 4U /* keys of a batch */
+#define KEPT_BITS 12U
+#define KEPT_BYTES_MAX 1024U /* of a key and its value */
+#define RETRY_FULL_MS 1000U  /* the disk is full */
+#define RETRY_BUSY_MS 20U    /* what is below cannot take more now */
 #define MS_PER_S 1000U
 #define NS_PER_MS 1000000U
 
@@ -53,11 +60,21 @@ struct set {
     bool cache_is_loaded;
 };
 
+/* A row as it was found below. */
+struct kept {
+    uint64_t hash;
+    size_t key_bytes;
+    size_t value_bytes;
+    uint8_t bytes[]; /* key, value */
+};
+
 /* What was below when the last set had been loaded. */
 struct view {
     _Atomic unsigned refs;
     struct kv *kv;
     struct kv_snap *snap;
+    uint8_t kept_table;
+    _Atomic(struct kept *) kept[1U << KEPT_BITS]; /* by the hash of the key */
 };
 
 struct layers {
@@ -131,13 +148,14 @@ set_unref(struct set *s)
 }
 
 static struct view *
-view_new(struct kv *below)
+view_new(const struct front *f)
 {
     struct view *v = xcalloc(1, sizeof(*v));
 
     atomic_init(&v->refs, 1);
-    v->kv = below;
-    v->snap = kv_snapshot(below);
+    v->kv = f->below;
+    v->snap = kv_snapshot(f->below);
+    v->kept_table = f->limits.kept_table;
     return v;
 }
 
@@ -153,8 +171,67 @@ view_unref(struct view *v)
 {
     if (atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1)
         return;
+    for (size_t i = 0; i < ARRAY_LEN(v->kept); i++)
+        free(atomic_load_explicit(&v->kept[i], memory_order_relaxed));
     kv_release(v->kv, &v->snap);
     free(v);
+}
+
+static bool
+keeps(const struct view *v, enum kv_family family, struct span key)
+{
+    return v->kept_table != 0 && family == KV_STATE && key.n > 0 &&
+           key.p[0] == v->kept_table;
+}
+
+static bool
+get_kept(struct view *v, uint64_t hash, struct span key, struct buf *ret)
+{
+    const struct kept *k = atomic_load_explicit(
+        &v->kept[hash >> (64 - KEPT_BITS)], memory_order_acquire);
+
+    if (k == NULL || k->hash != hash ||
+        !span_eq(span_of(k->bytes, k->key_bytes), key))
+        return false;
+    buf_add(ret, span_of(k->bytes + k->key_bytes, k->value_bytes));
+    return true;
+}
+
+/* KEY has VALUE below. */
+static void
+keep(struct view *v, uint64_t hash, struct span key, struct span value)
+{
+    _Atomic(struct kept *) *slot = &v->kept[hash >> (64 - KEPT_BITS)];
+    struct kept *none = NULL;
+
+    if (key.n + value.n > KEPT_BYTES_MAX ||
+        atomic_load_explicit(slot, memory_order_relaxed) != NULL)
+        return;
+    struct kept *k = xmalloc(sizeof(*k) + key.n + value.n);
+    *k = (struct kept){hash, key.n, value.n};
+    memcpy(k->bytes, key.p, key.n);
+    if (value.n > 0)
+        memcpy(k->bytes + key.n, value.p, value.n);
+    if (!atomic_compare_exchange_strong_explicit(
+            slot, &none, k, memory_order_release, memory_order_relaxed))
+        free(k); /* somebody was quicker */
+}
+
+/* What the view has of KEY, and is in no set. */
+static enum errcode
+get_below(struct view *v, enum kv_family family, uint64_t hash, struct span key,
+          struct buf *ret, struct error *err)
+{
+    const size_t before = ret->n;
+
+    if (!keeps(v, family, key))
+        return kv_get(v->kv, v->snap, family, key, ret, err);
+    if (get_kept(v, hash, key, ret))
+        return ERR_OK;
+    enum errcode rc = kv_get(v->kv, v->snap, family, key, ret, err);
+    if (rc == ERR_OK && !ret->full)
+        keep(v, hash, key, span_skip(buf_span(ret), before));
+    return rc;
 }
 
 /* OPEN (NULL: none) before the first N of SETS, over VIEW.  Takes OPEN and
@@ -288,7 +365,7 @@ load_oldest(struct front *f)
     pthread_mutex_unlock(&f->lock);
     enum errcode rc = load_set(f, s, &err);
     if (rc == ERR_OK)
-        view = view_new(f->below);
+        view = view_new(f);
     pthread_mutex_lock(&f->lock);
     if (rc == ERR_AGAIN) {
         wait_ms(f, RETRY_BUSY_MS);
@@ -455,7 +532,7 @@ get_from(const struct layers *l, uint64_t seq, enum kv_family family,
             break;
         }
     }
-    return kv_get(l->below->kv, l->below->snap, family, key, ret, err);
+    return get_below(l->below, family, hash, key, ret, err);
 }
 
 static enum errcode
@@ -686,7 +763,7 @@ kv_front_open(struct kv *below, const struct kv_front_limits *limits)
     pthread_cond_init(&f->done, NULL);
     pthread_condattr_destroy(&attr);
     f->open = set_new(1);
-    f->layers = layers_new(view_new(below), f->open, NULL, 0);
+    f->layers = layers_new(view_new(f), f->open, NULL, 0);
     ENSURE(pthread_create(&f->loader, NULL, loader_main, f) == 0);
     return &f->kv;
 }

@@ -39,6 +39,7 @@
 #include "base/log.h"
 #include "store/kv_private.h"
 #include "store/kv_table.h"
+#include "store/rows.h"
 
 /* A table may take so much memory before it goes to a file. */
 #define STATE_TABLE_BYTES ((size_t)64 << 20)
@@ -605,8 +606,9 @@ kv_open_rocks(const char *dir, uint64_t cache_bytes, struct kv **ret,
               struct error *err)
 {
     static const struct kv_front_limits limits = {
-        .bytes = {
-            [KV_STATE] = STATE_TABLE_BYTES, [KV_CACHE] = CACHE_TABLE_BYTES}};
+        .bytes =
+            {[KV_STATE] = STATE_TABLE_BYTES, [KV_CACHE] = CACHE_TABLE_BYTES},
+        .kept_table = TAB_NAME};
     struct kv *below = NULL;
 
     enum errcode rc = kv_rocks_below(dir, cache_bytes, &below, err);

@@ -61,6 +61,9 @@ kv_key_hash(enum kv_family f, struct span key);
 /* When what is in memory is to go to disk. */
 struct kv_front_limits {
     size_t bytes[KV_FAMILIES]; /* of a family's newest rows */
+    /* First byte of keys of KV_STATE that are asked for again and again: what
+     * is found below stays in memory as long as the view.  0: none. */
+    uint8_t kept_table;
 };
 
 /* In front of BELOW, which is taken: rows are written to memory, and go below
