@@ -20,6 +20,7 @@
 #include "store/body.h"
 #include "store/rows.h"
 #include "store/txn.h"
+#include "tests/lib/tmpdir.h"
 
 #define DAY_S UINT64_C(86400)
 
@@ -107,14 +108,12 @@ static int
 teardown(void **state)
 {
     struct world *w = *state;
-    char command[300];
 
     node_close(&w->host.node);
     config_free(&w->cfg);
     arena_free(&w->arena);
     buf_free(&w->answer);
-    snprintf(command, sizeof(command), "rm -rf '%s'", w->dir);
-    (void)!system(command);
+    remove_tree(w->dir);
     free(w);
     return 0;
 }

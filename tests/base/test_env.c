@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/env_private.h"
+#include "tests/lib/tmpdir.h"
 
 static char root[] = "/tmp/pollux-test-env-XXXXXX";
 
@@ -29,8 +30,8 @@ static int
 remove_root(void **state)
 {
     (void)state;
-    AUTO(xfree) char *command = xasprintf("rm -rf '%s'", root);
-    return system(command);
+    remove_tree(root);
+    return 0;
 }
 
 static char *

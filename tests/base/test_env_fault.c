@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/env_fault.h"
+#include "tests/lib/tmpdir.h"
 
 static char root[] = "/tmp/pollux-test-fault-XXXXXX";
 static char path[64];
@@ -39,8 +40,8 @@ static int
 remove_root(void **state)
 {
     (void)state;
-    AUTO(xfree) char *command = xasprintf("rm -rf '%s'", root);
-    return system(command);
+    remove_tree(root);
+    return 0;
 }
 
 static int

@@ -101,17 +101,22 @@ def squeezed(instance):
     return tuple(map(int, found.groups())) if found else None
 
 
+def flag_again_and_again(w):
+    """Many small records, much the same."""
+    conn = w.a.imap("alice")
+    conn.select("INBOX")
+    for i in range(60):
+        conn.store("1:*", "+FLAGS" if i % 2 == 0 else "-FLAGS", "Keyword")
+    conn.logout()
+
+
 def test_zstd_on_the_wire(bin_dir):
     """What is not compressed in the log already is, on its way; a seed too."""
     with by_hand(bin_dir, {"sync_compress": "yes"}) as w:
         begin(w)
         squeezed(w.a)
         w.wait_equal()
-        conn = w.a.imap("alice")
-        conn.select("INBOX")
-        for i in range(60):
-            conn.store("1:*", "+FLAGS" if i % 2 == 0 else "-FLAGS", "Keyword")
-        conn.logout()
+        flag_again_and_again(w)
         plain, wire = squeezed(w.a)
         check(0 < wire < plain / 2, "%d bytes took %d" % (plain, wire))
         w.wait_equal()
@@ -166,11 +171,7 @@ def ship_two_ways(w):
     begin(w)
     check("seed: done" in client(w.a, "-A"), "a seed")
     w.wait_equal()
-    conn = w.a.imap("alice")
-    conn.select("INBOX")
-    for i in range(60):
-        conn.store("1:*", "+FLAGS" if i % 2 == 0 else "-FLAGS", "Keyword")
-    conn.logout()
+    flag_again_and_again(w)
     found = squeezed(w.a)
     w.wait_equal()
     return found
@@ -271,20 +272,26 @@ def test_verify_under_load(bin_dir):
         check(load.sent > 20, "hardly any load: %d" % load.sent)
 
 
+def two_masters_at_one_lsn(w):
+    """After a split each has got mail that the other has not: their LSN."""
+    begin(w)
+    client(w.a, "-A")
+    w.a.kill()
+    w.b.must("promote")
+    w.deliver_all(w.b, [200])
+    split(w)
+    w.deliver_all(w.a, [300, 301])
+    return wait_for("both at one LSN", lambda:
+                    w.a.status()["here"]["applied"] ==
+                    w.b.status()["here"]["applied"] and
+                    w.a.status()["here"]["applied"])
+
+
 def test_differs_under_load(bin_dir):
     """Two masters, at about one LSN all the time: alice differs, bob gets
     mail."""
     with by_hand(bin_dir) as w:
-        begin(w)
-        client(w.a, "-A")
-        w.a.kill()
-        w.b.must("promote")
-        w.deliver_all(w.b, [200])
-        split(w)
-        w.deliver_all(w.a, [300, 301])
-        wait_for("both at one LSN", lambda:
-                 w.a.status()["here"]["applied"] ==
-                 w.b.status()["here"]["applied"])
+        two_masters_at_one_lsn(w)
         with Busy(w.a, w.b) as load:
             out = client(w.a, "--verify", "-u", "alice", code=4)
             check("user alice: UNEQUAL" in out, out)
@@ -300,17 +307,7 @@ def test_differs_under_load(bin_dir):
 def test_what_differs(bin_dir):
     """Two masters after a split, at one LSN: each difference is named."""
     with by_hand(bin_dir) as w:
-        begin(w)
-        client(w.a, "-A")
-        w.a.kill()
-        w.b.must("promote")
-        w.deliver_all(w.b, [200])
-        split(w)
-        w.deliver_all(w.a, [300, 301])
-        lsn = wait_for("both at one LSN", lambda:
-                       w.a.status()["here"]["applied"] ==
-                       w.b.status()["here"]["applied"] and
-                       w.a.status()["here"]["applied"])
+        lsn = two_masters_at_one_lsn(w)
         out = client(w.a, "--verify", code=4)
         check("store: UNEQUAL at" in out and str(lsn) in out, out)
         out = client(w.a, "--verify", "-u", "alice", "bob", code=4)

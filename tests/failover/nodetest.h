@@ -17,6 +17,7 @@
 #include "failover/nodefile.h"
 #include "store/txn.h"
 #include "synclog/reader.h"
+#include "tests/lib/tmpdir.h"
 
 struct twin {
     char dir[256];
@@ -86,12 +87,10 @@ static inline int
 teardown(void **state)
 {
     struct pair *p = *state;
-    char command[300];
 
     close_twin(&p->a);
     close_twin(&p->b);
-    snprintf(command, sizeof(command), "rm -rf '%s'", p->root);
-    (void)!system(command);
+    remove_tree(p->root);
     free(p);
     return 0;
 }

@@ -28,6 +28,7 @@
 
 #include "store/store_private.h"
 #include "tests/lib/sweep.h"
+#include "tests/lib/tmpdir.h"
 
 #define ROUNDS 28
 #define BIG_BYTES ((5U << 19) + 77) /* three parts */
@@ -251,14 +252,6 @@ test_recovery_killed_at_any_call_ends_the_same(void **state)
 }
 
 /* ---- RocksDB ----------------------------------------------------------- */
-
-static void
-remove_tree(const char *dir)
-{
-    AUTO(xfree) char *command = xasprintf("rm -rf '%s'", dir);
-
-    assert_int_equal(system(command), 0);
-}
 
 static void
 test_the_same_over_files_and_rocksdb(void **state)

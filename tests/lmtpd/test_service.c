@@ -17,6 +17,7 @@
 #include "store/autocreate.h"
 #include "store/txn.h"
 #include "tests/lib/testcert.h"
+#include "tests/lib/tmpdir.h"
 
 #define CLIENTS 8
 #define MESSAGES 25
@@ -129,9 +130,7 @@ teardown(void **state)
     lmtpd_service_free(&w->svc);
     tls_context_free(&w->opt.tls);
     store_close(&w->store);
-    char *command = xasprintf("rm -rf %s", w->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    remove_tree(w->dir);
     free(w);
     return 0;
 }
@@ -448,9 +447,7 @@ remove_sasldb(void)
 {
     sasl_library_stop();
     config_free(&cfg);
-    char *command = xasprintf("rm -rf %s", sasl_dir);
-    (void)!system(command);
-    free(command);
+    remove_tree(sasl_dir);
 }
 
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)

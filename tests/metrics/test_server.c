@@ -20,6 +20,7 @@
 
 #include "failover/node.h"
 #include "metrics/metrics.h"
+#include "tests/lib/tmpdir.h"
 
 struct world {
     char dir[200];
@@ -187,9 +188,7 @@ teardown(void **state)
     node_close(&w->node);
     config_free(&w->cfg);
     arena_free(&w->arena);
-    AUTO(xfree) char *command = xasprintf("rm -rf '%s'", w->dir);
-    int ignored = system(command);
-    (void)ignored;
+    remove_tree(w->dir);
     free(w);
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "store/txn.h"
 #include "synclog/bell.h"
 #include "synclog/slot.h"
+#include "tests/lib/tmpdir.h"
 
 #define CHANNELS 3
 
@@ -133,9 +134,7 @@ end(struct instance *in)
     bell_detach(&in->bell);
     for (int i = 0; i < CHANNELS; i++)
         slot_detach(&in->slot[i]);
-    char *command = xasprintf("rm -rf %s", in->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    remove_tree(in->dir);
 }
 
 static void
@@ -565,9 +564,7 @@ test_bell_of_another_version_is_refused(void **unused)
     bell_detach(&same);
     assert_int_equal(bell_attach(dir, &same, &err), ERR_VERSION);
     bell_detach(&bell);
-    char *command = xasprintf("rm -rf %s", dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    remove_tree(dir);
     char longer[5000];
     memset(longer, 'x', sizeof(longer) - 1);
     longer[0] = '/';

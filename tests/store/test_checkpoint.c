@@ -18,6 +18,7 @@
 #include "store/store_private.h"
 #include "synclog/slot.h"
 #include "tests/lib/storetest.h"
+#include "tests/lib/tmpdir.h"
 
 #define SEGMENT ((uint64_t)1 << 18)
 #define BODY 9000U
@@ -96,9 +97,7 @@ teardown(void **state)
     struct fixture *f = *state;
 
     store_close(&f->store);
-    char *command = xasprintf("rm -rf %s", f->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    remove_tree(f->dir);
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->cond);
     free(f);

@@ -17,6 +17,7 @@
 #include "store/compact.h"
 #include "store/local.h"
 #include "tests/lib/storetest.h"
+#include "tests/lib/tmpdir.h"
 
 #define READERS 3U
 #define BODY 9000U
@@ -62,9 +63,7 @@ static void
 end(struct instance *in)
 {
     store_close(&in->store);
-    char *command = xasprintf("rm -rf %s", in->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    remove_tree(in->dir);
 }
 
 static void

@@ -19,6 +19,7 @@
 #include "store/kv.h"
 #include "store/kv_mem.h"
 #include "store/kv_private.h"
+#include "tests/lib/tmpdir.h"
 
 /* What a test stands on: one kind of store, and how to open it again. */
 struct place {
@@ -90,11 +91,8 @@ teardown(void **state)
 
     kv_close(&p->kv);
     kv_disk_free(&p->disk);
-    if (p->is_rocks) {
-        char *command = xasprintf("rm -rf %s", p->dir);
-        (void)!system(command);
-        free(command);
-    }
+    if (p->is_rocks)
+        remove_tree(p->dir);
     free(p);
     return 0;
 }

@@ -17,6 +17,7 @@
 #include "store/kv_mem.h"
 #include "store/kv_private.h"
 #include "store/kv_table.h"
+#include "tests/lib/tmpdir.h"
 
 #define SMALL_BYTES ((size_t)20 << 10)
 
@@ -177,11 +178,8 @@ teardown(void **state)
     struct place *p = *state;
 
     kv_close(&p->kv);
-    if (p->dir[0] != '\0') {
-        char *command = xasprintf("rm -rf %s", p->dir);
-        (void)!system(command);
-        free(command);
-    }
+    if (p->dir[0] != '\0')
+        remove_tree(p->dir);
     free(p);
     return 0;
 }

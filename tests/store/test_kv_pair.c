@@ -20,6 +20,7 @@
 #include "store/kv_pair.h"
 #include "store/kv_private.h"
 #include "store/kv_table.h"
+#include "tests/lib/tmpdir.h"
 
 #define ROWS 400U
 #define VALUE_BYTES 500U
@@ -62,9 +63,7 @@ teardown(void **state)
     struct place *p = *state;
 
     kv_close(&p->kv);
-    char *command = xasprintf("rm -rf %s", p->dir);
-    (void)!system(command);
-    free(command);
+    remove_tree(p->dir);
     free(p);
     return 0;
 }

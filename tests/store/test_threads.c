@@ -13,6 +13,7 @@
 
 #include "store/store.h"
 #include "store/txn.h"
+#include "tests/lib/tmpdir.h"
 
 #define SESSIONS 6
 #define EACH 40
@@ -78,9 +79,7 @@ end(struct instance *in)
     store_close(&in->store);
     pthread_mutex_destroy(&in->lock);
     pthread_cond_destroy(&in->cond);
-    char *command = xasprintf("rm -rf %s", in->dir);
-    assert_int_equal(system(command), 0);
-    free(command);
+    remove_tree(in->dir);
 }
 
 struct session {

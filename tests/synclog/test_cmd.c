@@ -3,6 +3,7 @@
  * prints, and its exit status for a whole, a torn and a damaged log.
  */
 #include "tests/synclog/logtest.h"
+#include "tests/lib/tmpdir.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,11 +39,9 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-    char command[300];
-
     (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
+    remove_tree(dir);
+    return 0;
 }
 
 static void

@@ -2,7 +2,7 @@
  * tests/synclog/test_reader.c - readers, the mark and slots, in this process
  * and in another one.
  */
-#include "tests/synclog/logtest.h"
+#include "tests/synclog/disktest.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -12,26 +12,6 @@
 #include <unistd.h>
 
 #include "synclog/slot.h"
-
-static char dir[256];
-
-static int
-setup(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof(dir), "/tmp/synclog-XXXXXX");
-    return mkdtemp(dir) == NULL ? -1 : 0;
-}
-
-static int
-teardown(void **state)
-{
-    char command[300];
-
-    (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
 
 static struct synclog_reader *
 open_reader(struct synclog *log, lsn_t after)
@@ -80,7 +60,7 @@ test_reader_sees_nothing_that_is_not_durable(void **state)
 {
     (void)state;
     struct synclog_recovery found;
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     struct synclog_reader *r = open_reader(log, 0);
     assert_int_equal(read_some(r, 1 << 20), 0);
     logtest_append(log, 1, 2, 100);
@@ -103,7 +83,7 @@ test_reader_gives_whole_frames_over_all_segments(void **state)
 {
     (void)state;
     struct synclog_recovery found;
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     struct error err = {0};
     for (unsigned i = 0; i < 100; i++) {
         logtest_append(log, 1 + i / 30, 2, i == 50 ? 700000 : 900);
@@ -133,7 +113,7 @@ test_reader_begins_behind_any_frame_and_nowhere_else(void **state)
 {
     (void)state;
     struct synclog_recovery found;
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     for (unsigned i = 0; i < 30; i++) {
         logtest_append(log, 1, 2, 1500);
         logtest_sync(log);
@@ -159,7 +139,7 @@ test_damage_is_not_given_out(void **state)
 {
     (void)state;
     struct synclog_recovery found;
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     struct synclog_reader *r = open_reader(log, 0);
     struct error err = {0};
     struct span frames;
@@ -167,8 +147,7 @@ test_damage_is_not_given_out(void **state)
     uint64_t time_us;
     char path[300];
     for (unsigned i = 0; i < 3; i++) {
-        logtest_append(log, 1, 1, 100);
-        logtest_sync(log);
+        append_synced(log, 100);
     }
     snprintf(path, sizeof(path), "%s/seg-0000000000000001.plx", dir);
     /* In the third frame's payload: the two before it are good. */
@@ -189,12 +168,11 @@ test_reader_holds_its_segment_and_then_meets_the_gap(void **state)
 {
     (void)state;
     struct synclog_recovery found;
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     struct error err = {0};
     unsigned removed;
     for (unsigned i = 0; i < 60; i++) {
-        logtest_append(log, 1, 1, 3000);
-        logtest_sync(log);
+        append_synced(log, 3000);
     }
     struct synclog_reader *r = open_reader(log, 0);
     assert_int_equal(read_some(r, 1), 1);
@@ -262,14 +240,13 @@ test_reader_in_another_process_is_woken(void **state)
 {
     (void)state;
     struct synclog_recovery found;
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0)
         _exit(follow_in_child());
     for (unsigned i = 0; i < FOLLOWED; i++) {
-        logtest_append(log, 1, 1, 800);
-        logtest_sync(log);
+        append_synced(log, 800);
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -286,7 +263,7 @@ test_mark_says_who_writes_and_how_far(void **state)
     struct synclog_recovery found;
     struct error err = {0};
     assert_int_equal(mark_attach(dir, &mark, &err), ERR_NOTFOUND);
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     assert_int_equal(mark_attach(dir, &mark, &err), ERR_OK);
     assert_int_equal(mark->writer_pid, (uint32_t)getpid());
     assert_int_equal(mark->first_lsn, 0);
@@ -305,7 +282,7 @@ test_mark_says_who_writes_and_how_far(void **state)
     /* The page outlives the writer, and the next one uses it on. */
     assert_int_equal(mark->writer_pid, 0);
     assert_int_equal(mark->durable_lsn, 2);
-    log = logtest_open(env_system(), dir, &found);
+    log = open_log(&found);
     assert_int_equal(mark->writer_pid, (uint32_t)getpid());
     synclog_close(&log);
     mark_detach(&mark);
@@ -320,12 +297,12 @@ test_mark_of_another_version_is_refused(void **state)
     struct synclog_recovery found;
     struct error err = {0};
     char path[300];
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     synclog_close(&log);
     snprintf(path, sizeof(path), "%s/mark", dir);
     logtest_write(env_system(), path, 8, SPAN_LIT("\x02"));
     assert_int_equal(mark_attach(dir, &mark, &err), ERR_VERSION);
-    log = logtest_open(env_system(), dir, &found); /* makes a new one */
+    log = open_log(&found); /* makes a new one */
     assert_int_equal(mark_attach(dir, &mark, &err), ERR_OK);
     mark_detach(&mark);
     synclog_close(&log);
@@ -454,7 +431,6 @@ test_slot_states_have_names(void **state)
 int
 main(void)
 {
-#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         ON_DISK(test_reader_sees_nothing_that_is_not_durable),
         ON_DISK(test_reader_gives_whole_frames_over_all_segments),

@@ -3,7 +3,7 @@
  * rotation, trimming, reading bodies from several threads, one writer only, a
  * replica's log beside its master's.
  */
-#include "tests/synclog/logtest.h"
+#include "tests/synclog/disktest.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,32 +13,6 @@
 
 #include "base/env_fault.h"
 #include "synclog/synclog_private.h"
-
-static char dir[256];
-
-static int
-setup(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof(dir), "/tmp/synclog-XXXXXX");
-    return mkdtemp(dir) == NULL ? -1 : 0;
-}
-
-static int
-teardown(void **state)
-{
-    char command[300];
-
-    (void)state;
-    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
-    return system(command);
-}
-
-static struct synclog *
-open_log(struct synclog_recovery *found)
-{
-    return logtest_open(env_system(), dir, found);
-}
 
 static void
 test_synced_records_are_there_after_reopening(void **state)
@@ -126,6 +100,19 @@ test_second_writer_is_refused(void **state)
     synclog_close(&log);
 }
 
+/* The log in dir is of CFG's cluster, and of no other. */
+static void
+assert_other_cluster_refused(struct synclog_config cfg)
+{
+    struct synclog_recovery found;
+    struct synclog *log = NULL;
+    struct error err = {0};
+
+    cfg.cluster.b[0] ^= 1;
+    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
+                     ERR_HISTORY);
+}
+
 static void
 test_log_of_another_cluster_is_refused(void **state)
 {
@@ -133,13 +120,9 @@ test_log_of_another_cluster_is_refused(void **state)
     struct synclog_config cfg = logtest_config(dir);
     struct synclog_recovery found;
     struct synclog *log = open_log(&found);
-    struct error err = {0};
-    logtest_append(log, 1, 1, 100);
-    logtest_sync(log);
+    append_synced(log, 100);
     synclog_close(&log);
-    cfg.cluster.b[0] ^= 1;
-    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
-                     ERR_HISTORY);
+    assert_other_cluster_refused(cfg);
 }
 
 /* Before its first record an instance may join a cluster. */
@@ -157,12 +140,9 @@ test_log_without_history_is_of_any_cluster(void **state)
                      ERR_OK);
     assert_memory_equal(synclog_mark(log)->cluster, cfg.cluster.b,
                         INSTANCE_ID_BYTES);
-    logtest_append(log, 1, 1, 100);
-    logtest_sync(log);
+    append_synced(log, 100);
     synclog_close(&log);
-    cfg.cluster.b[0] ^= 1;
-    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
-                     ERR_HISTORY);
+    assert_other_cluster_refused(cfg);
 }
 
 static void
@@ -180,8 +160,7 @@ test_group_over_its_room_is_refused_and_harmless(void **state)
                      ERR_LIMIT);
     assert_int_equal(synclog_append_frames(log, buf_span(&payload), &err),
                      ERR_CORRUPT);
-    logtest_append(log, 1, 1, 100);
-    logtest_sync(log);
+    append_synced(log, 100);
     synclog_close(&log);
 }
 
@@ -234,8 +213,7 @@ test_trim_lets_go_of_what_is_below_and_no_more(void **state)
     unsigned removed = 9;
     uint8_t byte;
     for (unsigned i = 0; i < 40; i++) {
-        logtest_append(log, 1, 1, 3000);
-        logtest_sync(log);
+        append_synced(log, 3000);
     }
     uint64_t before = synclog_bytes(log);
     assert_int_equal(synclog_trim(log, 1, &removed, &err), ERR_OK);
@@ -259,8 +237,7 @@ test_trim_lets_go_of_what_is_below_and_no_more(void **state)
     /* All of it may go; what is being written stays. */
     assert_int_equal(synclog_trim(log, 1000, &removed, &err), ERR_OK);
     assert_int_equal(synclog_durable(log, NULL).lsn, 40);
-    logtest_append(log, 1, 1, 10);
-    logtest_sync(log);
+    append_synced(log, 10);
     synclog_close(&log);
     log = open_log(&found);
     assert_int_equal(found.last.lsn, 41);
@@ -281,8 +258,7 @@ test_trim_that_fails_can_be_tried_again(void **state)
     assert_int_equal(
         synclog_open(env_fault_env(fault), &cfg, &log, &found, &err), ERR_OK);
     for (unsigned i = 0; i < 40; i++) {
-        logtest_append(log, 1, 1, 3000);
-        logtest_sync(log);
+        append_synced(log, 3000);
     }
     env_fault_add(fault, &(struct env_fault_rule){.kinds = FAULT_UNLINK,
                                                   .nth = 1,
@@ -294,8 +270,7 @@ test_trim_that_fails_can_be_tried_again(void **state)
     env_fault_clear(fault);
     assert_int_equal(synclog_trim(log, 30, &removed, &err), ERR_OK);
     assert_true(removed > 0);
-    logtest_append(log, 1, 1, 10);
-    logtest_sync(log);
+    append_synced(log, 10);
     synclog_close(&log);
     env_fault_free(&fault);
 }
@@ -597,16 +572,14 @@ test_full_disk_with_helper_refuses_and_heals(void **state)
                                                   .sys_errno = ENOSPC});
     assert_int_equal(
         synclog_open(env_fault_env(fault), &cfg, &log, &found, &err), ERR_OK);
-    logtest_append(log, 1, 1, 20000);
-    logtest_sync(log);
+    append_synced(log, 20000);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(logtest_try_append(log, 1, 1, 20000, &err),
                          ERR_NOSPACE);
     assert_int_equal(err.sys_errno, ENOSPC);
     env_fault_clear(fault);
     for (unsigned i = 0; i < 5; i++) {
-        logtest_append(log, 1, 1, 20000);
-        logtest_sync(log);
+        append_synced(log, 20000);
     }
     assert_int_equal(synclog_durable(log, NULL).lsn, 6);
     synclog_close(&log);
@@ -633,7 +606,7 @@ check_log(lsn_t last)
 {
     struct synclog_recovery found;
     struct error err = {0};
-    struct synclog *log = logtest_open(env_system(), dir, &found);
+    struct synclog *log = open_log(&found);
     struct synclog_reader *r = NULL;
     lsn_t at = 0;
 
@@ -653,18 +626,36 @@ check_log(lsn_t last)
 }
 
 static void
-test_next_segment_is_filled_when_this_one_is_a_quarter_full(void **state)
+close_and_check(struct synclog **log)
 {
-    (void)state;
+    const lsn_t last = synclog_durable(*log, NULL).lsn;
+
+    synclog_close(log);
+    check_log(last);
+}
+
+/* One whose helper makes the next segment. */
+static struct synclog *
+open_with_helper(uint64_t segment_bytes)
+{
     struct synclog_config cfg = logtest_config(dir);
     struct synclog *log = NULL;
     struct synclog_recovery found;
     struct error err = {0};
+
     cfg.no_helper = false;
+    cfg.segment_bytes = segment_bytes;
     assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
                      ERR_OK);
-    logtest_append(log, 1, 1, 100);
-    logtest_sync(log);
+    return log;
+}
+
+static void
+test_next_segment_is_filled_when_this_one_is_a_quarter_full(void **state)
+{
+    (void)state;
+    struct synclog *log = open_with_helper(LOGTEST_SEGMENT_BYTES);
+    append_synced(log, 100);
     assert_int_equal(spare_filled(log->spare), 0);
     for (unsigned segment = 0; segment < 3; segment++) {
         const uint64_t number = log->list.v[log->list.n - 1].head.number;
@@ -673,13 +664,10 @@ test_next_segment_is_filled_when_this_one_is_a_quarter_full(void **state)
         logtest_sync(log);
         wait_for_zeros(log);
         while (log->list.v[log->list.n - 1].head.number == number) {
-            logtest_append(log, 1, 1, 3000);
-            logtest_sync(log);
+            append_synced(log, 3000);
         }
     }
-    const lsn_t last = synclog_durable(log, NULL).lsn;
-    synclog_close(&log);
-    check_log(last);
+    close_and_check(&log);
 }
 
 /* Rotations come while zeros are being written: none lands on a frame. */
@@ -687,21 +675,11 @@ static void
 test_zeros_never_meet_frames(void **state)
 {
     (void)state;
-    struct synclog_config cfg = logtest_config(dir);
-    struct synclog *log = NULL;
-    struct synclog_recovery found;
-    struct error err = {0};
-    cfg.no_helper = false;
-    cfg.segment_bytes = UINT64_C(3) << 20;
-    assert_int_equal(synclog_open(env_system(), &cfg, &log, &found, &err),
-                     ERR_OK);
+    struct synclog *log = open_with_helper(UINT64_C(3) << 20);
     for (unsigned i = 0; i < 400; i++) {
-        logtest_append(log, 1, 1, 60000);
-        logtest_sync(log);
+        append_synced(log, 60000);
     }
-    const lsn_t last = synclog_durable(log, NULL).lsn;
-    synclog_close(&log);
-    check_log(last);
+    close_and_check(&log);
 }
 
 /* A file whose zeros were not taken by the disk is not used; nobody else
@@ -728,13 +706,11 @@ test_failed_zeros_make_another_file(void **state)
             synclog_open(env_fault_env(fault), &cfg, &log, &found, &err),
             ERR_OK);
         while (!log->fill_asked) {
-            logtest_append(log, 1, 1, 3000);
-            logtest_sync(log);
+            append_synced(log, 3000);
         }
         wait_for_zeros(log); /* of the file that was made instead */
         for (unsigned i = 0; i < 20; i++) {
-            logtest_append(log, 1, 1, 3000);
-            logtest_sync(log);
+            append_synced(log, 3000);
         }
         const lsn_t last = synclog_durable(log, NULL).lsn;
         assert_int_equal(last, log->written.last.lsn);
@@ -747,7 +723,6 @@ test_failed_zeros_make_another_file(void **state)
 int
 main(void)
 {
-#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         ON_DISK(test_synced_records_are_there_after_reopening),
         ON_DISK(test_log_begins_behind_its_start),
