@@ -468,6 +468,16 @@ env_truncate(struct envfile *f, uint64_t size, struct error *err)
     return file_result(f, rc, "truncate", err);
 }
 
+void
+env_start_writing(struct envfile *f, uint64_t offset, uint64_t n)
+{
+    const int fd = env_fd(f);
+
+    if (fd >= 0)
+        (void)sync_file_range(fd, (off_t)offset, (off_t)n,
+                              SYNC_FILE_RANGE_WRITE);
+}
+
 enum errcode
 env_fdatasync(struct envfile *f, struct error *err)
 {

@@ -101,6 +101,10 @@ env_fallocate(struct envfile *f, uint64_t offset, uint64_t n,
               struct error *err);
 MUST_CHECK enum errcode
 env_truncate(struct envfile *f, uint64_t size, struct error *err);
+/* Let the disk begin with what was written there: a sync will have less to wait
+ * for.  Promises nothing, and does nothing where that is not known. */
+void
+env_start_writing(struct envfile *f, uint64_t offset, uint64_t n);
 MUST_CHECK enum errcode
 env_fdatasync(struct envfile *f, struct error *err);
 MUST_CHECK enum errcode

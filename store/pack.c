@@ -21,6 +21,7 @@
 #define CHECKSUM_AT 12U
 #define HANDLES 32U
 #define WALK_BYTES ((size_t)256 << 10)
+#define BEGIN_BYTES ((uint64_t)4 << 20)
 #define NAME_BYTES (sizeof("pack-0123456789abcdef.plx") - 1)
 
 struct handle {
@@ -46,6 +47,7 @@ struct packs {
     bool is_new;       /* its name may not be durable */
     enum errcode lost; /* why appends since the last sync were; ERR_OK: none */
     uint64_t synced;   /* so much of `file` */
+    uint64_t begun;    /* the disk was told of so much */
     struct given_up {  /* packs of which only so much counts */
         uint64_t number;
         uint64_t synced;
@@ -378,6 +380,7 @@ begin_pack(struct packs *p, struct error *err)
     free(path);
     p->number = h.number;
     p->end = p->synced = PACK_HEADER_BYTES;
+    p->begun = 0;
     p->is_new = true;
     return rc;
 }
@@ -436,6 +439,10 @@ append(struct packs *p, const struct guid *guid, struct body_loc *loc,
     loc->file = p->number;
     loc->offset = p->end + PACK_FRAME_BYTES;
     p->end += p->frame.n;
+    if (p->end - p->begun >= BEGIN_BYTES) {
+        env_start_writing(p->file, p->begun, p->end - p->begun);
+        p->begun = p->end;
+    }
     return ERR_OK;
 }
 

@@ -40,9 +40,11 @@
 /* Written at once, so that memory does not grow with the state. */
 #define BATCH_BYTES ((size_t)1 << 20)
 /* Bodies that wait for a sync, and how long; then it comes by itself: so much a
- * crash of this side costs. */
-#define PENDING_BYTES ((uint64_t)32 << 20)
+ * crash of this side costs.  On most machines it is the time that decides. */
+#define PENDING_BYTES ((uint64_t)256 << 20)
 #define PENDING_NS UINT64_C(1000000000)
+/* Rows of bodies that are looked at in turn before they are jumped over. */
+#define STEPS_MAX 16U
 #define ROW_VALUE_MAX ((size_t)1 << 20)
 
 struct seed {
@@ -275,10 +277,10 @@ seed_has(struct seed *s, const struct guid *guid)
            ERR_OK;
 }
 
-/* A body whose first parts are in a synced pack needs no more than that: its
- * rows come with a later sync. */
+/* Bytes that are durable get their rows.  A body whose first parts are in a
+ * synced pack needs no more than that: its rows come with a later sync. */
 static enum errcode
-sync_locked(struct seed *s, struct error *err)
+settle_locked(struct seed *s, struct error *err)
 {
     enum errcode rc = packs_sync(s->packs, err);
 
@@ -290,8 +292,17 @@ sync_locked(struct seed *s, struct error *err)
         return error_prefix(err, "seeding");
     }
     rc = write_out(s, s->pending, err);
-    if (rc == ERR_OK)
-        rc = kv_flush(s->kv, err);
+    return rc == ERR_OK ? rc : error_prefix(err, "seeding");
+}
+
+static enum errcode
+sync_locked(struct seed *s, struct error *err)
+{
+    enum errcode rc = settle_locked(s, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    rc = kv_flush(s->kv, err);
     return rc == ERR_OK ? rc : error_prefix(err, "seeding");
 }
 
@@ -478,6 +489,64 @@ seed_put_row(struct seed *s, struct span key, struct span value,
     return rc == ERR_OK ? rc : error_prefix(err, "seeding");
 }
 
+/* Rows of the body table, in step with the GUIDs that are asked for. */
+struct body_rows {
+    struct kv_iter *it;
+    struct span key, value;
+    bool is_at; /* key and value are of a row that was not used yet */
+    bool is_over;
+};
+
+static bool
+body_rows_next(struct body_rows *r)
+{
+    r->is_at = !r->is_over && kv_iter_next(r->it, &r->key, &r->value);
+    r->is_over = !r->is_at;
+    return r->is_at;
+}
+
+/* Go to the first row at or behind GUID, which is larger than the one before;
+ * false: there is none. */
+static bool
+body_rows_reach(struct body_rows *r, const struct guid *guid)
+{
+    struct key k;
+    const struct span from = key_body(&k, guid, 0);
+
+    for (unsigned i = 0; i < STEPS_MAX; i++) {
+        if (!r->is_at && !body_rows_next(r))
+            return false;
+        if (span_cmp(r->key, from) >= 0)
+            return true;
+        r->is_at = false;
+    }
+    kv_iter_seek(r->it, from);
+    return body_rows_next(r);
+}
+
+/* Is the body of GUID here whole? */
+static enum errcode
+body_rows_has(struct body_rows *r, const struct guid *guid, bool *ret,
+              struct error *err)
+{
+    struct body_loc loc = {0};
+    uint32_t parts = 0;
+
+    *ret = false;
+    for (bool is = body_rows_reach(r, guid); is; is = body_rows_next(r)) {
+        struct guid of;
+        enum errcode rc = read_body_row(r->key, r->value, &of, &loc, err);
+        if (rc != ERR_OK || !guid_eq(&of, guid))
+            return rc;
+        if (++parts == loc.parts) {
+            r->is_at = false;
+            *ret = true;
+            return ERR_OK;
+        }
+    }
+    return ERR_OK;
+}
+
 /*
  * Call for every body that a message has and that is not here whole.  Both
  * tables are sorted by GUID, so this is one walk over each.  Tombstones count:
@@ -490,22 +559,20 @@ each_missing(struct kv *kv, const struct kv_snap *view,
              void *ctx, struct error *err)
 {
     struct key k;
-    struct key seek;
     struct span key;
     struct span value;
-    struct span body;
     struct guid guid;
     struct guid before = {{0}};
-    struct body_loc loc = {0};
+    struct body_rows bodies = {0};
     bool is_first = true;
     enum errcode rc = ERR_OK;
     struct kv_iter *refs = kv_iter_open(kv, view, KV_STATE,
                                         key_table(&k, TAB_GUIDREF), SPAN_EMPTY);
-    struct kv_iter *bodies =
-        kv_iter_open(kv, view, KV_STATE, key_table(&k, TAB_BODY), SPAN_EMPTY);
 
+    bodies.it =
+        kv_iter_open(kv, view, KV_STATE, key_table(&k, TAB_BODY), SPAN_EMPTY);
     while (rc == ERR_OK && kv_iter_next(refs, &key, &value)) {
-        uint32_t parts = 0;
+        bool is_whole = false;
         if (key.n < 1 + GUID_BYTES) {
             rc = error_set(err, ERR_CORRUPT, "malformed row of a message");
             break;
@@ -515,23 +582,14 @@ each_missing(struct kv *kv, const struct kv_snap *view,
             continue;
         is_first = false;
         before = guid;
-        struct span from = key_body(&seek, &guid, 0);
-        kv_iter_seek(bodies, from);
-        while (kv_iter_next(bodies, &body, &value)) {
-            struct guid of;
-            rc = read_body_row(body, value, &of, &loc, err);
-            if (rc != ERR_OK || !guid_eq(&of, &guid))
-                break;
-            if (++parts == loc.parts)
-                break;
-        }
-        if (rc == ERR_OK && (parts == 0 || parts != loc.parts))
+        rc = body_rows_has(&bodies, &guid, &is_whole, err);
+        if (rc == ERR_OK && !is_whole)
             rc = call(ctx, &guid, err);
     }
     enum errcode closed = kv_iter_close(&refs, rc == ERR_OK ? err : NULL);
     if (rc == ERR_OK)
         rc = closed;
-    closed = kv_iter_close(&bodies, rc == ERR_OK ? err : NULL);
+    closed = kv_iter_close(&bodies.it, rc == ERR_OK ? err : NULL);
     return rc == ERR_OK ? closed : rc;
 }
 
@@ -564,7 +622,7 @@ finish(struct seed *s, const struct store_pos *pos, struct error *err)
     enum errcode rc = write_out(s, s->rows, err);
 
     if (rc == ERR_OK)
-        rc = sync_locked(s, err);
+        rc = settle_locked(s, err);
     if (rc == ERR_OK)
         rc = store_build_derived(s->kv, &root, err);
     if (rc == ERR_OK && root != pos->digest)

@@ -140,6 +140,26 @@ test_hole_is_skipped_up_to_what_was_written(void **state)
 }
 
 static void
+test_writing_that_was_started_is_as_written(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    char back[6] = {0};
+    AUTO(xfree) char *path = in_root("started");
+    AUTO(env_close) struct envfile *f = NULL;
+    assert_int_equal(env_open(env_system(), path, ENV_NEW, &f, &err), ERR_OK);
+    assert_int_equal(env_pwrite(f, "hello", 5, 0, &err), ERR_OK);
+    env_start_writing(f, 0, 5);
+    env_start_writing(f, 1 << 20, 1 << 20); /* nothing is there */
+    uint64_t size = 0;
+    assert_int_equal(env_size(f, &size, &err), ERR_OK);
+    assert_int_equal(size, 5);
+    assert_int_equal(env_fdatasync(f, &err), ERR_OK);
+    assert_int_equal(env_pread(f, back, 5, 0, &err), ERR_OK);
+    assert_string_equal(back, "hello");
+}
+
+static void
 test_full_disk_is_nospace(void **state)
 {
     (void)state;
@@ -395,6 +415,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_file_is_made_written_read_and_closed),
         cmocka_unit_test(test_hole_is_skipped_up_to_what_was_written),
+        cmocka_unit_test(test_writing_that_was_started_is_as_written),
         cmocka_unit_test(test_full_disk_is_nospace),
         cmocka_unit_test(test_lock_is_held_until_close),
         cmocka_unit_test(test_directories_names_and_listing),

@@ -22,6 +22,7 @@
 #include "synclog/reader.h"
 
 #define MESSAGES 12U
+#define OTHERS 600U
 #define LARGE (BODY_PART_BYTES + 5000U)
 
 static const struct instid cluster = {{1, 2, 3}};
@@ -117,8 +118,9 @@ make_message(unsigned i)
     return b;
 }
 
+/* With N messages from number FIRST on. */
 static struct machine *
-make_giver(void)
+make_giver_of(unsigned first, unsigned n)
 {
     struct machine *m = make_machine(1);
     struct error err = {0};
@@ -132,7 +134,7 @@ make_giver(void)
     commit(m->store, txn);
     mbid_t inbox = txn_result(txn, 0)->id;
     txn_free(&txn);
-    for (unsigned i = 0; i < MESSAGES; i++) {
+    for (unsigned i = first; i < first + n; i++) {
         struct body *b = make_message(i);
         struct span keyword = SPAN_LIT("$Work");
         txn = txn_new();
@@ -162,6 +164,12 @@ make_giver(void)
     txn_free(&txn);
     uidset_free(&gone);
     return m;
+}
+
+static struct machine *
+make_giver(void)
+{
+    return make_giver_of(0, MESSAGES);
 }
 
 /* ---- the way between ---------------------------------------------------- */
@@ -513,6 +521,33 @@ test_seeding_goes_on_where_it_was_cut(void **state)
     free_machine(&a);
 }
 
+/* Of an attempt whose messages were deleted meanwhile, say: there is no end of
+ * them between two that count. */
+static void
+test_lost_body_is_seen_among_many_that_nobody_has(void **state)
+{
+    (void)state;
+    struct machine *a = make_giver();
+    struct machine *c = make_giver_of(1000, OTHERS);
+    struct machine *b = make_machine(2);
+    struct way others = {.from = c, .wrong = STOP_IN_ROWS};
+    seed_all(&others, b);
+    assert_int_equal(others.bodies_put, OTHERS);
+
+    struct way w = {.from = a, .wrong = LOSE_BODY, .at = MESSAGES / 2};
+    seed_all(&w, b);
+    assert_int_equal(w.rc, ERR_CORRUPT);
+    assert_non_null(strstr(w.err.text, "did not come"));
+    assert_empty(b);
+    struct way again = {.from = a};
+    seed_all(&again, b);
+    assert_int_equal(again.rc, ERR_OK);
+    assert_equal(a, b);
+    free_machine(&b);
+    free_machine(&c);
+    free_machine(&a);
+}
+
 static void
 test_wrong_bytes_are_not_taken_over(void **state)
 {
@@ -706,6 +741,7 @@ main(void)
         cmocka_unit_test(test_of_two_seeds_the_later_one_counts),
         cmocka_unit_test(test_no_frames_are_taken_while_a_seed_comes),
         cmocka_unit_test(test_seeding_goes_on_where_it_was_cut),
+        cmocka_unit_test(test_lost_body_is_seen_among_many_that_nobody_has),
         cmocka_unit_test(test_wrong_bytes_are_not_taken_over),
         cmocka_unit_test(test_rows_of_other_tables_and_sizes_are_refused),
     };
