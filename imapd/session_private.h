@@ -147,7 +147,7 @@ struct imap_session {
     bool dead;         /* the connection is gone */
 };
 
-/* ---- session.c --------------------------------------------------------- */
+/* ---- reply.c ----------------------------------------------------------- */
 
 /* The tagged reply: "OK ...", "NO ...", "BAD ...".  Returns RUN_DONE. */
 enum run
@@ -159,6 +159,21 @@ reply_error(struct imap_session *s, const struct error *err);
 /* "no such mailbox" of APPEND, COPY: [TRYCREATE]. */
 enum run
 reply_error_try(struct imap_session *s, const struct error *err);
+/* s->out to the client. */
+void
+flush(struct imap_session *s);
+/* The client must read first (after flushing what is a lot). */
+bool
+is_full(struct imap_session *s);
+/* Say BYE and end.  TEXT may begin with a response code. */
+void
+say_bye(struct imap_session *s, const char *text);
+/* The store takes no mutations here: the reply is set. */
+bool
+refuse_on_replica(struct imap_session *s);
+
+/* ---- session.c --------------------------------------------------------- */
+
 /* Hand TXN to the writer; AFTER runs with s->txn set.  Returns RUN_WAIT. */
 enum run
 submit(struct imap_session *s, struct store_txn *txn,
@@ -173,18 +188,6 @@ submit_wait(struct imap_session *s, enum run (*after)(struct imap_session *s));
 enum run
 run_work(struct imap_session *s, void (*do_it)(void *session),
          enum run (*after)(struct imap_session *s));
-/* s->out to the client. */
-void
-flush(struct imap_session *s);
-/* The client must read first (after flushing what is a lot). */
-bool
-is_full(struct imap_session *s);
-/* Say BYE and end.  TEXT may begin with a response code. */
-void
-say_bye(struct imap_session *s, const char *text);
-/* The store takes no mutations here: the reply is set. */
-bool
-refuse_on_replica(struct imap_session *s);
 /* WHOLE: also what is only possible after login. */
 const char *
 capabilities(struct imap_session *s, bool whole, struct arena *a);
