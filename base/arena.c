@@ -1,6 +1,9 @@
 /*
  * base/arena.c - blocks in a list; a request that is large beside the block
  * size gets a block of its own, so that nothing is wasted on the next one.
+ *
+ * Who has much gets larger blocks: malloc() lets a thread's memory grow by as
+ * little as is asked for, each time with a system call.
  */
 #include "base/arena.h"
 
@@ -10,6 +13,8 @@
 #include <stdlib.h>
 
 #define BLOCK_BYTES 4000U
+#define MUCH_BYTES ((size_t)256 << 10)
+#define LARGE_BLOCK_BYTES 64000U
 
 struct arena_block {
     struct arena_block *next;
@@ -33,13 +38,13 @@ void *
 arena_alloc(struct arena *a, size_t n)
 {
     const size_t align = alignof(max_align_t);
+    const size_t block = a->used < MUCH_BYTES ? BLOCK_BYTES : LARGE_BLOCK_BYTES;
 
     ENSURE(n < SIZE_MAX / 2);
     n = (n + align - 1) & ~(align - 1);
     if (a->head == NULL || a->head->cap - a->head->used < n) {
-        struct arena_block *b =
-            block_new(n > BLOCK_BYTES / 4 ? n : BLOCK_BYTES);
-        if (a->head != NULL && n > BLOCK_BYTES / 4) {
+        struct arena_block *b = block_new(n > block / 4 ? n : block);
+        if (a->head != NULL && n > block / 4) {
             /* A large one goes behind the head, which keeps serving. */
             b->next = a->head->next;
             a->head->next = b;

@@ -4,6 +4,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <stdalign.h>
+#include <string.h>
+
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/error.h"
@@ -88,6 +91,20 @@ test_arena_serves_small_and_large_and_starts_again(void **state)
         assert_string_equal(arena_printf(&a, "%d-%s", 5, small), "5-hello");
         arena_reset(&a);
     }
+    /* Much, in pieces: zeros that nobody else has. */
+    enum { PIECES = 2000 };
+    static uint8_t *pieces[PIECES];
+    for (size_t i = 0; i < PIECES; i++) {
+        const size_t n = 1 + i * 17 % 20000;
+        pieces[i] = arena_alloc(&a, n);
+        assert_int_equal((uintptr_t)pieces[i] % alignof(max_align_t), 0);
+        for (size_t at = 0; at < n; at++)
+            assert_true(pieces[i][at] == 0);
+        memset(pieces[i], (int)(i % 251), n);
+    }
+    for (size_t i = 0; i < PIECES; i++)
+        assert_true(pieces[i][0] == i % 251 &&
+                    pieces[i][i * 17 % 20000] == i % 251);
     arena_free(&a);
 }
 
