@@ -14,6 +14,8 @@
  */
 #include "lmtpd/data.h"
 
+#include <endian.h>
+
 /* A line's end is looked for so far: bytes are not looked at again and again.
  */
 #define LINE_LOOK_BYTES 1000U
@@ -119,28 +121,46 @@ is_plain(uint8_t c)
     return c != '\r' && c != '\n' && c != 0;
 }
 
-/* How many bytes at the front of P are plain: eight are looked at at a time. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+/* The first of 16 bytes that is below 14: CR, LF, NUL, or one of a few others;
+ * 16 if there is none. */
+static size_t
+low_byte_at(const uint8_t *p)
+{
+    const bytes16 low = (bytes16){0} + '\r' + 1;
+    bytes16 v;
+    uint64_t found[2]; /* all bits of a byte that is */
+
+    memcpy(&v, p, sizeof(v));
+    v = (bytes16)(v < low);
+    memcpy(found, &v, sizeof(found));
+    if (found[0] != 0)
+        return (size_t)__builtin_ctzll(le64toh(found[0])) / 8;
+    if (found[1] != 0)
+        return 8 + (size_t)__builtin_ctzll(le64toh(found[1])) / 8;
+    return sizeof(v);
+}
+
+/* How many bytes at the front of P are plain. */
 static size_t
 plain_bytes(const uint8_t *p, size_t n)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    const uint64_t tops = ones << 7;
+    const size_t step = sizeof(bytes16);
     size_t i = 0;
 
-    while (i < n) {
-        uint64_t word;
-        for (; n - i >= sizeof(word); i += sizeof(word)) {
-            memcpy(&word, p + i, sizeof(word));
-            /* Below 14: CR, LF, NUL, and a few that are looked at alone. */
-            if (((word - ones * ('\r' + 1)) & ~word & tops) != 0)
-                break;
-        }
-        const size_t end = MIN(n, i + sizeof(word));
-        for (; i < end; i++)
-            if (!is_plain(p[i]))
-                return i;
+    while (n - i >= step) {
+        const size_t at = low_byte_at(p + i);
+        i += at;
+        if (at == step)
+            continue;
+        if (!is_plain(p[i]))
+            return i;
+        i++;
     }
-    return n;
+    while (i < n && is_plain(p[i]))
+        i++;
+    return i;
 }
 
 /* A byte where nothing is special but line ends. */

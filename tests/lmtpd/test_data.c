@@ -121,12 +121,64 @@ test_nul_anywhere_is_seen(void **state)
     }
 }
 
+/* IN in pieces of STEP bytes. */
+static void
+take_in_steps(struct span in, size_t step, struct lmtp_data *d,
+              struct seen *seen)
+{
+    bool end = false;
+
+    for (size_t at = 0; at < in.n && !end; at += step)
+        (void)lmtp_data_take(d, span_sub(in, at, step), on_raw, on_kept, seen,
+                             &end);
+    assert_true(end);
+}
+
+/* Many bytes of a line are looked at at once: a special one at each place of
+ * it, in header and body, means what it means to who takes single bytes. */
+static void
+test_special_byte_at_each_place_of_a_long_line(void **state)
+{
+    enum { LINE = 50 };
+    static const uint8_t special[] = {'\r', '\n',   0,    '\t',
+                                      1,    13 + 1, 0x8d, 255};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_LEN(special) * LINE * 2; i++) {
+        const uint8_t c = special[i % ARRAY_LEN(special)];
+        const size_t at = i / ARRAY_LEN(special) % LINE;
+        const bool in_body = i / ARRAY_LEN(special) >= LINE;
+        struct lmtp_data whole = {0}, single = {0};
+        struct seen seen = {0}, want = {0};
+        struct buf in = BUF_INIT;
+
+        buf_add_str(&in, in_body ? "A: b\r\n\r\nc\r\n" : "A: b\r\n");
+        for (size_t k = 0; k < LINE; k++)
+            buf_add_byte(&in, k == at ? c : 'x');
+        buf_add_str(&in, "\r\nlast\r\n.\r\n");
+        take_in_steps(buf_span(&in), in.n, &whole, &seen);
+        take_in_steps(buf_span(&in), 1, &single, &want);
+        assert_true(span_eq(buf_span(&seen.raw), buf_span(&want.raw)));
+        assert_true(span_eq(buf_span(&seen.kept), buf_span(&want.kept)));
+        assert_int_equal(whole.has_nul, c == 0);
+        assert_int_equal(single.has_nul, c == 0);
+        /* A bare LF is made CRLF, a bare CR left out. */
+        assert_int_equal(seen.raw.n, in.n - 3 + (c == '\n') - (c == '\r'));
+        buf_free(&seen.raw);
+        buf_free(&seen.kept);
+        buf_free(&want.raw);
+        buf_free(&want.kept);
+        buf_free(&in);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_message_is_what_its_bytes_stand_for_cut_anywhere),
         cmocka_unit_test(test_nul_anywhere_is_seen),
+        cmocka_unit_test(test_special_byte_at_each_place_of_a_long_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
