@@ -346,8 +346,12 @@ expunge_one(const struct apply *ap, struct head *h, const struct message *old,
     return state_change_message(ap->st, h, old, &m, ap->err);
 }
 
+/* CHANGE for the messages of a record that names nothing but them. */
 static enum errcode
-apply_expunge(const struct apply *ap)
+apply_to_uids(const struct apply *ap,
+              enum errcode (*change)(const struct apply *ap, struct head *h,
+                                     const struct message *old,
+                                     const void *arg))
 {
     struct rec_expunge rec;
     struct head *h;
@@ -358,9 +362,15 @@ apply_expunge(const struct apply *ap)
     if (rc == ERR_OK)
         rc = apply_head(ap, rec.id, &h);
     if (rc == ERR_OK)
-        rc = each_row(ap, h, &rec.uids, expunge_one, NULL);
+        rc = each_row(ap, h, &rec.uids, change, NULL);
     arena_free(&a);
     return rc;
+}
+
+static enum errcode
+apply_expunge(const struct apply *ap)
+{
+    return apply_to_uids(ap, expunge_one);
 }
 
 /* ----------------------------------------------------------------- purge */
@@ -466,18 +476,7 @@ unexpunged_one(const struct apply *ap, struct head *h,
 static enum errcode
 apply_unexpunged(const struct apply *ap)
 {
-    struct rec_expunge rec;
-    struct head *h;
-    struct arena a = ARENA_INIT;
-
-    enum errcode rc =
-        rec_expunge_decode(ap->rec->body, ap->rec->version, &a, &rec, ap->err);
-    if (rc == ERR_OK)
-        rc = apply_head(ap, rec.id, &h);
-    if (rc == ERR_OK)
-        rc = each_row(ap, h, &rec.uids, unexpunged_one, NULL);
-    arena_free(&a);
-    return rc;
+    return apply_to_uids(ap, unexpunged_one);
 }
 
 /* ---------------------------------------------- annotations, \Seen, marks */

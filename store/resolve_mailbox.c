@@ -366,21 +366,8 @@ op_raise_modseq(struct group *g, struct op *op, struct error *err)
     enum errcode rc = resolve_mailbox(g, op->id, &h, err);
     if (rc != ERR_OK)
         return rc;
-    const struct mailbox *mb = &h->mb;
-    const struct rec_head rec = {
-        .id = op->id,
-        .uidvalidity = mb->uidvalidity,
-        .uidnext = mb->uidnext,
-        .highestmodseq = resolve_next_modseq(g, mb),
-        .created_modseq = mb->created_modseq,
-        .purged_modseq = mb->purged_modseq,
-        .recent_uid = mb->recent_uid,
-        .options = mb->options,
-        .recent_time_s = mb->recent_time_s,
-        .last_append_us = mb->last_append_us,
-        .pop3_login_s = mb->pop3_login_s,
-        .pop3_show_after_s = mb->pop3_show_after_s,
-    };
+    struct rec_head rec = txn_head_of(&h->mb);
+    rec.highestmodseq = resolve_next_modseq(g, &h->mb);
     op->res.modseq = rec.highestmodseq;
     return EMIT(head, REC_HEAD, &rec, err);
 }

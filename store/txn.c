@@ -364,10 +364,10 @@ txn_rows(struct store_txn *txn, mbid_t id, const struct message *rows, size_t n)
     return txn->nops - 1;
 }
 
-size_t
-txn_head(struct store_txn *txn, const struct mailbox *mb)
+struct rec_head
+txn_head_of(const struct mailbox *mb)
 {
-    txn_add_op(txn, OP_HEAD, mb->id)->u.given_head = (struct rec_head){
+    return (struct rec_head){
         .id = mb->id,
         .uidvalidity = mb->uidvalidity,
         .uidnext = mb->uidnext,
@@ -381,6 +381,12 @@ txn_head(struct store_txn *txn, const struct mailbox *mb)
         .pop3_login_s = mb->pop3_login_s,
         .pop3_show_after_s = mb->pop3_show_after_s,
     };
+}
+
+size_t
+txn_head(struct store_txn *txn, const struct mailbox *mb)
+{
+    txn_add_op(txn, OP_HEAD, mb->id)->u.given_head = txn_head_of(mb);
     return txn->nops - 1;
 }
 

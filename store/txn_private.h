@@ -191,6 +191,9 @@ struct frames_job {
     void *done_ctx;
 };
 
+/* The record that leaves the head of MB as it is. */
+struct rec_head
+txn_head_of(const struct mailbox *mb);
 /* An internal operation; the caller fills in the rest. */
 struct op *
 txn_add_op(struct store_txn *txn, enum op_kind kind, mbid_t id);
