@@ -327,7 +327,7 @@ cmd_notify(struct imap_session *s)
         notify_free(s);
         notify_of(s)->is_set = true;
         return rc == ERR_LIMIT
-                   ? reply(s, "NO [NOTIFICATIONOVERFLOW] Too many mailboxes")
+                   ? reply(s, "NO [NOTIFICATIONOVERFLOW] Too much to watch")
                    : reply_error(s, &err);
     }
     notify_selected(s);

@@ -18,7 +18,7 @@ struct notify_mark {
     _Atomic bool dirty;
 };
 
-/* Annotations that the client knows of, by name. */
+/* Annotations that the client knows of, in order of their names. */
 struct notify_annots {
     struct notify_annot {
         char *name; /* "/shared/comment" */

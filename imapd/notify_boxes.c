@@ -33,11 +33,17 @@ struct notify_box {
     struct notify_annots annots;
 };
 
+static size_t
+annot_bytes(const struct notify_annot *a)
+{
+    return strlen(a->name) + sizeof(*a);
+}
+
 static void
 annots_free(struct notify *n, struct notify_annots *a)
 {
     for (size_t i = 0; i < a->n; i++) {
-        n->bytes -= strlen(a->a[i].name) + sizeof(a->a[i]);
+        n->bytes -= annot_bytes(&a->a[i]);
         free(a->a[i].name);
     }
     free(a->a);
@@ -79,6 +85,7 @@ struct collecting {
     struct imap_session *s;
     struct notify *n;
     struct notify_annots to;
+    size_t max; /* of bytes; what is replaced is among them still */
     bool too_many;
 };
 
@@ -94,19 +101,29 @@ collect(void *ctx, const char *entry, const char *user, struct span value)
     c->to.a = a;
     a[c->to.n].name = xstrdup(arena_printf(&c->s->arena, "%s%s", scope, entry));
     a[c->to.n].hash = XXH3_64bits(value.p, value.n);
-    c->n->bytes += strlen(a[c->to.n].name) + sizeof(*a);
+    c->n->bytes += annot_bytes(&a[c->to.n]);
     c->to.n++;
-    c->too_many = c->n->bytes > NOTIFY_BYTES_MAX;
+    c->too_many = c->n->bytes > c->max;
     return !c->too_many;
 }
 
-static const struct notify_annot *
-find_annot(const struct notify_annots *in, const char *name)
+static int
+by_name(const void *a, const void *b)
 {
-    for (size_t i = 0; i < in->n; i++)
-        if (strcmp(in->a[i].name, name) == 0)
-            return &in->a[i];
-    return NULL;
+    const struct notify_annot *x = a, *y = b;
+
+    return strcmp(x->name, y->name);
+}
+
+/* IN is in order: a mailbox may have a thousand. */
+static const struct notify_annot *
+find_annot(const struct notify_annots *in, char *name)
+{
+    const struct notify_annot wanted = {.name = name};
+
+    return in->n == 0
+               ? NULL
+               : bsearch(&wanted, in->a, in->n, sizeof(in->a[0]), by_name);
 }
 
 /* "* METADATA name entry entry": those that are new, other, or gone. */
@@ -150,9 +167,13 @@ look_at_annots(struct imap_session *s, struct store_snap *snap, mbid_t id,
                const char *external, struct notify_annots *known, bool silent,
                struct error *err)
 {
-    struct collecting c = {.s = s, .n = s->notify};
+    struct collecting c = {.s = s, .n = s->notify, .max = NOTIFY_BYTES_MAX};
 
+    for (size_t i = 0; i < known->n; i++)
+        c.max += annot_bytes(&known->a[i]);
     enum errcode rc = snap_annots(snap, id, 0, collect, &c, err);
+    if (c.to.n > 1)
+        qsort(c.to.a, c.to.n, sizeof(c.to.a[0]), by_name);
     if (rc == ERR_OK && c.too_many)
         rc = error_set(err, ERR_LIMIT, "more annotations than may be watched");
     if (rc == ERR_OK && !silent)

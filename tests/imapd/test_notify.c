@@ -327,9 +327,96 @@ test_overflow(void **state)
     talk(c, "c NOOP", "c OK Completed\r\n");
     talk(c, "d NOTIFY SET (personal (MessageNew MessageExpunge))",
          "* 3 EXISTS\r\n* 0 RECENT\r\n"
-         "d NO [NOTIFICATIONOVERFLOW] Too many mailboxes\r\n");
+         "d NO [NOTIFICATIONOVERFLOW] Too much to watch\r\n");
     talk(c, "e NOTIFY SET (mailboxes INBOX/a (MessageNew MessageExpunge))",
          "e OK Completed\r\n");
+}
+
+/* So many mailboxes with so many annotations each, or less, are as much as a
+ * session remembers. */
+#define MANY_EACH 900U
+#define MANY_BOXES                                                             \
+    (NOTIFY_BYTES_MAX / (200U + sizeof(struct notify_annot)) / MANY_EACH + 1)
+
+/* More annotations of MAILBOX, FIRST to FIRST + N - 1, with names of 200 bytes,
+ * by OTHER. */
+static void
+annotate_many(const char *mailbox, unsigned first, unsigned n)
+{
+    AUTO(buf_free) struct buf line = BUF_INIT;
+
+    for (unsigned i = first; i < first + n;) {
+        buf_clear(&line);
+        buf_addf(&line, "n SETMETADATA %s (", mailbox);
+        for (unsigned k = 0; k < 16 && i < first + n; k++, i++)
+            buf_addf(&line, "%s/private/comment/%0183u \"x\"",
+                     k == 0 ? "" : " ", i);
+        buf_add_byte(&line, ')');
+        quiet(other, buf_cstr(&line));
+    }
+}
+
+/* What a session remembers of annotations is bounded too, the text of the
+ * command and the number of its groups. */
+static void
+test_overflow_of_other_kinds(void **state)
+{
+    (void)state;
+    static const char annots[] =
+        "(subtree INBOX/a (MailboxName MailboxMetadataChange))";
+    const unsigned most =
+        NOTIFY_BYTES_MAX / (200 + sizeof(struct notify_annot));
+    AUTO(buf_free) struct buf line = BUF_INIT;
+
+    two_sessions();
+    for (unsigned k = 0; k < MANY_BOXES; k++) {
+        char name[32];
+        snprintf(name, sizeof(name), "INBOX/a/m%u", k);
+        buf_clear(&line);
+        buf_addf(&line, "m CREATE %s", name);
+        quiet(other, buf_cstr(&line));
+        annotate_many(name, 0, MIN(most - k * MANY_EACH, MANY_EACH));
+    }
+    buf_clear(&line);
+    buf_addf(&line, "a NOTIFY SET %s", annots);
+    talk(c, buf_cstr(&line), "a OK Completed\r\n");
+    /* One that is other, of so many, is found. */
+    quiet(other, "b SETMETADATA INBOX/a (/private/comment \"other\")");
+    expect(c, "* METADATA INBOX/a /private/comment\r\n");
+    quiet(other, "b SETMETADATA INBOX/a (/private/comment NIL)");
+    expect(c, "* METADATA INBOX/a /private/comment\r\n");
+    /* What is replaced does not count twice. */
+    quiet(other, "b SETMETADATA INBOX/a/m0 (/private/comment \"x\")");
+    expect(c, "* METADATA INBOX/a/m0 /private/comment\r\n");
+    quiet(other, "b SETMETADATA INBOX/a/m0 (/private/comment NIL)");
+    expect(c, "* METADATA INBOX/a/m0 /private/comment\r\n");
+    /* Too many while it watches: told once, then as after NONE. */
+    annotate_many("INBOX/a", 0, 1);
+    fake_turn(&world);
+    assert_true(span_find(buf_span(&c->out),
+                          SPAN_LIT("* OK [NOTIFICATIONOVERFLOW] ")) >= 0);
+    buf_clear(&c->out);
+    quiet(other, "b SETMETADATA INBOX/a (/private/comment \"again\")");
+    append(other, "INBOX", "", MAIL);
+    expect(c, "");
+    /* Too many from the start: refused, and nothing is watched. */
+    talk(c, buf_cstr(&line),
+         "* 3 EXISTS\r\n* 0 RECENT\r\n"
+         "a NO [NOTIFICATIONOVERFLOW] Too much to watch\r\n");
+    append(other, "INBOX", "", MAIL);
+    expect(c, "");
+    talk(c, "c NOTIFY SET (mailboxes INBOX/a (MailboxName))",
+         "* 4 EXISTS\r\n* 0 RECENT\r\nc OK Completed\r\n");
+    /* As many groups as there may be, and one more. */
+    for (unsigned n = IMAP_SOURCES_MAX; n <= IMAP_SOURCES_MAX + 1; n++) {
+        buf_clear(&line);
+        buf_add_str(&line, "d NOTIFY SET");
+        for (unsigned i = 0; i < n; i++)
+            buf_addf(&line, " (mailboxes INBOX/x%u (MailboxName))", i);
+        talk(c, buf_cstr(&line),
+             n == IMAP_SOURCES_MAX ? "d OK Completed\r\n"
+                                   : "d BAD Too many groups\r\n");
+    }
 }
 
 /* Not in the middle of a command that comes in pieces. */
@@ -459,6 +546,7 @@ main(void)
         T(test_annotations_of_messages),
         T(test_what_is_refused),
         T(test_overflow),
+        T(test_overflow_of_other_kinds),
         T(test_half_a_command_is_left_alone),
         T(test_updates_of_results_with_attributes),
         T(test_unauthenticate_ends_it),
