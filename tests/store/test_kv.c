@@ -20,6 +20,7 @@
 #include "store/kv_mem.h"
 #include "store/kv_private.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/store/kvrace.h"
 
 /* What a test stands on: one kind of store, and how to open it again. */
 struct place {
@@ -419,13 +420,6 @@ test_snapshot_does_not_see_later_writes(void **state)
 
 /* Each write sets all of 64 keys to one number; a reader that ever sees two
  * numbers in one snapshot has caught half a write. */
-struct race {
-    struct kv *kv;
-    _Atomic bool stop;
-    _Atomic unsigned mixed;
-    _Atomic unsigned rounds;
-};
-
 static void *
 race_reader(void *ctx)
 {
@@ -445,7 +439,7 @@ race_reader(void *ctx)
             if (value.n != 8 || memcmp(first, value.p, 8) != 0)
                 atomic_fetch_add(&race->mixed, 1);
         }
-        if (n != 0 && n != 64)
+        if (n != 0 && n != RACE_KEYS)
             atomic_fetch_add(&race->mixed, 1);
         if (kv_iter_close(&it, NULL) != ERR_OK)
             atomic_fetch_add(&race->mixed, 1);
@@ -460,26 +454,16 @@ test_readers_never_see_half_a_write(void **state)
 {
     struct place *p = *state;
     struct race race = {.kv = p->kv};
-    pthread_t readers[2];
     struct kv_batch *b = kv_batch_new();
 
-    for (size_t i = 0; i < ARRAY_LEN(readers); i++)
-        assert_int_equal(pthread_create(&readers[i], NULL, race_reader, &race),
-                         0);
+    race_start(&race, race_reader);
     for (uint64_t round = 0;
          round < 300 || (atomic_load(&race.rounds) < 50 && round < 100000);
          round++) {
-        for (int i = 0; i < 64; i++) {
-            char key[16];
-            snprintf(key, sizeof(key), "r%02d", i);
-            kv_batch_put(b, KV_STATE, str(key), span_of(&round, 8));
-        }
+        race_put_all(b, span_of(&round, 8));
         write_batch(p->kv, b);
     }
-    atomic_store(&race.stop, true);
-    for (size_t i = 0; i < ARRAY_LEN(readers); i++)
-        pthread_join(readers[i], NULL);
-    assert_int_equal(atomic_load(&race.mixed), 0);
+    race_end(&race);
     kv_batch_free(&b);
 }
 

@@ -8,7 +8,6 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 #include "store/kv_private.h"
 #include "store/kv_table.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/store/kvrace.h"
 
 #define SMALL_BYTES ((size_t)20 << 10)
 
@@ -379,13 +379,6 @@ test_rocks_has_what_was_flushed(void **state)
 
 /* ----------------------------------------------------------- half a write */
 
-struct race {
-    struct kv *kv;
-    _Atomic bool stop;
-    _Atomic unsigned mixed;
-    _Atomic unsigned rounds;
-};
-
 static uint32_t
 number_at(struct kv *kv, const struct kv_snap *snap, unsigned i)
 {
@@ -423,7 +416,7 @@ race_reader(void *ctx)
                 memcmp(value.p, &first, sizeof(first)) != 0)
                 atomic_fetch_add(&r->mixed, 1);
         }
-        if (n != 0 && n != 64)
+        if (n != 0 && n != RACE_KEYS)
             atomic_fetch_add(&r->mixed, 1);
         (void)kv_iter_close(&it, NULL);
         /* What is read without a view is no older than the one before. */
@@ -440,28 +433,17 @@ test_readers_never_see_half_a_write_while_sets_are_loaded(void **state)
 {
     struct place *p = *state;
     struct race race = {.kv = p->kv};
-    pthread_t readers[2];
     struct kv_batch *b = kv_batch_new();
 
-    for (size_t i = 0; i < ARRAY_LEN(readers); i++)
-        assert_int_equal(pthread_create(&readers[i], NULL, race_reader, &race),
-                         0);
+    race_start(&race, race_reader);
     for (uint32_t round = 1;
          round < 2000 || (atomic_load(&race.rounds) < 200 && round < 1000000);
          round++) {
-        for (unsigned i = 0; i < 64; i++) {
-            char key[16];
-            snprintf(key, sizeof(key), "r%02u", i);
-            kv_batch_put(b, KV_STATE, span_str(key),
-                         span_of(&round, sizeof(round)));
-        }
+        race_put_all(b, span_of(&round, sizeof(round)));
         assert_int_equal(kv_write(p->kv, b, NULL), ERR_OK);
         kv_batch_clear(b);
     }
-    atomic_store(&race.stop, true);
-    for (size_t i = 0; i < ARRAY_LEN(readers); i++)
-        pthread_join(readers[i], NULL);
-    assert_int_equal(atomic_load(&race.mixed), 0);
+    race_end(&race);
     assert_true(atomic_load(&p->below->loads[KV_STATE]) > 10);
     kv_batch_free(&b);
 }
