@@ -191,15 +191,20 @@ run(void *ctx)
     while (!atomic_load(&r->stop)) {
         struct damage d;
         store_log_view(r->store, &r->log);
-        if (r->log.seeding) { /* what is referenced is not known yet */
+        if (r->log.seeding) {
             (void)poll(NULL, 0, LOOK_MS);
             continue;
         }
-        if (store_damage_next(r->store, LOOK_MS, &d)) {
-            repair(r, &d);
-        } else {
+        if (!store_damage_next(r->store, LOOK_MS, &d)) {
             lender_close(&r->lender);
+            continue;
         }
+        /* Anew: while we waited, a cluster may have been founded or joined. */
+        store_log_view(r->store, &r->log);
+        if (r->log.seeding) /* what is referenced is not known yet */
+            store_damage_failed(r->store, &d, false, "a seed is coming");
+        else
+            repair(r, &d);
     }
     lender_close(&r->lender);
     return NULL;

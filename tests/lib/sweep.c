@@ -340,7 +340,8 @@ step_create(struct run *r, const char *name)
         return;
     struct model after = r->sure;
     struct model_box *b = box_of(&after, "");
-    snprintf(b->name, sizeof(b->name), "%s", name);
+    ENSURE(strlen(name) < sizeof(b->name));
+    memcpy(b->name, name, strlen(name) + 1);
     b->uidnext = 1;
     b->n = 0;
     step(r, make_create, &(struct create_arg){name}, &after);
