@@ -6,6 +6,7 @@ Independent of how one became like the other: it knows IMAP and nothing else.
 import hashlib
 import imaplib
 import re
+import socket
 
 imaplib._MAXLINE = 100_000_000
 for _name in ("GETMETADATA", "SETMETADATA", "GETQUOTAROOT", "ENABLE"):
@@ -16,6 +17,8 @@ DELETED_STAMP = re.compile(r"[./][0-9A-F]{8}$")
 
 def connect(side, user, password):
     c = imaplib.IMAP4(side.host, side.imap_port, timeout=60)
+    # A command goes out in pieces, and none is to wait for an acknowledgement.
+    c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     c.login(user, password)
     return c
 
