@@ -390,13 +390,41 @@ walk_to(struct fetch_job *job, uint32_t uid)
     return false;
 }
 
+/* What follows is done for each message or item; room for an error, which is
+ * cleared first, only where one may come. */
+
+static bool
+read_row(struct imap_session *s, struct fetch_job *job, struct store_snap *snap)
+{
+    struct error err = {0};
+
+    return snap_message(snap, s->sel->id, job->uid, &job->arena, &job->msg,
+                        &err) == ERR_OK;
+}
+
+/* The derived record of the message; false: the message comes again. */
+static bool
+take_cache(struct imap_session *s, struct fetch_job *job,
+           struct store_snap *snap)
+{
+    struct error err = {0};
+
+    job->cache_ok = load_cache(s, snap, job->caches, s->sel->id, &job->msg,
+                               &job->cache, &job->mime, &err) == ERR_OK;
+    if (!job->cache_ok && may_heal(job, &err)) {
+        job->uid--;
+        return false;
+    }
+    if (!job->cache_ok)
+        fetch_damaged(s, job, &err);
+    return true;
+}
+
 /* The next message of the chunk; false if there is none. */
 static bool
 open_message(struct imap_session *s, struct fetch_job *job,
              struct store_snap *snap)
 {
-    struct error err = {0};
-
     for (;;) {
         const uint32_t next =
             job->uid == UINT32_MAX ? 0 : uidset_next(&job->chunk, job->uid + 1);
@@ -411,22 +439,12 @@ open_message(struct imap_session *s, struct fetch_job *job,
             return false;
         arena_reset(&job->arena);
         /* A tombstone that the client was not told of still answers. */
-        if (walk_to(job, job->uid) ||
-            snap_message(snap, s->sel->id, job->uid, &job->arena, &job->msg,
-                         &err) == ERR_OK)
+        if (walk_to(job, job->uid) || read_row(s, job, snap))
             break;
         job->some_gone = true;
     }
-    if (job->needs_cache) {
-        job->cache_ok = load_cache(s, snap, job->caches, s->sel->id, &job->msg,
-                                   &job->cache, &job->mime, &err) == ERR_OK;
-        if (!job->cache_ok && may_heal(job, &err)) {
-            job->uid--; /* it comes again */
-            return true;
-        }
-        if (!job->cache_ok)
-            fetch_damaged(s, job, &err);
-    }
+    if (job->needs_cache && !take_cache(s, job, snap))
+        return true;
     job->has_bytes =
         job->ahead != NULL && ahead_get(job->ahead, &job->msg, &job->bytes);
     write_fetch_begin(s, job->uid);
@@ -463,21 +481,30 @@ close_message(struct imap_session *s, struct fetch_job *job)
 static enum run
 fetch_next(struct imap_session *s);
 
+/* The next piece of a long item; RUN_WAIT stands for "go on". */
+static enum run
+more_pieces(struct imap_session *s, struct fetch_job *job)
+{
+    struct error err = {0};
+
+    if (write_piece(s, job, &err) == ERR_OK)
+        return RUN_WAIT;
+    if (may_heal(job, &err))
+        return RUN_YIELD;
+    fetch_damaged(s, job, &err);
+    say_bye(s, "[CORRUPTION] A message cannot be read");
+    return RUN_DONE;
+}
+
 /* One thing more; RUN_WAIT stands for "go on". */
 static enum run
 fetch_more(struct imap_session *s, struct fetch_job *job,
            struct store_snap *snap)
 {
-    struct error err = {0};
-
     if (job->left > 0) {
-        if (write_piece(s, job, &err) != ERR_OK) {
-            if (may_heal(job, &err))
-                return RUN_YIELD;
-            fetch_damaged(s, job, &err);
-            say_bye(s, "[CORRUPTION] A message cannot be read");
-            return RUN_DONE;
-        }
+        enum run run = more_pieces(s, job);
+        if (run != RUN_WAIT)
+            return run;
     } else if (!job->open) {
         if (!open_message(s, job, snap)) {
             s->run = fetch_next;
