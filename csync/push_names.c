@@ -16,6 +16,8 @@
 
 #include "store/names.h"
 
+#define DELETED_TRIES 1000U
+
 static enum errcode
 rename_there(struct push *p, struct push_user *there, struct sync_mailbox *d,
              const char *name, const char *partition, uint32_t uidvalidity,
@@ -106,12 +108,12 @@ find_moved(struct push *p, const struct push_user *here,
     return rc;
 }
 
-/* A DELETED. name that nobody has, for D. */
+/* A DELETED. name for D that nobody has of those that were listed, from *AT_S
+ * on. */
 static const char *
-other_deleted_name(struct push *p, const struct sync_mailbox *d,
-                   const struct push_user *here, struct push_user *there)
+other_deleted_name(const struct sync_mailbox *d, const struct push_user *here,
+                   struct push_user *there, uint64_t *at_s)
 {
-    uint64_t now_s = env_wall_us(p->o->ship->env) / 1000000;
     const char *live = d->name;
 
     if (is_deleted(live)) {
@@ -121,12 +123,28 @@ other_deleted_name(struct push *p, const struct sync_mailbox *d,
                              : arena_str(&there->arena,
                                          span_of(rest, (size_t)(stamp - rest)));
     }
-    for (;; now_s++) {
-        const char *name = name_deleted(live, "DELETED", now_s, &there->arena);
+    for (;; ++*at_s) {
+        const char *name = name_deleted(live, "DELETED", *at_s, &there->arena);
         if (push_find_name(&there->mailboxes, name) == NULL &&
             push_find_name(&here->mailboxes, name) == NULL)
             return name;
     }
+}
+
+/* Of a mailbox that nobody owns the deleted ones of its name were not listed,
+ * so the peer may have one of the second that is tried: then the next one. */
+static enum errcode
+delete_there(struct push *p, const struct push_user *here,
+             struct push_user *there, struct sync_mailbox *d, struct error *err)
+{
+    uint64_t at_s = env_wall_us(p->o->ship->env) / 1000000;
+    enum errcode rc = ERR_EXISTS;
+
+    for (unsigned i = 0; rc == ERR_EXISTS && i < DELETED_TRIES; i++, at_s++)
+        rc =
+            rename_there(p, there, d, other_deleted_name(d, here, there, &at_s),
+                         d->partition, d->uidvalidity, err);
+    return rc;
 }
 
 /*
@@ -161,11 +179,13 @@ part_with_others(struct push *p, const struct push_user *here,
         }
         if (!in_the_way && !(is_extra && i < own))
             continue;
-        const char *name = is_extra || push_find(moved, d->uniqueid) == NULL
-                               ? other_deleted_name(p, d, here, there)
-                               : arena_printf(&there->arena, "%s.sync-%.8s",
-                                              d->name, d->uniqueid);
-        rc = rename_there(p, there, d, name, d->partition, d->uidvalidity, err);
+        if (is_extra || push_find(moved, d->uniqueid) == NULL)
+            rc = delete_there(p, here, there, d, err);
+        else
+            rc = rename_there(p, there, d,
+                              arena_printf(&there->arena, "%s.sync-%.8s",
+                                           d->name, d->uniqueid),
+                              d->partition, d->uidvalidity, err);
     }
     return rc;
 }

@@ -206,6 +206,20 @@ def test_who_fails_is_named_and_left_over(pair):
     equal(Side(pair.a), Side(pair.b))
 
 
+def test_what_is_deleted_there_finds_a_name(pair):
+    """A mailbox that nobody owns is only at the peer, which has deleted ones of
+    its name with the stamps of the next seconds."""
+    b = imapstate.connect(Side(pair.b), "admin", "secret")
+    for _ in range(40):
+        assert b.create("shared3")[0] == "OK"
+        assert b.delete("shared3")[0] == "OK"
+    assert b.create("shared3")[0] == "OK"
+    done = sync(pair.a, "-A", "--remove-extra")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert b.select("shared3")[0] == "NO"
+    b.logout()
+
+
 def test_the_wrong_direction_is_refused(pair):
     """What the peer has of its own is not written over."""
     b = imapstate.connect(Side(pair.b), "u00", "secret")
