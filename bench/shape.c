@@ -244,6 +244,9 @@ open_node(struct shape *s)
                   .segment_bytes = (uint64_t)s->segment_mib << 20,
                   /* As of mail that came in the course of years. */
                   .compress = COMPRESS_ALWAYS,
+                  /* As log_keep_bytes: without it the compactor may be at work
+                   * already, and a state that is lost is not made anew. */
+                  .compaction = {.log_keep_bytes = UINT64_C(1) << 30},
                   .cache_bytes = UINT64_C(64) << 20},
         .servername = "shape",
     };
