@@ -342,8 +342,8 @@ store_checkpoint_locked(struct store *store, struct error *err);
 MUST_CHECK enum errcode
 store_first_body(struct store *store, lsn_t *ret, struct error *err);
 /* The first record that the state as flushed, or a slot, still needs.  Slots
- * that pin more than the cap are expelled, and those that are parked before LOST
- * (0: none), up to which the log has damage that nobody can mend. */
+ * that pin more than the cap are expelled, and those that are parked before
+ * LOST (0: none), up to which the log has damage that nobody can mend. */
 MUST_CHECK enum errcode
 store_log_needed(struct store *store, lsn_t lost, lsn_t *ret,
                  struct error *err);
