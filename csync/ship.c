@@ -690,6 +690,7 @@ ship_close(struct ship *s)
         atomic_store(&s->slot->consumer_pid, 0);
         ship_set_state(s, SLOT_DOWN, "sync_client has ended");
     }
+    csync_client_close(&s->spare); /* of a seed that was all (sync_client -1) */
     slot_detach(&s->slot);
     bell_detach(&s->bell);
     mark_detach(&s->mark);

@@ -245,6 +245,33 @@ test_trim_lets_go_of_what_is_below_and_no_more(void **state)
 }
 
 /* A failed unlink is told, and not fatal; nothing newer goes before it. */
+/* What was written so far can go; an empty segment is kept. */
+static void
+test_rotate_leaves_the_segment_to_be_trimmed(void **state)
+{
+    (void)state;
+    struct synclog_recovery found;
+    struct synclog *log = open_log(&found);
+    struct synclog_segment *v = NULL;
+    struct error err = {0};
+    unsigned removed = 0;
+
+    append_synced(log, 3000);
+    assert_int_equal(synclog_rotate(log, &err), ERR_OK);
+    assert_int_equal(synclog_rotate(log, &err), ERR_OK);
+    assert_int_equal(synclog_segments(log, &v), 2);
+    assert_int_equal(v[0].last_lsn, 1);
+    free(v);
+    assert_int_equal(synclog_trim(log, 2, &removed, &err), ERR_OK);
+    assert_int_equal(removed, 1);
+    append_synced(log, 10);
+    synclog_close(&log);
+    log = open_log(&found);
+    assert_int_equal(found.last.lsn, 2);
+    assert_int_equal(found.first_lsn, 2);
+    synclog_close(&log);
+}
+
 static void
 test_trim_that_fails_can_be_tried_again(void **state)
 {
@@ -732,6 +759,7 @@ main(void)
         ON_DISK(test_group_over_its_room_is_refused_and_harmless),
         ON_DISK(test_bodies_lie_where_begin_said),
         ON_DISK(test_trim_lets_go_of_what_is_below_and_no_more),
+        ON_DISK(test_rotate_leaves_the_segment_to_be_trimmed),
         ON_DISK(test_trim_that_fails_can_be_tried_again),
         ON_DISK(test_replica_has_the_masters_chain),
         ON_DISK(test_frames_that_do_not_follow_are_refused),
