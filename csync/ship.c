@@ -1,37 +1,21 @@
 /*
- * csync/ship.c - following the log and shipping it.
+ * csync/ship.c - sync_client -r: one conversation with the replica after the
+ * other, for as long as this instance has something to ship.
  *
- * One thread runs poll() over the connection and an eventfd; a second one does
- * nothing but wait on the mark's futex and write to the eventfd, so that a new
- * durable record is on the wire some tens of microseconds after its sync.
- * Frames go out as they lie in the log, as many as the window allows, and
- * acknowledgements come back whenever they come.
- *
- * Why something cannot go on is decided in csync/ship_peer.c: wait,
- * connect again, or park.
+ * A conversation looks at the replica, seeds it if it is to be seeded, and
+ * follows the log (csync/ship_stream.c).  Why something cannot go on is decided
+ * in csync/ship_peer.c: wait, connect again, or park.
  */
 #include "csync/ship.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "csync/ship_private.h"
-#include "csync/squeeze.h"
 #include "store/record.h"
-#include "store/store.h"
 
-#define SEND_BYTES ((size_t)1 << 20)
-/* Sent before the replica is listened to: less than it reads after its last
- * words (LINGER_BYTES). */
-#define TURN_BYTES ((size_t)1 << 20)
-/* Shipped and not yet durable over there; bounds what a slow replica queues. */
-#define WINDOW_BYTES ((uint64_t)64 << 20)
-#define PING_MS 1000U
-#define SILENCE_MS 10000U
 #define BACKOFF_FIRST_MS 50U
 /* Asking a host that is down costs next to nothing, so the backoff stays short
  * whatever sync_reconnect_maxwait allows. */
@@ -42,10 +26,6 @@
 #define LOOK_MS 20U
 /* How often an instance that is not the master is looked at. */
 #define WAITING_MS 200U
-/* The watcher looks so often whether it is over: where the stream has an end,
- * somebody waits for it. */
-#define WATCH_MS 200
-#define WATCH_ENDING_MS 5
 /* What somebody is likely to mend soon, and the rest. */
 #define PARKED_SHORT_MS 10000U
 #define PARKED_MS 60000U
@@ -134,409 +114,14 @@ ship_command(const struct ship *s, const char *verb,
     dlist_close(&p);
 }
 
-/* ---- one stream -------------------------------------------------------- */
-
-/* A batch on its way, to know its lag when it is acknowledged. */
-struct batch {
-    lsn_t last;
-    uint64_t time_us;
-    uint64_t bytes;
-};
-
-#define BATCHES_MAX 4096U
-
-struct stream {
-    struct ship *s;
-    struct bclient *conn;
-    struct synclog_reader *reader;
-    struct squeezer *squeezer; /* NULL: frames go as they lie in the log */
-    int wake_fd;
-    struct buf out; /* a message under way */
-    size_t out_at;
-    struct batch batches[BATCHES_MAX]; /* a ring */
-    size_t first, count;
-    uint64_t window; /* bytes in the ring */
-    lsn_t sent;
-    struct logack ack;
-    bool acked; /* at least once */
-    uint64_t heard_ms, pinged_ms;
-    bool fence_at_start;
-    epoch_t epoch; /* that it was opened in */
-    lsn_t goal;    /* once or -A: end when this is applied; 0: never */
-    bool drained;
-};
-
-struct watcher {
-    const struct synclog_mark *mark;
-    int fd;
-    int look_ms;
-    _Atomic bool stop;
-    pthread_t thread;
-};
-
-static void *
-watch_mark(void *ctx)
-{
-    struct watcher *w = ctx;
-    uint32_t seq = atomic_load(&w->mark->seq);
-
-    while (!atomic_load(&w->stop)) {
-        uint32_t next = mark_wait(w->mark, seq, w->look_ms);
-        uint64_t one = 1;
-        if (next != seq && write(w->fd, &one, sizeof(one)) < 0)
-            continue; /* full: it is awake already */
-        seq = next;
-    }
-    return NULL;
-}
-
-static void
-message(struct stream *st, uint8_t type, struct span payload)
-{
-    uint8_t header[LOGMSG_HEADER_BYTES];
-
-    logmsg_header(type, (uint32_t)payload.n, header);
-    buf_add(&st->out, span_of(header, sizeof(header)));
-    buf_add(&st->out, payload);
-}
-
-static enum errcode
-next_frames(struct stream *st, bool *ret_some, struct error *err)
-{
-    struct span frames = SPAN_EMPTY;
-    struct batch b = {0};
-
-    *ret_some = false;
-    if (st->count == BATCHES_MAX || st->window > WINDOW_BYTES)
-        return ERR_OK;
-    enum errcode rc =
-        reader_next(st->reader, SEND_BYTES, &frames, &b.last, &b.time_us, err);
-    if (rc != ERR_OK || frames.n == 0)
-        return rc;
-    /* A replica has to hear of an epoch before its first record; it does when
-     * the stream is opened. */
-    if (atomic_load(&st->s->mark->epoch) != st->epoch)
-        return error_set(err, ERR_AGAIN, "a new epoch has begun here");
-    b.bytes = frames.n;
-    st->batches[(st->first + st->count) % BATCHES_MAX] = b;
-    st->count++;
-    st->window += b.bytes;
-    st->sent = b.last;
-    atomic_store(&st->s->slot->sent_lsn, b.last);
-    if (st->squeezer != NULL)
-        squeezer_add(st->squeezer, LOGMSG_FRAMES, frames, &st->out);
-    else
-        message(st, LOGMSG_FRAMES, frames);
-    *ret_some = true;
-    return ERR_OK;
-}
-
-static void
-on_ack(struct stream *st, const struct logack *ack)
-{
-    struct synclog_slot *slot = st->s->slot;
-    uint64_t wall = env_wall_us(st->s->o->env);
-
-    st->ack = *ack;
-    st->acked = true;
-    while (st->count > 0 && st->batches[st->first].last <= ack->durable) {
-        const struct batch *b = &st->batches[st->first];
-        atomic_store(&slot->lag_us, wall > b->time_us ? wall - b->time_us : 0);
-        st->window -= b->bytes;
-        st->first = (st->first + 1) % BATCHES_MAX;
-        st->count--;
-    }
-    atomic_store(&slot->received_lsn, ack->received);
-    atomic_store(&slot->durable_lsn, ack->durable);
-    atomic_store(&slot->applied_lsn, ack->applied.applied.lsn);
-    atomic_store(&slot->ack_wall_us, wall);
-    if (st->s->bell != NULL)
-        bell_ring(st->s->bell);
-}
-
-static enum errcode
-take_answers(struct stream *st, struct error *err)
-{
-    for (;;) {
-        struct logack ack;
-        enum errcode rc = ship_hear(st->conn, &ack, err);
-        if (rc != ERR_OK)
-            return rc == ERR_AGAIN ? ERR_OK : rc;
-        st->heard_ms = ship_now_ms(st->s);
-        on_ack(st, &ack);
-    }
-}
-
-/* Sending has failed, as ERR says; why the replica hung up, it may have said
- * before. */
-static enum errcode
-last_words(struct stream *st, struct error *err)
-{
-    struct error why = {0};
-
-    enum errcode rc = take_answers(st, &why);
-    if (rc != ERR_OK && rc != ERR_CLOSED)
-        *err = why;
-    return err->code;
-}
-
-/* Not more than TURN_BYTES, so that a replica that takes and takes is heard
- * too: *RET_MORE, and it goes on after that. */
-static enum errcode
-send_some(struct stream *st, bool *ret_more, struct error *err)
-{
-    size_t sent = 0;
-
-    for (*ret_more = false; sent < TURN_BYTES;) {
-        if (st->out_at == st->out.n) {
-            bool some = false;
-            buf_clear(&st->out);
-            st->out_at = 0;
-            enum errcode rc = next_frames(st, &some, err);
-            if (rc != ERR_OK)
-                return rc;
-            if (!some) {
-                rc = bclient_flush_some(st->conn, err);
-                return rc == ERR_AGAIN ? ERR_OK : rc;
-            }
-        }
-        size_t n = 0;
-        enum errcode rc = bclient_write_some(
-            st->conn, span_skip(buf_span(&st->out), st->out_at), &n, err);
-        if (rc != ERR_OK && rc != ERR_AGAIN)
-            return rc;
-        st->out_at += n;
-        sent += n;
-        if (n == 0)
-            return ERR_OK;
-    }
-    *ret_more = true;
-    return ERR_OK;
-}
-
-static void
-ping_if_due(struct stream *st)
-{
-    uint64_t now = ship_now_ms(st->s);
-
-    if (st->out_at != st->out.n || now - st->pinged_ms < PING_MS)
-        return;
-    AUTO(buf_free) struct buf payload = BUF_INIT;
-    buf_add_u64le(&payload, now);
-    message(st, LOGMSG_PING, buf_span(&payload));
-    st->pinged_ms = now;
-}
-
-/* Everything durable here is applied over there, and the fence keeps it so? */
-static bool
-is_drained(const struct stream *st)
-{
-    const struct synclog_mark *mark = st->s->mark;
-
-    return atomic_load(&mark->fence) != 0 && st->acked &&
-           st->ack.applied.applied.lsn == atomic_load(&mark->durable_lsn);
-}
-
-static void
-say_drained(struct stream *st)
-{
-    const struct store_pos *at = &st->ack.applied;
-
-    log_notice(&st->s->log, "sync.drained",
-               "applied=%" PRI_EPOCH ":%" PRI_LSN " chain=%016" PRIx64
-               " digest=%016" PRIx64,
-               at->applied.epoch, at->applied.lsn, at->chain, at->digest);
-    printf("drained: the replica holds %" PRI_EPOCH ":%" PRI_LSN
-           " chain %016" PRIx64 " digest %016" PRIx64 "\n",
-           at->applied.epoch, at->applied.lsn, at->chain, at->digest);
-    fflush(stdout);
-    atomic_store(&st->s->slot->drained_lsn, at->applied.lsn);
-}
-
-/* Has the stream done what it was started for? */
-static bool
-is_finished(struct stream *st)
-{
-    if (st->goal != 0 && st->acked && st->ack.applied.applied.lsn >= st->goal)
-        return true;
-    if (!is_drained(st)) {
-        st->drained = false;
-        return false;
-    }
-    if (!st->drained) {
-        st->drained = true;
-        say_drained(st);
-    }
-    return !st->fence_at_start;
-}
-
-/* Until there is something to do, or not at all: MORE is to be sent. */
-static enum errcode
-stream_wait(struct stream *st, bool more, struct error *err)
-{
-    struct pollfd fds[2] = {
-        {.fd = st->wake_fd, .events = POLLIN},
-        {.fd = bclient_fd(st->conn), .events = bclient_poll_events(st->conn)},
-    };
-    uint64_t count;
-
-    if (st->out_at < st->out.n)
-        fds[1].events = (short)(fds[1].events | POLLOUT);
-    if (!more && bclient_buffered(st->conn) == 0)
-        poll(fds, 2, 200);
-    if ((fds[0].revents & POLLIN) != 0 &&
-        read(st->wake_fd, &count, sizeof(count)) < 0)
-        return ERR_OK; /* somebody else's wake-up: look again */
-    if (ship_now_ms(st->s) - st->heard_ms > SILENCE_MS)
-        return error_set(err, ERR_TIMEOUT, "silent for %u ms", SILENCE_MS);
-    return ERR_OK;
-}
-
-static enum errcode
-stream_loop(struct stream *st, struct error *err)
-{
-    st->heard_ms = ship_now_ms(st->s);
-    st->pinged_ms = 0; /* at once: who has all already acknowledges nothing */
-    for (;;) {
-        if (ship_stopped(st->s))
-            return error_set(err, ERR_CLOSED, "stopped");
-        if (!ship_may(st->s))
-            return error_set(err, ERR_READONLY,
-                             "this instance is not the master any more");
-        ping_if_due(st);
-        bool more = false;
-        enum errcode rc = send_some(st, &more, err);
-        if (rc == ERR_OK)
-            rc = take_answers(st, err);
-        else if (rc == ERR_CLOSED)
-            rc = last_words(st, err);
-        if (rc != ERR_OK)
-            return rc;
-        if (is_finished(st))
-            return ERR_OK;
-        rc = stream_wait(st, more, err);
-        if (rc != ERR_OK)
-            return rc;
-    }
-}
-
-struct stream_start {
-    lsn_t lsn;
-    uint64_t chain;
-    bool on_receipt;
-};
-
-static void
-stream_keys(void *ctx, struct dlist_printer *p)
-{
-    const struct stream_start *start = ctx;
-
-    dlist_u64(p, "LSN", start->lsn);
-    dlist_hex64(p, "CHAIN", start->chain);
-    if (start->on_receipt)
-        dlist_u64(p, "RECEIPTS", 1);
-}
-
-static enum errcode
-stream_open(struct stream *st, struct csync_client *peer,
-            const struct logstatus *status, struct error *err)
-{
-    struct ship *s = st->s;
-    struct stream_start start = {
-        .lsn = status->durable.lsn,
-        .on_receipt = config_enum(s->o->cfg, "sync_ack") == ACK_RECEIVED,
-    };
-    AUTO(buf_free) struct buf line = BUF_INIT;
-
-    enum errcode rc = reader_open(s->o->env, s->o->log_dir, s->mark, start.lsn,
-                                  &st->reader, err);
-    if (rc != ERR_OK)
-        return rc;
-    start.chain = reader_chain(st->reader);
-    ship_command(s, "STREAM", stream_keys, &start, &line);
-    rc = csync_command(peer, buf_span(&line), NULL, NULL, err);
-    if (rc != ERR_OK)
-        return rc;
-    st->sent = start.lsn;
-    /* While it says "streaming" the page is believed. */
-    atomic_store(&s->slot->received_lsn, start.lsn);
-    atomic_store(&s->slot->durable_lsn, start.lsn);
-    atomic_store(&s->slot->expelled, 0);
-    ship_set_state(s, SLOT_STREAMING, "");
-    if (s->bell != NULL)
-        bell_ring(s->bell);
-    atomic_store(&s->slot->peer_role, (uint32_t)status->role);
-    atomic_store(&s->slot->peer_epoch, status->epoch);
-    log_notice(&s->log, "sync.streaming",
-               "peer=%s behind=%" PRI_LSN " durable=%" PRI_LSN,
-               bclient_name(st->conn), start.lsn,
-               atomic_load(&s->mark->durable_lsn));
-    return ERR_OK;
-}
-
-static void
-say_squeezed(const struct stream *st)
-{
-    uint64_t plain = 0, wire = 0;
-
-    if (st->squeezer == NULL)
-        return;
-    squeezer_counts(st->squeezer, &plain, &wire);
-    log_info(&st->s->log, "sync.squeezed",
-             "bytes=%" PRIu64 " on_the_wire=%" PRIu64, plain, wire);
-}
-
 /* A failure costs retention only. */
-static void
-remember_slot(struct ship *s)
+void
+ship_remember_slot(struct ship *s)
 {
     struct error why = {0};
 
     if (slot_sync(s->slot, &why) != ERR_OK)
         log_warn(&s->log, "sync.slot", "why=\"%s\"", why.text);
-}
-
-/* Stream from where the replica is, until GOAL (0: for ever). */
-static enum errcode
-stream_run(struct ship *s, struct csync_client *peer,
-           const struct logstatus *status, lsn_t goal, bool fence_at_start,
-           struct error *err)
-{
-    struct stream *st = xcalloc(1, sizeof(*st));
-    struct watcher w = {
-        .mark = s->mark,
-        .look_ms = goal != 0 ? WATCH_ENDING_MS : WATCH_MS,
-    };
-
-    st->s = s;
-    st->conn = csync_client_conn(peer);
-    st->goal = goal;
-    st->epoch = (epoch_t)atomic_load(&s->mark->epoch);
-    st->fence_at_start = fence_at_start;
-    if (csync_client_takes_zstd(peer))
-        st->squeezer = squeezer_new();
-    st->wake_fd = w.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    enum errcode rc =
-        w.fd < 0 ? error_set(err, ERR_IO, "no descriptor for waking up")
-                 : stream_open(st, peer, status, err);
-    if (rc == ERR_OK) {
-        if (pthread_create(&w.thread, NULL, watch_mark, &w) != 0) {
-            rc = error_set(err, ERR_IO, "no thread for waking up");
-        } else {
-            rc = stream_loop(st, err);
-            atomic_store(&w.stop, true);
-            pthread_join(w.thread, NULL);
-        }
-    }
-    remember_slot(s);
-    say_squeezed(st);
-    squeezer_free(&st->squeezer);
-    reader_close(&st->reader);
-    if (w.fd >= 0)
-        close(w.fd);
-    buf_free(&st->out);
-    free(st);
-    return rc;
 }
 
 /* ---- conversations ----------------------------------------------------- */
@@ -572,7 +157,7 @@ seed_was_all(struct ship *s, const struct logstatus *status, lsn_t goal)
     atomic_store(&slot->ack_wall_us, env_wall_us(s->o->env));
     atomic_store(&slot->peer_role, (uint32_t)status->role);
     atomic_store(&slot->peer_epoch, status->epoch);
-    remember_slot(s);
+    ship_remember_slot(s);
     if (s->bell != NULL)
         bell_ring(s->bell);
     return true;
@@ -626,7 +211,7 @@ ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
     if (rc == ERR_OK && may_reseed && ship_is_beyond(s, &status))
         rc = ship_ask_to_reseed(s, peer, &status, err);
     if (rc == ERR_OK)
-        rc = stream_run(s, peer, &status, goal, fence_at_start, err);
+        rc = ship_stream(s, peer, &status, goal, fence_at_start, err);
 out:
     csync_client_close(&peer);
     arena_free(&arena);

@@ -1,7 +1,8 @@
 /*
- * csync/ship_private.h - what csync/ship.c (following the log),
- * csync/ship_all.c (-A), csync/ship_peer.c (what to do with a peer) and
- * csync/ship_seed.c (piping a seed) share.
+ * csync/ship_private.h - what csync/ship.c (one conversation after the other),
+ * csync/ship_stream.c (following the log), csync/ship_all.c (-A),
+ * csync/ship_peer.c (what to do with a peer) and csync/ship_seed.c (piping a
+ * seed) share.
  */
 #ifndef POLLUX_CSYNC_SHIP_PRIVATE_H
 #define POLLUX_CSYNC_SHIP_PRIVATE_H
@@ -67,6 +68,25 @@ ship_connect(struct ship *s, struct csync_client **ret, struct error *err);
 MUST_CHECK enum errcode
 ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
               struct error *err);
+
+/* The slot is kept through a loss of power from now on; a failure costs
+ * retention only. */
+void
+ship_remember_slot(struct ship *s);
+
+/* ---- csync/ship_stream.c ----------------------------------------------- */
+
+/*
+ * Stream to PEER, which is where STATUS says, until GOAL is applied there (0:
+ * for ever) or the fence is up and all is applied there that it left; if it was
+ * up from the start (FENCE_AT_START) that is no end.  Errors: those of either
+ * side; ERR_AGAIN: a new epoch has begun; ERR_READONLY: this instance may not
+ * ship any more.
+ */
+MUST_CHECK enum errcode
+ship_stream(struct ship *s, struct csync_client *peer,
+            const struct logstatus *status, lsn_t goal, bool fence_at_start,
+            struct error *err);
 
 /* ---- csync/ship_hear.c ------------------------------------------------- */
 

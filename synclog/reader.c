@@ -7,6 +7,9 @@
  * beyond that bound is looked at.  Below the bound every frame is complete, and
  * a bad one is damage.
  *
+ * Who follows closely finds a frame or two, and behind them a segment that is
+ * zeros up to its end: no more of those is read than was read last time.
+ *
  * Where the segment holds nothing more although more is durable, the next one
  * does.  A segment stays readable while we hold it, even when it is trimmed; it
  * is at the next step that the gap shows.
@@ -17,6 +20,8 @@
 
 #include "synclog/synclog_private.h"
 
+#define AHEAD_MIN ((size_t)16 << 10)
+
 struct synclog_reader {
     struct env *env;
     char *dir;
@@ -25,6 +30,7 @@ struct synclog_reader {
     struct envfile *file;
     struct window window;
     lsn_t bound;        /* durable when the window was filled */
+    size_t passed;      /* bytes since the bound was looked at */
     uint64_t offset;    /* of the next frame */
     struct logstate at; /* after the last frame given out */
     uint64_t given;     /* offset of the frames given last */
@@ -107,6 +113,8 @@ find_head(struct synclog_reader *r, struct frame_head *ret, struct error *err)
         struct span in;
         if (r->at.last.lsn >= r->bound) {
             window_forget(&r->window);
+            r->window.ahead = MIN(MAX(2 * r->passed, AHEAD_MIN), WINDOW_BYTES);
+            r->passed = 0;
             r->bound = durable_now(r);
         }
         enum errcode rc =
@@ -154,6 +162,7 @@ skip_to(struct synclog_reader *r, lsn_t after, struct error *err)
                              after, h.first_lsn, frame_last_lsn(&h));
         logstate_move(&r->at, &h);
         r->offset += frame_bytes(&h);
+        r->passed += frame_bytes(&h);
     }
     return ERR_OK;
 }
@@ -257,6 +266,7 @@ take_frames(struct synclog_reader *r, struct span in, size_t max_bytes,
         r->offset += used;
         n += used;
     }
+    r->passed += n;
     *ret_n = n;
     return ERR_OK;
 }

@@ -60,10 +60,15 @@ seglist_load(struct env *env, const char *dir, struct seglist *ret,
 
 /* ------------------------------------------------------------- window.c */
 
+#define WINDOW_BYTES ((size_t)1 << 20)
+
 /* A file read forward through a buffer that grows to the largest unit. */
 struct window {
     struct envfile *file;
     uint64_t offset; /* of bytes.p[0] in the file */
+    /* So much is read at a time if a unit is not larger, and twice as much the
+     * next time, up to WINDOW_BYTES; 0: WINDOW_BYTES. */
+    size_t ahead;
     struct buf bytes;
 };
 

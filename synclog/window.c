@@ -1,12 +1,10 @@
 /*
  * synclog/window.c - reading a segment forward in large pieces.
  *
- * One buffer of 1 MiB that grows to the largest frame; what is asked for is
- * bounded by FRAME_PAYLOAD_MAX before it comes here.
+ * One buffer of at most 1 MiB that grows to the largest frame; what is asked
+ * for is bounded by FRAME_PAYLOAD_MAX before it comes here.
  */
 #include "synclog/synclog_private.h"
-
-#define WINDOW_BYTES ((size_t)1 << 20)
 
 enum errcode
 window_get(struct window *w, uint64_t offset, size_t n, struct span *ret,
@@ -18,7 +16,8 @@ window_get(struct window *w, uint64_t offset, size_t n, struct span *ret,
         return ERR_OK;
     }
 
-    size_t want = MAX(n, WINDOW_BYTES);
+    size_t want = MAX(n, w->ahead != 0 ? w->ahead : WINDOW_BYTES);
+    w->ahead = MIN(2 * w->ahead, WINDOW_BYTES);
     size_t got = 0;
     buf_clear(&w->bytes);
     uint8_t *to = buf_reserve(&w->bytes, want);
