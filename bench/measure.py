@@ -19,7 +19,7 @@ from report import (load_1min, machine, machine_line,  # noqa: E402
                     markdown_table, put_section, write_json)
 
 USERS = {"u%04d" % n: "secret" for n in range(32)}
-PARTS = ("raw", "lmtp", "lag", "idle", "seed", "turns")
+PARTS = ("raw", "lmtp", "ack", "lag", "idle", "seed", "turns")
 
 
 class Bench:
@@ -79,9 +79,12 @@ class Bench:
                  "%.0f MiB/s, %.3f ms there and back" % (
                      net["mib_per_s"], net["rtt_p50_ms"]), "")
 
-    def disk_now(self, group):
-        """The disk's limit once more: it changes within a minute."""
-        return self.tool("rawdisk", "-g", group, "-t", 1, self.args.dir)
+    def disk_now(self, group, rate=None):
+        """The disk's limit once more: it changes within a minute.  RATE: so
+        many groups a second."""
+        paced = () if rate is None else ("-r", rate, "-t", 3)
+        return self.tool("rawdisk", "-g", group, "-t", 1, *paced,
+                         self.args.dir)
 
     def lmtp_runs(self, p, connections):
         seconds, runs = (2, 1) if self.quick else (5, 3)
@@ -129,6 +132,39 @@ class Bench:
                         disk["records_per_s"], connections))
             self.drop(p)
 
+    def ack(self):
+        """What waiting for the replica costs one delivery.  Turn by turn, for
+        the disk is another one a minute later."""
+        kinds = (("alone", None), ("replica, sync_ack none", "none"),
+                 ("replica, sync_ack received", "received"),
+                 ("replica, sync_ack durable", "durable"))
+        pairs = []
+        for _, mode in kinds:
+            p = self.pair(rolling=mode is not None, options={} if mode in (
+                None, "none") else {"sync_ack": mode})
+            p.a.start()
+            if mode is not None:
+                p.b.start()
+            p.a.must("promote")
+            if mode is not None:
+                p.wait_equal()
+            pairs.append(p)
+        turns = [[self.tool("mailload", "-h", p.a.host, "-p", p.a.lmtp_port,
+                            "-c", 1, "-u", len(USERS), "-w", 1, "-t", 1)
+                  for p in pairs] for _ in range(2 if self.quick else 9)]
+        out = self.results["ack"] = []
+        for i, (what, mode) in enumerate(kinds):
+            p50 = statistics.median(t[i]["p50_ms"] for t in turns)
+            times = statistics.median(t[i]["p50_ms"] / t[0]["p50_ms"]
+                                      for t in turns)
+            out.append({"what": what, "p50_ms": p50, "times": times,
+                        "turns": [t[i] for t in turns]})
+            self.row("a delivery, %s" % what,
+                     "p50 %.2f ms, %.2f times that alone" % (p50, times),
+                     "2.5 times (goal)" if mode == "durable" else "")
+        for p in pairs:
+            self.drop(p)
+
     def lag(self):
         p = self.pair()
         p.start()
@@ -139,25 +175,27 @@ class Bench:
         p.wait_equal()
         slots = os.path.join(p.a.dir, "conf", "synclog")
         out = self.results["lag"] = {}
-        for name, rate, n in (("idle", 5, 150), ("at 100 messages/s", 100,
-                                                  2000)):
+        for name, rate, n, connections in (("idle", 20, 400, 1),
+                                           ("at 1000 messages/s", 1000, 10000,
+                                            8)):
             if self.quick:
                 n //= 5
-            disk = self.disk_now(1)
-            limit = "%.3f ms (a sync and a round trip)" % (
-                disk["p50_ms"] +
-                self.results["raw"]["net"]["rtt_p50_ms"])
+            disk = self.disk_now(1, rate)
+            rtt = self.results["raw"]["net"]["rtt_p50_ms"]
+            one, two = ("p50 %.2f p99 %.2f ms (%s and a round trip)" % (
+                k * disk["p50_ms"] + rtt, k * disk["p99_ms"] + rtt, what)
+                for k, what in ((1, "a sync"), (2, "two syncs")))
             r = self.tool("lag", "-h", p.a.host, "-p", p.a.lmtp_port, "-H",
                           p.b.host, "-i", p.b.imap_port, "-u", "u0000", "-r",
-                          rate, "-n", n, "-s", slots)
+                          rate, "-n", n, "-c", connections, "-s", slots)
             out[name] = dict(r, disk=disk)
             self.row("lag %s: commit to applied" % name,
                      "p50 %.2f p99 %.2f ms" % (
-                         r["channel_p50_ms"], r["channel_p99_ms"]), limit)
+                         r["channel_p50_ms"], r["channel_p99_ms"]), two)
             self.row("lag %s: 250 to EXISTS there" % name,
                      "p50 %.2f p99 %.2f ms" % (
                          r["visible_after_250_p50_ms"],
-                         r["visible_after_250_p99_ms"]), limit)
+                         r["visible_after_250_p99_ms"]), one)
         _, text, _ = p.a.ctl("status")
         self.results["lag_status"] = text
         self.drop(p)
