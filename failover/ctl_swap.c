@@ -19,6 +19,10 @@
 #include <string.h>
 
 #define DRAIN_MS 10000U
+/* A twin that answers and is not shipped to yet: sync_client tries again within
+ * two seconds, and logs in. */
+#define STREAM_MS 5000U
+#define STREAM_LOOK_MS 50
 
 /* ---- fence ------------------------------------------------------------- */
 
@@ -118,13 +122,63 @@ ctl_unfence(struct ctl *c)
 
 /* ---- swap -------------------------------------------------------------- */
 
+/* The channel to the twin; NULL: there is none. */
+static const struct slot_line *
+twin_slot(const struct ctl *c)
+{
+    const char *name = c->o->channel != NULL ? c->o->channel : "default";
+
+    for (size_t i = 0; i < c->nslots; i++)
+        if (strcmp(c->slots[i].channel, name) == 0)
+            return &c->slots[i];
+    return NULL;
+}
+
+static bool
+is_state(const struct slot_line *s, const char *state)
+{
+    return s != NULL && strcmp(s->state, state) == 0;
+}
+
+/* Right after the twin was started its stream is still to come: worth a moment.
+ */
+static void
+look_for_stream(struct ctl *c)
+{
+    uint64_t until = env_mono_ns(c->o->env) / 1000000 + STREAM_MS;
+
+    ctl_look(c);
+    while (c->has_here && c->has_there && c->here.role == ROLE_MASTER &&
+           c->there.role == ROLE_REPLICA && c->there.delay_us == 0 &&
+           !c->here.fence &&
+           (is_state(twin_slot(c), "connecting") ||
+            is_state(twin_slot(c), "waiting")) &&
+           env_mono_ns(c->o->env) / 1000000 < until) {
+        poll(NULL, 0, STREAM_LOOK_MS);
+        ctl_look(c);
+    }
+}
+
+static void
+no_stream_error(const struct slot_line *s, struct error *err)
+{
+    if (s == NULL || s->pid == 0)
+        error_set(err, ERR_CONFLICT,
+                  "no sync_client ships to the twin: start 'sync_client -r'");
+    else
+        error_set(err, ERR_CONFLICT,
+                  "sync_client does not ship to the twin now, it is %s%s%s: "
+                  "'ctl_failover status' shows when it does",
+                  s->state, s->text[0] == '\0' ? "" : ", ", s->text);
+}
+
 static enum ctl_exit
 check_swap(struct ctl *c)
 {
     struct error err = {0};
     uint64_t max = (uint64_t)config_int(c->o->cfg, "swap_max_lag");
 
-    ctl_look(c);
+    look_for_stream(c);
     if (!c->has_here)
         return ctl_fail(c, CTL_NOLOCAL, "no instance answers here",
                         &c->here_err);
@@ -134,9 +188,6 @@ check_swap(struct ctl *c)
     lsn_t lag = c->here.durable.lsn > c->there.applied.applied.lsn
                     ? c->here.durable.lsn - c->there.applied.applied.lsn
                     : 0;
-    bool streaming = false;
-    for (size_t i = 0; i < c->nslots; i++)
-        streaming = streaming || strcmp(c->slots[i].state, "streaming") == 0;
     if (c->here.role != ROLE_MASTER)
         error_set(&err, ERR_READONLY,
                   "this instance is %s: run swap on the master",
@@ -158,9 +209,8 @@ check_swap(struct ctl *c)
     else if (c->here.fence)
         error_set(&err, ERR_FENCED,
                   "the fence is up already: 'ctl_failover unfence' first");
-    else if (!streaming)
-        error_set(&err, ERR_CONFLICT,
-                  "no sync_client ships to the twin: start 'sync_client -r'");
+    else if (!is_state(twin_slot(c), "streaming"))
+        no_stream_error(twin_slot(c), &err);
     else if (lag > max && !c->o->force)
         error_set(&err, ERR_LIMIT,
                   "the twin is %" PRI_LSN " records behind, swap_max_lag is "

@@ -259,5 +259,41 @@ def test_parked_channel(bin_dir):
         w.wait_equal()
 
 
+def test_swap_waits_for_the_stream(bin_dir):
+    """Right after the twin was started its stream is still to come."""
+    with World(bin_dir) as w:
+        w.deliver_all(w.a, range(1, 4))
+        w.wait_equal()
+        w.b.stop()
+        # Until it asks each second or two only.
+        wait_for("sync_client to have looked for it a few times", lambda:
+                 w.a.status()["channels"][0]["state"] == "connecting")
+        w.b.start()
+        w.a.must("swap")
+        w.wait_equal(w.b)
+        check_equal(w.b.role(), "master", "role of b")
+        check_equal(numbers(w.b, "alice"), [1, 2, 3], "after the swap")
+
+
+def test_no_swap_by_anothers_stream(bin_dir):
+    """That a third one is shipped to is no reason to ask the twin."""
+    with Three(bin_dir) as w:
+        w.deliver_all(w.a, range(1, 4))
+        w.wait_equal()
+        w.a.stop()
+        w.a.configure(rolling=False, options={"third_sync_host": w.c.host},
+                      channels=["third"])
+        w.a.start()
+        wait_for("the third one", lambda: channels(w.a)["third"]["state"] ==
+                 "streaming")
+        code, out, err = w.a.ctl("swap")
+        check_equal(code, 1, "swap: " + out + err)
+        check("no sync_client ships to the twin" in err, err)
+        check_equal(w.a.role(), "master", "role")
+        w.deliver_all(w.a, [4])
+
+
 run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand, test_chain,
-     test_delayed_replica, test_no_swap_with_a_delayed_twin, test_parked_channel])
+     test_delayed_replica, test_no_swap_with_a_delayed_twin,
+     test_swap_waits_for_the_stream, test_no_swap_by_anothers_stream,
+     test_parked_channel])
