@@ -56,6 +56,7 @@ struct config_option {
     char unit;
     bool per_channel; /* may carry a "<channel>_" prefix */
     bool ours;        /* not known to Cyrus: documented as Pollux's */
+    bool or_switch;   /* DURATION: "no" is 0, "yes" is without end */
     /* INT: outside of these is an error; DURATION (seconds) and BYTES are
      * raised or lowered to them with a warning.  Both 0: the whole range of
      * the type.  A DURATION may be negative only if min is. */

@@ -247,8 +247,13 @@ parse_duration(struct arena *arena, const struct config_option *o,
                struct span text, struct config_value *ret, const char **ret_why)
 {
     int64_t v;
+    bool on;
 
     if (!parse_amount(o, text, "smhd", &v)) {
+        if (o->or_switch && config_parse_switch(text, &on)) {
+            ret->u = on ? CONFIG_FOREVER : 0;
+            return true;
+        }
         *ret_why = arena_printf(arena,
                                 "\"%s\" is not a duration as 90s, 32m, "
                                 "1d12h",

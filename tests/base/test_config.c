@@ -285,6 +285,33 @@ test_durations(void **state)
     assert_true(config_duration_s(cfg, "failedloginpause") == 61);
     config_free(&cfg);
 
+    /* One that is a switch as well. */
+    static const struct {
+        const char *text;
+        uint64_t want;
+    } kept[] = {
+        {"", 0},
+        {"sync_keep_history: no", 0},
+        {"sync_keep_history: off", 0},
+        {"sync_keep_history: 0", 0},
+        {"sync_keep_history: yes", CONFIG_FOREVER},
+        {"sync_keep_history: on", CONFIG_FOREVER},
+        {"sync_keep_history: -1", CONFIG_FOREVER},
+        {"sync_keep_history: 1", 86400},
+        {"sync_keep_history: 12h", 12 * 3600},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+        cfg = parse(kept[i].text);
+        assert_true(config_duration_s(cfg, "sync_keep_history") ==
+                    kept[i].want);
+        config_free(&cfg);
+    }
+    refused("sync_keep_history: maybe",
+            "t:1: sync_keep_history: \"maybe\" is not a duration as 90s, 32m, "
+            "1d12h");
+    refused("timeout: yes", "t:1: timeout: \"yes\" is not a duration as 90s, "
+                            "32m, 1d12h");
+
     cfg = parse("timeout: 5\ntls_session_timeout: 3d");
     assert_true(config_duration_s(cfg, "timeout") == 30 * 60);
     assert_true(has_finding(cfg, CONFIG_WARNING, 1,
