@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "failover/node_private.h"
+#include "store/history.h"
 #include "store/seed.h"
 
 /* Is the file PATH there, which says what was begun?  ERR_IO: nobody knows. */
@@ -195,8 +196,11 @@ give_up_state(struct node *node, struct error *err)
 {
     AUTO(xfree) char *path = xasprintf("%s/reseed", node->dir);
 
-    enum errcode rc = env_write_file_atomic(
-        node->env, path, SPAN_LIT("the master asked for it\n"), err);
+    /* What the seed will not have any more may be in the log alone. */
+    enum errcode rc = store_history_pack(node->store, err);
+    if (rc == ERR_OK)
+        rc = env_write_file_atomic(node->env, path,
+                                   SPAN_LIT("the master asked for it\n"), err);
     if (rc != ERR_OK)
         return rc;
     store_close(&node->store);

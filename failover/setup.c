@@ -38,6 +38,7 @@ node_config_from(const struct config *cfg, const char *servername,
                   .flush_bytes = config_bytes(cfg, "state_flush_bytes"),
                   .apply_delay_us =
                       config_duration_s(cfg, "sync_apply_delay") * 1000000,
+                  .keep_history_s = config_duration_s(cfg, "sync_keep_history"),
                   .log_cap_bytes = config_bytes(cfg, "sync_log_cap")},
         .servername = servername,
         .has_twin = twin != NULL && twin[0] != '\0',

@@ -9,11 +9,13 @@
  * and the instance stops, rather than drifting further.
  *
  * What is this instance's own, the place of a body, comes from struct
- * apply_place and goes into tables that are in no digest.
+ * apply_place and goes into tables that are in no digest; so does what is kept
+ * of a purge, where history is kept.
  */
 #include "store/apply_private.h"
 
 #include "store/acl.h"
+#include "store/history_private.h"
 #include "store/local.h"
 #include "store/mutants.h"
 
@@ -378,6 +380,7 @@ apply_expunge(const struct apply *ap)
 struct purging {
     bool live;
     struct uidset gone;
+    struct history_sum kept;
 };
 
 static enum errcode
@@ -389,6 +392,10 @@ purge_one(const struct apply *ap, struct head *h, const struct message *old,
     if (!p->live && (old->flags & FLAG_EXPUNGED) == 0)
         return ERR_OK;
     uidset_add(&p->gone, old->uid, old->uid);
+    if (ap->st->keeps_history)
+        history_note(ap->st, h, old,
+                     &(struct logpos){ap->rec->epoch, ap->rec->lsn},
+                     ap->place->time_us, &p->kept);
     if ((ap->st->mutants & MUTANT_PURGE_BODY) != 0) {
         struct key k;
         state_delete(ap->st, key_body(&k, &old->guid, 0));
@@ -406,6 +413,8 @@ purge_messages(const struct apply *ap, struct head *h,
     enum errcode rc = each_row(ap, h, uids, purge_one, &arg);
     if (rc == ERR_OK)
         rc = state_forget_seen(ap->st, h, &p.gone, ap->err);
+    if (rc == ERR_OK)
+        rc = history_note_sum(ap->st, &p.kept, ap->err);
     uidset_free(&p.gone);
     return rc;
 }

@@ -11,6 +11,9 @@
  * the log, which a replica that catches up has too; and for an hour on our own
  * clock, since the log's may jump.
  *
+ * What was purged and is kept (history.c) needs its body as a message does; it
+ * goes by its age, and then the body is garbage like any other.
+ *
  * Once a week the sweep walks the whole table of bodies.  It finds what has no
  * message and no row here (a seed that broke off leaves such), gives it the day
  * that fresh parts have, and counts what is alive in each pack that is not
@@ -20,6 +23,8 @@
 #include "store/compact_private.h"
 
 #include <stdlib.h>
+
+#include "store/mutants.h"
 
 #define RIPE_US (UINT64_C(24) * 3600 * 1000000)
 #define RIPE_NS (UINT64_C(3600) * 1000000000)
@@ -70,6 +75,7 @@ struct dropping {
     struct guid v[LOCAL_ROWS];
     size_t n;
     uint64_t now_us; /* the state's */
+    bool has_history;
     uint64_t dropped;
 };
 
@@ -123,18 +129,30 @@ drop_body(struct dropping *d, struct state *st, struct kv_batch *b,
     return rc;
 }
 
+/* Does a message have it, or one that was purged and is kept? */
+static enum errcode
+is_needed(const struct dropping *d, struct state *st, const struct guid *guid,
+          bool *ret, struct error *err)
+{
+    enum errcode rc = state_has_ref(st, guid, ret, err);
+
+    return rc == ERR_OK && !*ret && d->has_history
+               ? history_has(st->kv, NULL, guid, ret, err)
+               : rc;
+}
+
 static enum errcode
 decide(struct dropping *d, struct state *st, struct kv_batch *b,
        const struct guid *guid, struct error *err)
 {
-    bool has_ref = false;
+    bool needed = false;
     bool has_fresh = false;
     struct key k;
 
-    enum errcode rc = state_has_ref(st, guid, &has_ref, err);
+    enum errcode rc = is_needed(d, st, guid, &needed, err);
     if (rc == ERR_OK)
         rc = has_fresh_parts(d, st, guid, &has_fresh, err);
-    if (rc == ERR_OK && !has_ref && !has_fresh)
+    if (rc == ERR_OK && !needed && !has_fresh)
         rc = drop_body(d, st, b, guid, err);
     if (rc != ERR_OK)
         return rc;
@@ -149,8 +167,10 @@ static enum errcode
 drop_some(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
 {
     struct dropping *d = ctx;
-    enum errcode rc = ERR_OK;
+    enum errcode rc = history_is_kept(st->kv, &d->has_history, err);
 
+    if ((st->mutants & MUTANT_DROP_HISTORY) != 0)
+        d->has_history = false;
     d->dropped = 0;
     for (size_t i = 0; i < d->n && rc == ERR_OK; i++)
         rc = decide(d, st, b, &d->v[i], err);
@@ -243,7 +263,9 @@ collect_step(struct store *store, struct collector *c, bool *ret_more,
         return ERR_OK;
     grow_ripe(store, c);
     enum errcode rc = gather_dead(&d, err);
-    if (rc == ERR_OK && d.n == 0 &&
+    if (rc == ERR_OK && d.n == 0)
+        rc = history_expire(store, &c->history, &looked, ret_more, err);
+    if (rc == ERR_OK && d.n == 0 && !*ret_more &&
         (c->has_cursor || c->parts_ns == 0 ||
          now_ns - c->parts_ns >= PARTS_EVERY_NS)) {
         rc = gather_parts(&d, c, &looked, err);
@@ -254,7 +276,7 @@ collect_step(struct store *store, struct collector *c, bool *ret_more,
     if (rc != ERR_OK)
         return error_prefix(err, "dropping garbage");
     c->dropped += d.dropped;
-    *ret_more = d.n > 0 || c->has_cursor;
+    *ret_more |= d.n > 0 || c->has_cursor;
     *ret_bytes += (uint64_t)(d.n + looked) * ROW_COST;
     return ERR_OK;
 }
@@ -371,7 +393,7 @@ has_row(struct store *store, struct span key, bool *ret, struct error *err)
     return rc == ERR_NOTFOUND ? ERR_OK : rc;
 }
 
-/* Has no message GUID, and is that not known? */
+/* Has no message GUID, nor history, and is that not known? */
 static enum errcode
 look_for_orphan(struct store *store, struct kv_iter *refs,
                 const struct guid *guid, struct orphans *o, struct error *err)
@@ -386,7 +408,9 @@ look_for_orphan(struct store *store, struct kv_iter *refs,
     if (kv_iter_next(refs, &key, &value) && key.n >= 1 + GUID_BYTES &&
         memcmp(key.p + 1, guid->b, GUID_BYTES) == 0)
         return ERR_OK;
-    enum errcode rc = has_row(store, key_local_parts(&k, guid), &known, err);
+    enum errcode rc = history_has(store->kv, NULL, guid, &known, err);
+    if (rc == ERR_OK && !known)
+        rc = has_row(store, key_local_parts(&k, guid), &known, err);
     if (rc == ERR_OK && !known)
         rc = has_row(store, key_local_dead(&k, guid), &known, err);
     if (rc == ERR_OK && !known)

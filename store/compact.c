@@ -697,8 +697,14 @@ store_compaction_view(struct store *store, struct compaction_view *ret,
     pthread_mutex_lock(&store->pos_lock); /* the log may be begun anew */
     v.log_bytes = synclog_bytes(store->log);
     pthread_mutex_unlock(&store->pos_lock);
+    struct history_sum kept;
     enum errcode rc = pack_account_each(store->kv, NULL, add_up, &v, err);
     if (rc == ERR_OK)
-        *ret = v;
+        rc = history_sum_read(store->kv, &kept, err);
+    if (rc != ERR_OK)
+        return rc;
+    v.history_rows = kept.rows;
+    v.history_bytes = kept.bytes;
+    *ret = v;
     return rc;
 }

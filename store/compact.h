@@ -33,6 +33,9 @@ struct compaction_view {
     uint64_t removed_packs; /* likewise */
     uint64_t bytes_per_s;   /* read and written in the last seconds */
     uint64_t stuck_segment; /* holds damaged bodies, so it cannot go; 0: none */
+    /* Messages that were purged and are kept (store/history.h). */
+    uint64_t history_rows;
+    uint64_t history_bytes; /* of these, as they were received */
 };
 /* Any thread.  ERR_CORRUPT, ERR_IO. */
 MUST_CHECK enum errcode

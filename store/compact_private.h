@@ -10,6 +10,7 @@
 
 #include "store/body_private.h"
 #include "store/compact.h"
+#include "store/history_private.h"
 #include "store/local.h"
 #include "store/store_private.h"
 #include "synclog/reader.h"
@@ -128,6 +129,7 @@ struct collector {
     size_t ncounted;
     uint64_t looked_ns; /* for whether it is time to sweep */
     uint64_t dropped;   /* bodies */
+    struct history_age history;
 };
 
 /* Drop what lost its last message.  *RET_MORE: as store_compact_step(). */

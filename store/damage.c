@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "store/body_private.h"
 #include "store/damage_private.h"
+#include "store/history_private.h"
 #include "store/snap_private.h"
 #include "store/store_private.h"
 
@@ -320,7 +321,7 @@ store_damage_note(struct store *store, const struct damage *d)
               own.why);
 }
 
-/* Has a message this body? */
+/* Has a message this body, or one that was purged and is kept? */
 static enum errcode
 is_referenced(struct store *store, const struct guid *guid, bool *ret,
               struct error *err)
@@ -337,7 +338,9 @@ is_referenced(struct store *store, const struct guid *guid, bool *ret,
     enum errcode rc = kv_iter_close(&it, err);
     if (rc == ERR_OK)
         *ret = found;
-    return rc;
+    return rc == ERR_OK && !found
+               ? history_has(store_kv(store), NULL, guid, ret, err)
+               : rc;
 }
 
 /* Where part PART of GUID lies; false if that is not known. */
@@ -490,6 +493,19 @@ store_damage_each(struct store *store,
     pthread_mutex_unlock(&ds->lock);
 }
 
+struct telling {
+    bool (*call)(void *ctx, const char *mailbox, uint32_t uid);
+    void *ctx;
+};
+
+static bool
+tell_history(void *ctx, const struct history *h)
+{
+    const struct telling *t = ctx;
+
+    return t->call(t->ctx, h->name, h->at.uid);
+}
+
 enum errcode
 store_damage_messages(struct store *store, const struct guid *guid,
                       bool (*call)(void *ctx, const char *mailbox,
@@ -519,7 +535,12 @@ store_damage_messages(struct store *store, const struct guid *guid,
         arena_free(&a);
     }
     enum errcode closed = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
-    return rc == ERR_OK ? closed : rc;
+    if (rc == ERR_OK)
+        rc = closed;
+    struct telling t = {.call = call, .ctx = ctx};
+    return rc == ERR_OK && more
+               ? store_history_of(store, guid, tell_history, &t, err)
+               : rc;
 }
 
 /* ---- healing ----------------------------------------------------------- */

@@ -66,8 +66,9 @@ store_damage_view(struct store *store, struct damage_view *ret);
 void
 store_damage_each(struct store *store,
                   bool (*call)(void *ctx, const struct damage *d), void *ctx);
-/* The messages of GUID, tombstones too: internal mailbox name and UID.  CALL
- * returns false to stop.  ERR_CORRUPT, ERR_IO. */
+/* The messages of GUID, tombstones too, and those that were purged and are kept
+ * (store/history.h): internal mailbox name and UID.  CALL returns false to
+ * stop. ERR_CORRUPT, ERR_IO. */
 MUST_CHECK enum errcode
 store_damage_messages(struct store *store, const struct guid *guid,
                       bool (*call)(void *ctx, const char *mailbox,

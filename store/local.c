@@ -63,6 +63,45 @@ key_local_parts(struct key *k, const struct guid *guid)
     return append(k, guid->b, GUID_BYTES);
 }
 
+static struct span
+append_at(struct key *k, const struct history_at *at)
+{
+    (void)append_be(k, at->epoch, 4);
+    (void)append_be(k, at->lsn, 8);
+    (void)append_be(k, at->mbid, 8);
+    return append_be(k, at->uid, 4);
+}
+
+struct span
+key_local_history(struct key *k, const struct history_at *at)
+{
+    (void)key_local(k, LOCAL_HISTORY);
+    return append_at(k, at);
+}
+
+struct span
+key_local_history_of(struct key *k, const struct guid *guid)
+{
+    (void)key_local(k, LOCAL_HISTORY_BODY);
+    return append(k, guid->b, GUID_BYTES);
+}
+
+struct span
+key_local_history_body(struct key *k, const struct guid *guid,
+                       const struct history_at *at)
+{
+    (void)key_local_history_of(k, guid);
+    return append_at(k, at);
+}
+
+struct span
+key_local_history_old(struct key *k, mbid_t id, uint32_t uid)
+{
+    (void)key_local(k, LOCAL_HISTORY_OLD);
+    (void)append_be(k, id, 8);
+    return append_be(k, uid, 4);
+}
+
 /* ----------------------------------------------------------------- bodies */
 
 enum errcode

@@ -10,6 +10,7 @@
 #define POLLUX_STORE_LOCAL_H
 
 #include "store/body.h"
+#include "store/history.h"
 #include "store/rows.h"
 
 struct state;
@@ -57,6 +58,20 @@ key_local_pack(struct key *k, uint32_t dir, uint64_t pack);
 /* LOCAL_DEAD: a body that has lost a reference, perhaps the last: nothing. */
 struct span
 key_local_dead(struct key *k, const struct guid *guid);
+/* LOCAL_HISTORY: u32be epoch, u64be LSN, u64be mbid, u32be UID -> a struct
+ * history. */
+struct span
+key_local_history(struct key *k, const struct history_at *at);
+/* LOCAL_HISTORY_BODY: a GUID, and the same behind it: nothing. */
+struct span
+key_local_history_body(struct key *k, const struct guid *guid,
+                       const struct history_at *at);
+/* The GUID alone: the prefix of all of a body. */
+struct span
+key_local_history_of(struct key *k, const struct guid *guid);
+/* LOCAL_HISTORY_OLD: u64be mbid, u32be UID -> a struct history. */
+struct span
+key_local_history_old(struct key *k, mbid_t id, uint32_t uid);
 /* LOCAL_PARTS: a body of which parts came ahead of its message -> varints of
  * the commit time in microseconds and the LSN of the last one. */
 struct span

@@ -389,6 +389,27 @@ consider(struct placer *p, mbid_t id, uint32_t uid, struct item *item,
     return ERR_OK;
 }
 
+/* No message has it: does one that was purged and is kept? */
+static enum errcode
+place_history(struct placer *p, struct item *item, struct error *err)
+{
+    struct places *places = bodies_places(p->store->bodies);
+    struct history h;
+    bool is_found = false;
+
+    arena_reset(&p->row);
+    enum errcode rc = history_first_of(p->snap->kv, p->snap->view, &item->guid,
+                                       &p->row, &h, &is_found, err);
+    if (rc != ERR_OK || !is_found)
+        return rc;
+    const char *owner = row_owner_of_name(h.name, &p->row);
+    item->to_dir = places_dir(places, h.partition, PLACE_SPOOL);
+    item->owner = XXH3_64bits(owner, strlen(owner));
+    item->mbid = h.at.mbid;
+    item->uid = h.at.uid;
+    return ERR_OK;
+}
+
 enum errcode
 placer_place(struct placer *p, struct item *item, struct error *err)
 {
@@ -398,7 +419,7 @@ placer_place(struct placer *p, struct item *item, struct error *err)
     bool decided = false;
     enum errcode rc = ERR_OK;
 
-    /* Without a message: parts that came ahead, or garbage. */
+    /* Without a message: parts that came ahead, garbage, or history. */
     item->to_dir = places_default(bodies_places(p->store->bodies));
     item->owner = 0;
     item->mbid = 0;
@@ -419,5 +440,7 @@ placer_place(struct placer *p, struct item *item, struct error *err)
             rc = consider(p, id, uid, item, &decided, err);
     }
     enum errcode closed = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
-    return rc == ERR_OK ? closed : rc;
+    if (rc == ERR_OK)
+        rc = closed;
+    return rc == ERR_OK && item->mbid == 0 ? place_history(p, item, err) : rc;
 }

@@ -19,6 +19,7 @@ enum {
     MUTANT_REPLICA_NO_SYNC = 1U << 9,  /* says durable what is not */
     MUTANT_ANSWER_LATE = 1U << 10,     /* answers a group after the fence */
     MUTANT_NARROW_HEADROOM = 1U << 11, /* forgets epochs that it has not seen */
+    MUTANT_DROP_HISTORY = 1U << 12,    /* garbage is what no message has */
 };
 
 #endif

@@ -55,6 +55,11 @@ enum local_row {
     LOCAL_DEAD = 'x',  /* a body that may be garbage */
     LOCAL_PARTS = 'y', /* a body whose message may still come */
     LOCAL_SWEEP = 'w', /* when all bodies were last walked */
+    /* What was purged and is kept (store/history.h). */
+    LOCAL_HISTORY = 'h',      /* record, mailbox, UID -> struct history */
+    LOCAL_HISTORY_BODY = 'H', /* GUID, then as above -> nothing */
+    LOCAL_HISTORY_SUM = 'T',  /* how many there are: varints rows, bytes */
+    LOCAL_HISTORY_OLD = 'o',  /* of the state before a seed that comes */
 };
 
 #define KEY_MAX 1024U

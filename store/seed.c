@@ -34,6 +34,8 @@
 
 #include "store/body_private.h"
 #include "store/damage_private.h"
+#include "store/history_private.h"
+#include "store/local.h"
 #include "store/snap_private.h"
 #include "store/store_private.h"
 
@@ -88,6 +90,77 @@ read_body_row(struct span key, struct span value, struct guid *ret_guid,
     return ERR_OK;
 }
 
+/* Bodies that history has, in step with the GUIDs that are asked for. */
+struct history_bodies {
+    struct store_snap *snap;
+    struct kv_iter *it; /* NULL: nothing is kept */
+    struct key prefix;
+    struct guid at;
+    bool is_at, is_over;
+};
+
+static enum errcode
+history_bodies_open(struct store_snap *snap, struct history_bodies *ret,
+                    struct error *err)
+{
+    bool is_kept = false;
+    enum errcode rc = history_is_kept(snap->kv, &is_kept, err);
+
+    *ret = (struct history_bodies){.snap = snap};
+    if (rc == ERR_OK && is_kept)
+        ret->it = kv_iter_open(snap->kv, snap->view, KV_STATE,
+                               key_local(&ret->prefix, LOCAL_HISTORY_BODY),
+                               SPAN_EMPTY);
+    return rc;
+}
+
+/* GUIDs ascend. */
+static bool
+history_bodies_have(struct history_bodies *h, const struct guid *guid)
+{
+    struct key k;
+    struct span key, value;
+
+    for (unsigned i = 0; !h->is_over; i++) {
+        if (h->is_at && memcmp(h->at.b, guid->b, GUID_BYTES) >= 0)
+            return guid_eq(&h->at, guid);
+        if (i == STEPS_MAX)
+            kv_iter_seek(h->it, key_local_history_of(&k, guid));
+        h->is_at = kv_iter_next(h->it, &key, &value) && key.n > 2 + GUID_BYTES;
+        h->is_over = !h->is_at;
+        if (h->is_at)
+            memcpy(h->at.b, key.p + 2, GUID_BYTES);
+    }
+    return false;
+}
+
+/* Is GUID here for nothing but history?  That is nobody else's. */
+static enum errcode
+is_history_alone(struct history_bodies *h, const struct guid *guid, bool *ret,
+                 struct error *err)
+{
+    struct store_snap *snap = h->snap;
+    AUTO(buf_free) struct buf parts = BUF_INIT;
+    struct key k;
+    struct span key, value;
+
+    *ret = false;
+    if (h->it == NULL || !history_bodies_have(h, guid))
+        return ERR_OK;
+    (void)key_guidref(&k, guid, 0, 0);
+    k.n = 1 + GUID_BYTES;
+    struct kv_iter *refs =
+        kv_iter_open(snap->kv, snap->view, KV_STATE, key_span(&k), SPAN_EMPTY);
+    const bool has_ref = kv_iter_next(refs, &key, &value);
+    enum errcode rc = kv_iter_close(&refs, err);
+    if (rc != ERR_OK || has_ref)
+        return rc;
+    rc = kv_get(snap->kv, snap->view, KV_STATE, key_local_parts(&k, guid),
+                &parts, err);
+    *ret = rc == ERR_NOTFOUND;
+    return rc == ERR_NOTFOUND ? ERR_OK : rc;
+}
+
 enum errcode
 seed_each_guid(struct store_snap *snap, const struct guid *after,
                bool (*call)(void *ctx, const struct guid *guid, uint64_t size),
@@ -100,9 +173,13 @@ seed_each_guid(struct store_snap *snap, const struct guid *after,
     struct body_loc loc;
     struct span key;
     struct span value;
+    struct history_bodies history;
     uint32_t parts = 0; /* of `last`, so far */
-    enum errcode rc = ERR_OK;
+    bool skip = false;
+    enum errcode rc = history_bodies_open(snap, &history, err);
 
+    if (rc != ERR_OK)
+        return rc;
     if (after != NULL)
         (void)key_body(&from, after, UINT16_MAX);
     struct kv_iter *it =
@@ -115,10 +192,18 @@ seed_each_guid(struct store_snap *snap, const struct guid *after,
             break;
         parts = parts > 0 && guid_eq(&guid, &last) ? parts + 1 : 1;
         last = guid;
-        if (parts == loc.parts && !call(ctx, &guid, loc.size))
+        if (parts != loc.parts)
+            continue;
+        rc = is_history_alone(&history, &guid, &skip, err);
+        if (rc == ERR_OK && !skip && !call(ctx, &guid, loc.size))
             break;
     }
     enum errcode closed = kv_iter_close(&it, rc == ERR_OK ? err : NULL);
+    if (rc == ERR_OK)
+        rc = closed;
+    closed = history.it == NULL
+                 ? ERR_OK
+                 : kv_iter_close(&history.it, rc == ERR_OK ? err : NULL);
     return rc == ERR_OK ? closed : rc;
 }
 
@@ -460,7 +545,10 @@ seed_begin_rows(struct seed *s, struct error *err)
     if (rc != ERR_OK)
         return rc;
     kv_batch_clear(s->rows);
-    rc = delete_all(s, KV_STATE, is_local_table, err);
+    if (s->store->cfg.keep_history_s > 0)
+        rc = history_seed_begins(s->kv, err);
+    if (rc == ERR_OK)
+        rc = delete_all(s, KV_STATE, is_local_table, err);
     if (rc == ERR_OK)
         rc = delete_all(s, KV_CACHE, NULL, err);
     leave(s);
@@ -632,6 +720,9 @@ finish(struct seed *s, const struct store_pos *pos, struct error *err)
                        root, pos->digest, pos->applied.epoch, pos->applied.lsn);
     if (rc == ERR_OK)
         rc = each_missing(s->kv, NULL, check_missing, s, err);
+    if (rc == ERR_OK)
+        rc = history_seed_ends(s->kv, pos, s->store->cfg.keep_history_s > 0,
+                               err);
     if (rc == ERR_OK)
         rc = kv_flush(s->kv, err);
     if (rc == ERR_OK)

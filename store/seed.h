@@ -19,7 +19,8 @@ store_is_empty(const struct store *store);
 
 /* ---- the side that gives ---------------------------------------------- */
 
-/* Every GUID with a body, in order, from behind AFTER (NULL: the start). */
+/* Every GUID with a body, in order, from behind AFTER (NULL: the start), but
+ * not those that only history has (store/history.h). */
 MUST_CHECK enum errcode
 seed_each_guid(struct store_snap *snap, const struct guid *after,
                bool (*call)(void *ctx, const struct guid *guid, uint64_t size),

@@ -106,6 +106,7 @@ struct state {
     struct changed_set changed[64]; /* by the record under way */
     size_t nchanged;
     unsigned mutants;
+    bool keeps_history; /* what is purged leaves a row (store/history.h) */
 };
 
 /* Take counters and digests from what KV holds; ERR_CORRUPT if the digests of

@@ -464,6 +464,7 @@ recover(struct store *store, struct store_opened *ret, struct error *err)
     if (rc != ERR_OK)
         return rc;
     store->st.mutants = store->cfg.mutants;
+    store->st.keeps_history = store->cfg.keep_history_s > 0;
     store->pos = store->reached = at;
     store->flushed_lsn = at.applied.lsn;
     if (at.applied.lsn > ret->log.last.lsn)
@@ -774,6 +775,7 @@ adopt(struct store *store, const struct store_pos *pos, struct error *err)
     state_free(&store->st);
     store->st = st;
     store->st.mutants = store->cfg.mutants;
+    store->st.keeps_history = store->cfg.keep_history_s > 0;
     pthread_mutex_lock(&store->pos_lock);
     rc = begin_log_again(store, pos, err);
     if (rc == ERR_OK) {

@@ -76,6 +76,9 @@ struct store_config {
     /* A replica has records in its log at once, and in its state so much later
      * by their commit time; who becomes the master applies all first. */
     uint64_t apply_delay_us;
+    /* Messages that are purged are kept so many seconds more, here and in no
+     * digest (store/history.h); 0: not at all. */
+    uint64_t keep_history_s;
     struct instid cluster;
     struct instid instance;
     struct kv *kv; /* NULL: RocksDB in DIR/state; given: a test's, taken over */

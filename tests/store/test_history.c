@@ -1,0 +1,937 @@
+/*
+ * What is purged and kept (sync_keep_history): rows as bytes, that digests are
+ * those of a twin without the option, that the compactor leaves bodies alone as
+ * long as a row names them and no longer, and that a crash anywhere, a replay
+ * and a seed leave rows and bodies whole.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "store/damage.h"
+#include "store/history_private.h"
+#include "store/local.h"
+#include "store/mutants.h"
+#include "store/seed.h"
+#include "store/store_private.h"
+#include "tests/lib/compacttest.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define SEGMENT (MIB / 2)
+#define PACK (MIB / 8)
+#define BODY 36000U /* half of it when stored */
+#define DAY_S UINT64_C(86400)
+#define US UINT64_C(1000000)
+
+static void
+must(enum errcode rc, const struct error *err)
+{
+    if (rc != ERR_OK)
+        fail_msg("%s: %s", errcode_name(rc), err->text);
+}
+
+static void
+compact(struct teststore *ts)
+{
+    struct error err = {0};
+
+    must(ct_compact(ts, &err), &err);
+}
+
+/* ---- what is kept, as text --------------------------------------------- */
+
+struct listing {
+    struct teststore *ts;
+    struct buf text;
+    unsigned n;
+    uint64_t bytes;
+    size_t body; /* not 0: each is ts_body(UID, that), or BODY + 1 of bob's */
+    const char *wrong;
+};
+
+static void
+check_body(struct listing *l, const struct history *h)
+{
+    AUTO(buf_free) struct buf got = BUF_INIT;
+    struct error err = {0};
+    struct body *b =
+        ts_body(h->msg.uid, l->body + (strstr(h->name, "bob") != NULL));
+
+    if (store_body_read(l->ts->store, &h->msg.guid, 0, UINT64_MAX, &got,
+                        &err) != ERR_OK)
+        l->wrong = "the body of a row cannot be read";
+    else if (!span_eq(buf_span(&got), body_raw(b)))
+        l->wrong = "the body of a row is another one";
+    body_free(&b);
+}
+
+static bool
+add_row(void *ctx, const struct history *h)
+{
+    struct listing *l = ctx;
+    char guid[GUID_TEXT_BYTES];
+
+    l->n++;
+    l->bytes += h->msg.size;
+    buf_addf(&l->text,
+             "%" PRI_EPOCH ":%" PRI_LSN " %" PRIu64 "/%" PRIu32
+             " %s %s %u %" PRIu64 " %s %" PRIu32 " 0x%x %" PRId64 "\n",
+             h->at.epoch, h->at.lsn, h->at.mbid, h->at.uid, h->name,
+             h->uniqueid.s, (unsigned)h->way, h->purged_us,
+             guid_text(&h->msg.guid, guid), h->uidvalidity, h->msg.flags,
+             h->msg.expunged_s);
+    if (l->body != 0)
+        check_body(l, h);
+    return true;
+}
+
+/* All of it; that the sum says the same. */
+static void
+list(struct teststore *ts, size_t body, struct listing *ret)
+{
+    struct history_at after = {0};
+    struct history_view v;
+    struct error err = {0};
+    bool more = true;
+
+    *ret = (struct listing){.ts = ts, .body = body};
+    while (more)
+        must(store_history_walk(ts->store, &after, add_row, ret, &more, &err),
+             &err);
+    must(store_history_view(ts->store, &v, &err), &err);
+    if (v.rows != ret->n || v.bytes != ret->bytes)
+        ret->wrong = "the sum is not that of the rows";
+}
+
+static unsigned
+count(struct teststore *ts, size_t body)
+{
+    struct listing l;
+
+    list(ts, body, &l);
+    buf_free(&l.text);
+    if (l.wrong != NULL)
+        fail_msg("%s", l.wrong);
+    return l.n;
+}
+
+/* ---- instances --------------------------------------------------------- */
+
+static void
+set_keep(struct teststore *ts, uint64_t keep_s)
+{
+    struct error err = {0};
+    const enum role role = store_role(ts->store);
+    const epoch_t epoch = store_epoch(ts->store);
+
+    ts_close(ts);
+    ts->cfg.keep_history_s = keep_s;
+    must(ts_open(ts, &err), &err);
+    store_set_role(ts->store, role, epoch);
+}
+
+/* A master that keeps, with two mailboxes. */
+struct pair {
+    mbid_t ann, bob;
+};
+
+static struct pair
+new_keeper(struct teststore *ts, uint64_t seed, uint64_t keep_s)
+{
+    ct_new_master(ts, seed, SEGMENT, PACK);
+    set_keep(ts, keep_s);
+    return (struct pair){ts_create(ts, "user.ann"), ts_create(ts, "user.bob")};
+}
+
+static void
+purge_mailbox(struct teststore *ts, mbid_t id)
+{
+    struct store_txn *txn = txn_new();
+
+    txn_purge(txn, id, &(struct uidset){0});
+    assert_int_equal(ts_commit(ts, &txn), ERR_OK);
+}
+
+/* ---- rows --------------------------------------------------------------- */
+
+static void
+test_row_has_these_bytes(void **state)
+{
+    static const uint8_t golden[] = {
+        1,    1,       /* version, purged */
+        0xe8, 0x07, 9, /* purged_us 1000, validity 9 */
+        3,    'a',  '.', 'b', 1,  'p', 2,  'i', 'd', /* name, partition, id */
+        0x81, 0x01,                                  /* answered, expunged */
+        1,    2,    3,   4,   5,  6,   7,  8,   9,   10, 11, 12,
+        13,   14,   15,  16,  17, 18,  19, 20,  5,   4, /* modseq, created */
+        14,   120,  16,  2,                             /* 7, 60 min, 8, +1 */
+        0xac, 0x02, 0, /* size 300, no keywords */
+        20};           /* expunged 10 */
+    struct history h = {
+        .way = HISTORY_PURGED,
+        .purged_us = 1000,
+        .name = "a.b",
+        .partition = "p",
+        .uniqueid = {"id"},
+        .uidvalidity = 9,
+        .msg = {.flags = FLAG_ANSWERED | FLAG_EXPUNGED,
+                .guid = {{1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                          11, 12, 13, 14, 15, 16, 17, 18, 19, 20}},
+                .modseq = 5,
+                .created_modseq = 4,
+                .internal_s = 7,
+                .internal_tz_min = 60,
+                .saved_s = 8,
+                .updated_s = 9,
+                .expunged_s = 10,
+                .size = 300},
+    };
+    AUTO(buf_free) struct buf out = BUF_INIT;
+    AUTO(arena_free) struct arena a = ARENA_INIT;
+    struct history got = {.at = {.lsn = 3}, .msg.uid = 4};
+    struct error err = {0};
+
+    (void)state;
+    history_encode(&h, &out);
+    assert_int_equal(out.n, sizeof(golden));
+    assert_memory_equal(out.p, golden, sizeof(golden));
+    must(history_decode(buf_span(&out), &a, &got, &err), &err);
+    assert_string_equal(got.name, "a.b");
+    assert_string_equal(got.partition, "p");
+    assert_string_equal(got.uniqueid.s, "id");
+    assert_int_equal(got.purged_us, 1000);
+    assert_int_equal(got.uidvalidity, 9);
+    assert_int_equal(got.at.lsn, 3);
+    assert_int_equal(got.msg.uid, 4);
+    assert_int_equal(got.msg.expunged_s, 10);
+    assert_true(guid_eq(&got.msg.guid, &h.msg.guid));
+    for (size_t n = 0; n < out.n; n++)
+        assert_int_equal(history_decode(span_of(out.p, n), &a, &got, &err),
+                         ERR_CORRUPT);
+    buf_add_byte(&out, 0);
+    assert_int_equal(history_decode(buf_span(&out), &a, &got, &err),
+                     ERR_CORRUPT);
+    out.n--;
+    out.p[1] = 3;
+    assert_int_equal(history_decode(buf_span(&out), &a, &got, &err),
+                     ERR_CORRUPT);
+    out.p[1] = 2;
+    assert_int_equal(history_decode(buf_span(&out), &a, &got, &err), ERR_OK);
+    out.p[0] = 2;
+    assert_int_equal(history_decode(buf_span(&out), &a, &got, &err),
+                     ERR_VERSION);
+}
+
+static void
+test_keys_have_these_bytes(void **state)
+{
+    static const uint8_t row[] = {'L', 'h', 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1,
+                                  2,   0,   0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 3};
+    const struct history_at at = {.epoch = 7, .lsn = 258, .mbid = 9, .uid = 3};
+    const struct guid guid = {{0xaa, 1}};
+    struct key k;
+
+    (void)state;
+    struct span key = key_local_history(&k, &at);
+    assert_int_equal(key.n, sizeof(row));
+    assert_memory_equal(key.p, row, sizeof(row));
+    key = key_local_history_body(&k, &guid, &at);
+    assert_int_equal(key.n, 2 + GUID_BYTES + sizeof(row) - 2);
+    assert_int_equal(key.p[0], 'L');
+    assert_int_equal(key.p[1], 'H');
+    assert_memory_equal(key.p + 2, guid.b, GUID_BYTES);
+    assert_memory_equal(key.p + 2 + GUID_BYTES, row + 2, sizeof(row) - 2);
+    key = key_local_history_old(&k, 9, 3);
+    assert_int_equal(key.n, 14);
+    assert_memory_equal(key.p, "Lo", 2);
+    assert_memory_equal(key.p + 2, row + 14, 12);
+}
+
+/* ---- purges ------------------------------------------------------------- */
+
+static void
+test_purged_message_is_noted_and_stays_readable(void **state)
+{
+    struct teststore ts;
+    struct listing l;
+    struct error err = {0};
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 1, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 20, BODY);
+    ct_purge(&ts, box.ann, 3, 4);
+    const struct store_pos pos = store_pos(ts.store);
+    list(&ts, BODY, &l);
+    assert_null(l.wrong);
+    assert_int_equal(l.n, 2);
+    AUTO(buf_free) struct buf want = BUF_INIT;
+    buf_addf(&want, "%" PRI_EPOCH ":%" PRI_LSN " %" PRIu64 "/3 user.ann ",
+             pos.applied.epoch, pos.applied.lsn, box.ann);
+    assert_memory_equal(l.text.p, want.p, want.n);
+    buf_free(&l.text);
+    /* The state says nothing of it, and is whole. */
+    ts_verify(&ts);
+    struct store_snap *snap = store_snapshot(ts.store);
+    struct arena a = ARENA_INIT;
+    struct message m;
+    assert_int_equal(snap_message(snap, box.ann, 3, &a, &m, &err),
+                     ERR_NOTFOUND);
+    store_release(&snap);
+    arena_free(&a);
+    /* Out of the log, and out of packs with much dead. */
+    ct_fill(&ts, box.bob, 60, BODY + 1);
+    ct_purge(&ts, box.ann, 5, 20);
+    compact(&ts);
+    assert_int_equal(ct_segments(&ts), 1);
+    assert_int_equal(count(&ts, BODY), 18);
+    ts_free(&ts);
+}
+
+static void
+test_mailbox_and_all_in_it_are_noted(void **state)
+{
+    struct teststore ts;
+    struct listing l;
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 2, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 5, BODY);
+    assert_int_equal(ts_expunge(&ts, box.ann, 2, 2), ERR_OK);
+    struct store_txn *txn = txn_new();
+    txn_delete(txn, box.ann, true, 0x5f000000);
+    assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    assert_int_equal(count(&ts, BODY), 0);
+    purge_mailbox(&ts, box.ann);
+    compact(&ts);
+    list(&ts, BODY, &l);
+    assert_null(l.wrong);
+    assert_int_equal(l.n, 5);
+    assert_non_null(strstr(buf_cstr(&l.text), "/1 DELETED.user.ann.5F000000 "));
+    buf_free(&l.text);
+    ts_free(&ts);
+}
+
+/* One that came back under another UID is not gone. */
+static void
+test_unexpunged_tombstone_is_not_kept(void **state)
+{
+    struct teststore ts;
+    AUTO(uidset_free) struct uidset one = {0};
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 3, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 2, BODY);
+    assert_int_equal(ts_expunge(&ts, box.ann, 1, 2), ERR_OK);
+    uidset_add(&one, 1, 1);
+    struct store_txn *txn = txn_new();
+    txn_unexpunge(txn, box.ann, &one, true);
+    assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    uidset_add(&one, 2, 2);
+    txn = txn_new();
+    txn_purge(txn, box.ann, &one);
+    assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
+    assert_int_equal(count(&ts, BODY), 1);
+    ts_free(&ts);
+}
+
+/* The body goes with its last row, not before: also when it comes again. */
+static void
+test_body_that_comes_again_is_kept_once_more(void **state)
+{
+    struct teststore ts;
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 4, 10 * DAY_S);
+    for (uint32_t uid = 1; uid <= 3; uid++) {
+        assert_int_equal(ts_append(&ts, box.ann, 1, BODY, NULL), uid);
+        ct_purge(&ts, box.ann, uid, uid);
+        compact(&ts);
+        assert_int_equal(count(&ts, 0), uid);
+        env_sim_advance_us(ts.sim, 4 * DAY_S * US);
+    }
+    AUTO(buf_free) struct buf got = BUF_INIT;
+    struct body *b = ts_body(1, BODY);
+    const struct guid guid = *body_guid(b);
+    body_free(&b);
+    struct error err = {0};
+    (void)ts_create(&ts, "user.x"); /* the log's time moves */
+    compact(&ts);
+    assert_int_equal(count(&ts, 0), 2);
+    env_sim_advance_us(ts.sim, 4 * DAY_S * US);
+    (void)ts_create(&ts, "user.y");
+    compact(&ts);
+    assert_int_equal(count(&ts, 0), 1);
+    assert_int_equal(
+        store_body_read(ts.store, &guid, 0, UINT64_MAX, &got, &err), ERR_OK);
+    env_sim_advance_us(ts.sim, 4 * DAY_S * US);
+    (void)ts_create(&ts, "user.z");
+    compact(&ts);
+    assert_int_equal(count(&ts, 0), 0);
+    buf_clear(&got);
+    assert_int_equal(
+        store_body_read(ts.store, &guid, 0, UINT64_MAX, &got, &err),
+        ERR_NOTFOUND);
+    ts_free(&ts);
+}
+
+/* These tests would see it if the body went with its last message. */
+static void
+test_collector_that_forgets_history_is_noticed(void **state)
+{
+    struct teststore ts;
+    struct listing l;
+
+    (void)state;
+    ct_new_master(&ts, 16, SEGMENT, PACK);
+    ts.cfg.mutants = MUTANT_DROP_HISTORY;
+    set_keep(&ts, HISTORY_FOREVER);
+    const mbid_t ann = ts_create(&ts, "user.ann");
+    ct_fill(&ts, ann, 5, BODY);
+    ct_purge(&ts, ann, 2, 3);
+    compact(&ts);
+    list(&ts, BODY, &l);
+    assert_string_equal(l.wrong, "the body of a row cannot be read");
+    buf_free(&l.text);
+    ts_free(&ts);
+}
+
+/* ---- age ---------------------------------------------------------------- */
+
+static void
+test_rows_go_by_age_and_by_both_clocks(void **state)
+{
+    struct teststore ts;
+    struct compaction_view v;
+    struct error err = {0};
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 5, 30 * DAY_S);
+    ct_fill(&ts, box.ann, 200, BODY);
+    ct_purge(&ts, box.ann, 1, 100);
+    env_sim_advance_us(ts.sim, 20 * DAY_S * US);
+    ct_purge(&ts, box.ann, 101, 150);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 150);
+    env_sim_advance_us(ts.sim, 11 * DAY_S * US);
+    /* Nothing has come since: this may be a clock that jumped. */
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 150);
+    ct_fill(&ts, box.bob, 1, BODY + 1);
+    env_sim_advance_us(ts.sim, 60 * US);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 50);
+    must(store_compaction_view(ts.store, &v, &err), &err);
+    assert_int_equal(v.dropped, 100);
+    assert_true(v.removed_packs > 0);
+    ts_free(&ts);
+}
+
+/* Switched off: nothing is added, an hour later all of it goes. */
+static void
+test_off_again_lets_go_of_all(void **state)
+{
+    struct teststore ts;
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 6, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 150, BODY);
+    ct_purge(&ts, box.ann, 1, 140);
+    compact(&ts);
+    const uint64_t full = ct_dir_bytes(&ts, "/be/packs", "pack-");
+    assert_true(full > 2 * MIB);
+    set_keep(&ts, 0);
+    ct_purge(&ts, box.ann, 141, 145);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 140);
+    /* It was a mistake. */
+    set_keep(&ts, HISTORY_FOREVER);
+    env_sim_advance_us(ts.sim, 3 * 3600 * US);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 140);
+    set_keep(&ts, 0);
+    compact(&ts);
+    env_sim_advance_us(ts.sim, 3601 * US);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 0);
+    compact(&ts);
+    assert_true(ct_dir_bytes(&ts, "/be/packs", "pack-") < full / 5);
+    assert_int_equal(ct_read_all(&ts, box.ann, BODY, NULL), 5);
+    ts_free(&ts);
+}
+
+/* ---- a twin without it -------------------------------------------------- */
+
+/* Purge some of MASTER's tombstones now and then, as expiry does. */
+static void
+random_purge(struct teststore *master, uint64_t *rng)
+{
+    static const char *const names[] = {"user.ann", "user.ann.Sent", "user.bob",
+                                        "user.bob.Sent", "shared"};
+    mbid_t id = ts_lookup(master, names[ts_random(rng, ARRAY_LEN(names))]);
+    AUTO(uidset_free) struct uidset all = {0};
+    struct store_txn *txn;
+
+    if (id == 0)
+        return;
+    uidset_add(&all, 1, (uint32_t)ts_random(rng, 40) + 1);
+    txn = txn_new();
+    txn_purge(txn, id, &all);
+    assert_int_equal(ts_commit(master, &txn), ERR_OK);
+}
+
+/* How many were kept. */
+static unsigned
+one_history(uint64_t seed)
+{
+    struct teststore master, plain, keeper;
+    struct listing before, after;
+    uint64_t rng = seed * 77 + 1;
+    struct error err = {0};
+
+    ts_new_master(&master, seed, 0);
+    ts_new(&plain, seed + 100, 0);
+    ts_new(&keeper, seed + 200, 0);
+    set_keep(&keeper, HISTORY_FOREVER);
+    for (unsigned i = 0; i < 250; i++) {
+        (void)ts_random_txn(&master, &rng);
+        if (ts_random(&rng, 8) == 0)
+            random_purge(&master, &rng);
+        if (ts_random(&rng, 20) != 0)
+            continue;
+        assert_int_equal(ts_ship(&master, &plain, 4096), ERR_OK);
+        assert_int_equal(ts_ship(&master, &keeper, 65536), ERR_OK);
+        assert_int_equal(store_pos(plain.store).digest,
+                         store_pos(keeper.store).digest);
+        if (ts_random(&rng, 4) == 0)
+            compact(&keeper);
+    }
+    assert_int_equal(ts_ship(&master, &plain, 4096), ERR_OK);
+    assert_int_equal(ts_ship(&master, &keeper, 4096), ERR_OK);
+    assert_int_equal(store_pos(master.store).digest,
+                     store_pos(keeper.store).digest);
+    ts_verify(&keeper);
+    assert_int_equal(count(&plain, 0), 0);
+    compact(&keeper);
+    list(&keeper, 0, &before);
+    assert_null(before.wrong);
+    /* What the state had not flushed, the log makes again. */
+    ts_crash(&keeper, seed);
+    must(ts_open(&keeper, &err), &err);
+    list(&keeper, 0, &after);
+    assert_null(after.wrong);
+    assert_true(span_eq(buf_span(&before.text), buf_span(&after.text)));
+    buf_free(&before.text);
+    buf_free(&after.text);
+    ts_free(&keeper);
+    ts_free(&plain);
+    ts_free(&master);
+    return before.n;
+}
+
+static void
+test_digests_are_those_of_a_twin_without(void **state)
+{
+    unsigned n = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        n += one_history(seed);
+    print_message("%u kept\n", n);
+    assert_true(n > 50);
+}
+
+/* ---- crashes ------------------------------------------------------------ */
+
+static int
+on_nth_change(void *ctx, enum env_fault_kind kind, const char *path)
+{
+    (void)kind;
+    (void)path;
+    env_sim_halt(ctx);
+    return 0;
+}
+
+/* What was wrong; *RET_HIT: the N-th change came. */
+static const char *
+crash_at(uint64_t n, bool *ret_hit)
+{
+    struct teststore ts;
+    struct listing l;
+    struct error err = {0};
+    const char *wrong = NULL;
+
+    const struct pair box = new_keeper(&ts, 7, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 16, BODY);
+    ct_fill(&ts, box.bob, 16, BODY + 1);
+    compact(&ts);
+    ct_purge(&ts, box.ann, 1, 9);
+    ct_fill(&ts, box.ann, 20, BODY);
+    ct_purge(&ts, box.ann, 30, 33);
+    must(store_checkpoint(ts.store, &err), &err);
+    ct_purge(&ts, box.bob, 2, 2);
+    env_fault_add(ts.fault, &(struct env_fault_rule){.kinds = FAULT_CHANGES,
+                                                     .nth = n,
+                                                     .action = FAULT_HOOK,
+                                                     .hook = on_nth_change,
+                                                     .hook_ctx = ts.sim});
+    *ret_hit = ct_compact(&ts, &err) != ERR_OK;
+    ts_crash(&ts, n * 31);
+    must(ts_open(&ts, &err), &err);
+    for (unsigned i = 0; i < 2 && wrong == NULL; i++) {
+        list(&ts, BODY, &l);
+        wrong = l.wrong;
+        if (wrong == NULL && l.n != 14)
+            wrong = "a row is missing";
+        buf_free(&l.text);
+        compact(&ts);
+    }
+    if (wrong == NULL && ct_read_all(&ts, box.ann, BODY, &wrong) != 23)
+        wrong = wrong != NULL ? wrong : "messages are missing";
+    if (wrong != NULL)
+        print_message("change %" PRIu64 ": %s\n", n, wrong);
+    ts_free(&ts);
+    return wrong;
+}
+
+static void
+test_crash_at_every_change_loses_nothing(void **state)
+{
+    bool hit = true;
+    uint64_t n = 1;
+
+    (void)state;
+    for (; hit; n++)
+        assert_null(crash_at(n, &hit));
+    print_message("%" PRIu64 " changes\n", n);
+    assert_true(n > 15);
+}
+
+/* ---- seeds -------------------------------------------------------------- */
+
+struct way {
+    struct teststore *from;
+    struct store_snap *snap;
+    struct seed *seed;
+    unsigned bodies, rows, most_rows;
+};
+
+static bool
+give_body(void *ctx, const struct guid *guid, uint64_t size)
+{
+    struct way *w = ctx;
+    AUTO(buf_free) struct buf stored = BUF_INIT;
+    struct body_loc loc;
+    struct error err = {0};
+
+    (void)size;
+    if (seed_has(w->seed, guid))
+        return true;
+    w->bodies++;
+    must(seed_read_part(w->from->store, w->snap, guid, 0, &loc, &stored, &err),
+         &err);
+    must(seed_put_part(w->seed, guid, &loc, buf_span(&stored), &err), &err);
+    return true;
+}
+
+static bool
+give_row(void *ctx, struct span key, struct span value)
+{
+    struct way *w = ctx;
+    struct error err = {0};
+
+    if (w->rows == w->most_rows)
+        return false;
+    w->rows++;
+    must(seed_put_row(w->seed, key, value, &err), &err);
+    return true;
+}
+
+/* Seed TO, or break off behind MOST_ROWS; bodies that were sent. */
+static unsigned
+seed_over(struct teststore *from, struct teststore *to, unsigned most_rows)
+{
+    struct way w = {.from = from, .most_rows = most_rows};
+    struct error err = {0};
+
+    must(seed_open(to->store, &w.seed, &err), &err);
+    w.snap = store_snapshot(from->store);
+    const struct store_pos pos = snap_pos(w.snap);
+    must(seed_each_guid(w.snap, NULL, give_body, &w, &err), &err);
+    must(seed_sync(w.seed, &err), &err);
+    must(seed_begin_rows(w.seed, &err), &err);
+    must(snap_each_row(w.snap, SPAN_EMPTY, give_row, &w, &err), &err);
+    if (w.rows < w.most_rows)
+        must(seed_finish(w.seed, &pos, &err), &err);
+    seed_close(&w.seed);
+    store_release(&w.snap);
+    return w.bodies;
+}
+
+/* As node_reseed() does it. */
+static void
+give_up_state(struct teststore *ts)
+{
+    uint64_t kept = 0, dropped = 0;
+    struct error err = {0};
+
+    must(store_history_pack(ts->store, &err), &err);
+    ts_close(ts);
+    ts->cfg.kv = kv_open_mem_on(ts->disk);
+    must(store_make_seedable(env_fault_env(ts->fault), &ts->cfg,
+                             "/be/log-aside", &kept, &dropped, &err),
+         &err);
+    kv_close(&ts->cfg.kv);
+    assert_int_equal(dropped, 0);
+    must(ts_open(ts, &err), &err);
+    assert_true(store_is_empty(ts->store));
+}
+
+/*
+ * The replica is left behind while its master purges: what it had of that is
+ * history when it was seeded, with what was history before.
+ */
+static void
+test_seed_keeps_history_and_finds_what_it_missed(void **state)
+{
+    struct teststore master, keeper;
+    struct listing l;
+
+    (void)state;
+    ct_new_master(&master, 8, SEGMENT, PACK);
+    const mbid_t ann = ts_create(&master, "user.ann");
+    const mbid_t bob = ts_create(&master, "user.bob");
+    ts_new(&keeper, 9, 0);
+    keeper.cfg.pack_bytes = PACK;
+    set_keep(&keeper, HISTORY_FOREVER);
+    ct_fill(&master, ann, 40, BODY);
+    ct_fill(&master, bob, 10, BODY + 1);
+    ct_purge(&master, ann, 1, 5);
+    assert_int_equal(ts_ship(&master, &keeper, 65536), ERR_OK);
+    assert_int_equal(count(&keeper, BODY), 5);
+    ct_purge(&master, ann, 6, 8);
+    purge_mailbox(&master, bob);
+    ct_fill(&master, ann, 4, BODY);
+    compact(&master);
+
+    give_up_state(&keeper);
+    assert_int_equal(count(&keeper, BODY), 5);
+    /* An attempt that breaks off, and a power cut, change nothing of it. */
+    assert_int_equal(seed_over(&master, &keeper, 20), 4);
+    struct error err = {0};
+    ts_crash(&keeper, 3);
+    must(ts_open(&keeper, &err), &err);
+    assert_int_equal(seed_over(&master, &keeper, UINT32_MAX), 0);
+    assert_int_equal(store_pos(master.store).digest,
+                     store_pos(keeper.store).digest);
+    list(&keeper, BODY, &l);
+    assert_null(l.wrong);
+    assert_int_equal(l.n, 5 + 3 + 10);
+    buf_free(&l.text);
+    /* Nothing of the old state is left but that. */
+    AUTO(buf_free) struct buf row = BUF_INIT;
+    struct key k;
+    struct span key, value;
+    struct kv_iter *it =
+        kv_iter_open(keeper.kv, NULL, KV_STATE,
+                     key_local(&k, LOCAL_HISTORY_OLD), SPAN_EMPTY);
+    assert_false(kv_iter_next(it, &key, &value));
+    must(kv_iter_close(&it, &err), &err);
+    /* And it goes on, through a sweep and its day of grace. */
+    env_sim_advance_us(keeper.sim, 2 * DAY_S * US);
+    env_sim_advance_us(master.sim, 2 * DAY_S * US);
+    ct_purge(&master, ann, 9, 9);
+    assert_int_equal(ts_ship(&master, &keeper, 65536), ERR_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        compact(&keeper);
+        env_sim_advance_us(keeper.sim, DAY_S * US);
+    }
+    assert_int_equal(count(&keeper, BODY), 19);
+    ts_verify(&keeper);
+    ts_free(&keeper);
+    ts_free(&master);
+}
+
+/* History is nobody else's: neither a seed nor a backup has it. */
+static void
+test_giver_keeps_its_history_to_itself(void **state)
+{
+    struct teststore keeper, to;
+
+    (void)state;
+    const struct pair box = new_keeper(&keeper, 10, HISTORY_FOREVER);
+    ct_fill(&keeper, box.ann, 30, BODY);
+    /* One of them is also a message that lives. */
+    assert_int_equal(ts_append(&keeper, box.bob, 1, BODY, NULL), 1);
+    ct_purge(&keeper, box.ann, 1, 20);
+    ts_new(&to, 11, 0);
+    assert_int_equal(seed_over(&keeper, &to, UINT32_MAX), 11);
+    assert_int_equal(store_pos(to.store).digest,
+                     store_pos(keeper.store).digest);
+    assert_int_equal(count(&to, 0), 0);
+    assert_int_equal(count(&keeper, BODY), 20);
+    ts_free(&to);
+    ts_free(&keeper);
+}
+
+/* ---- where bodies lie, and damage --------------------------------------- */
+
+static void
+test_bodies_go_to_the_partition_of_their_mailbox(void **state)
+{
+    static const struct store_partition parts[] = {
+        {.name = "default", .path = "/be/one"},
+        {.name = "far", .path = "/be/far"},
+    };
+    struct teststore ts;
+    struct error err = {0};
+
+    (void)state;
+    ts_new(&ts, 12, 0);
+    ts_close(&ts);
+    kv_disk_free(&ts.disk);
+    ts.disk = kv_disk_new();
+    ts.cfg.partitions = parts;
+    ts.cfg.npartitions = 2;
+    ts.cfg.segment_bytes = SEGMENT;
+    ts.cfg.keep_history_s = HISTORY_FOREVER;
+    env_fault_free(&ts.fault);
+    env_sim_free(&ts.sim);
+    ts.sim = env_sim_new(&(struct env_sim_options){.seed = 12});
+    ts.fault = env_fault_new(env_sim_env(ts.sim));
+    must(ts_open(&ts, &err), &err);
+    store_set_role(ts.store, ROLE_MASTER, 1);
+    must(store_begin_epoch(ts.store, 1, 0, "first start", &err), &err);
+    struct store_txn *txn = txn_new();
+    txn_create(txn,
+               &(struct txn_mailbox){.name = "user.ann", .partition = "far"});
+    must(store_commit(ts.store, txn, &err), &err);
+    const mbid_t ann = txn_result(txn, 0)->id;
+    txn_free(&txn);
+    ct_fill(&ts, ann, 3, BODY);
+    ct_purge(&ts, ann, 1, 3);
+    const mbid_t bob = ts_create(&ts, "user.bob");
+    ct_fill(&ts, bob, 60, BODY + 1);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 3);
+    assert_true(ct_dir_bytes(&ts, "/be/far", "pack-") > 3 * BODY / 2);
+    ts_free(&ts);
+}
+
+static bool
+one_name(void *ctx, const char *mailbox, uint32_t uid)
+{
+    assert_string_equal(mailbox, "user.ann");
+    assert_int_equal(uid, 2);
+    ++*(unsigned *)ctx;
+    return true;
+}
+
+static void
+test_damaged_body_of_history_is_noted_and_named(void **state)
+{
+    struct teststore ts;
+    struct kv_batch *b = kv_batch_new();
+    struct error err = {0};
+    struct key k;
+    unsigned n = 0;
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 13, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 3, BODY);
+    struct arena a = ARENA_INIT;
+    const struct guid guid = ts_message(&ts, box.ann, 2, &a).guid;
+    arena_free(&a);
+    ct_purge(&ts, box.ann, 2, 2);
+    kv_batch_delete(b, KV_STATE, key_body(&k, &guid, 0));
+    must(kv_write(ts.kv, b, &err), &err);
+    kv_batch_free(&b);
+    store_damage_find(ts.store, &guid);
+    assert_true(store_damage_has(ts.store, &guid));
+    must(store_damage_messages(ts.store, &guid, one_name, &n, &err), &err);
+    assert_int_equal(n, 1);
+    ts_free(&ts);
+}
+
+/* ---- errors ------------------------------------------------------------- */
+
+static void
+test_malformed_rows_are_said(void **state)
+{
+    struct teststore ts;
+    struct kv_batch *b = kv_batch_new();
+    struct history_at after = {0};
+    struct history_view v;
+    struct listing l = {.ts = &ts};
+    struct error err = {0};
+    struct key k;
+    bool more;
+
+    (void)state;
+    (void)new_keeper(&ts, 14, HISTORY_FOREVER);
+    kv_batch_put(b, KV_STATE, key_local(&k, LOCAL_HISTORY_SUM),
+                 SPAN_LIT("\x80"));
+    kv_batch_put(b, KV_STATE,
+                 key_local_history(&k, &(struct history_at){.lsn = 1}),
+                 SPAN_LIT("\x01"));
+    must(kv_write(ts.kv, b, &err), &err);
+    kv_batch_free(&b);
+    assert_int_equal(store_history_view(ts.store, &v, &err), ERR_CORRUPT);
+    assert_int_equal(
+        store_history_walk(ts.store, &after, add_row, &l, &more, &err),
+        ERR_CORRUPT);
+    assert_int_equal(l.n, 0);
+    ts_free(&ts);
+}
+
+/* No room for what is to leave the log: nothing was given up. */
+static void
+test_full_disk_keeps_the_log(void **state)
+{
+    struct teststore ts;
+    struct error err = {0};
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 15, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 20, BODY);
+    ct_purge(&ts, box.ann, 1, 10);
+    env_fault_add(ts.fault, &(struct env_fault_rule){.kinds = FAULT_CHANGES,
+                                                     .path_part = "pack-",
+                                                     .nth = 1,
+                                                     .from_then_on = true,
+                                                     .action = FAULT_FAIL,
+                                                     .sys_errno = ENOSPC});
+    assert_int_equal(store_history_pack(ts.store, &err), ERR_NOSPACE);
+    env_fault_clear(ts.fault);
+    assert_int_equal(count(&ts, BODY), 10);
+    must(store_history_pack(ts.store, &err), &err);
+    assert_int_equal(ct_place(&ts, box.ann, 20).home, BODY_IN_PACK);
+    assert_int_equal(count(&ts, BODY), 10);
+    ts_free(&ts);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_row_has_these_bytes),
+        cmocka_unit_test(test_keys_have_these_bytes),
+        cmocka_unit_test(test_purged_message_is_noted_and_stays_readable),
+        cmocka_unit_test(test_mailbox_and_all_in_it_are_noted),
+        cmocka_unit_test(test_unexpunged_tombstone_is_not_kept),
+        cmocka_unit_test(test_body_that_comes_again_is_kept_once_more),
+        cmocka_unit_test(test_collector_that_forgets_history_is_noticed),
+        cmocka_unit_test(test_rows_go_by_age_and_by_both_clocks),
+        cmocka_unit_test(test_off_again_lets_go_of_all),
+        cmocka_unit_test(test_digests_are_those_of_a_twin_without),
+        cmocka_unit_test(test_crash_at_every_change_loses_nothing),
+        cmocka_unit_test(test_seed_keeps_history_and_finds_what_it_missed),
+        cmocka_unit_test(test_giver_keeps_its_history_to_itself),
+        cmocka_unit_test(test_bodies_go_to_the_partition_of_their_mailbox),
+        cmocka_unit_test(test_damaged_body_of_history_is_noted_and_named),
+        cmocka_unit_test(test_malformed_rows_are_said),
+        cmocka_unit_test(test_full_disk_keeps_the_log),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
