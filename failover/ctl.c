@@ -72,6 +72,8 @@ ctl_take_answer(void *ctx, const struct dlist *d)
         (void)!dlist_get_u64(d, "DEAD_BYTES", &c->dead_bytes);
         (void)!dlist_get_u64(d, "BYTES_PER_S", &c->bytes_per_s);
         (void)!dlist_get_u64(d, "STUCK_SEGMENT", &c->stuck_segment);
+        (void)!dlist_get_u64(d, "HISTORY", &c->history);
+        (void)!dlist_get_u64(d, "HISTORY_BYTES", &c->history_bytes);
     } else if (span_eq_str(d->name, "ACKS")) {
         (void)!dlist_get_str(d, "MODE", &c->arena, &c->ack_mode);
         (void)!dlist_get_str(d, "STATE", &c->arena, &c->ack_state);

@@ -26,7 +26,8 @@ struct ctl {
     uint64_t damaged, lost, healed, oldest_us; /* here */
     uint64_t log_bytes, packs, pack_bytes, dead_bytes, bytes_per_s;
     uint64_t stuck_segment;
-    const char *scrub; /* phase; NULL: none */
+    uint64_t history, history_bytes; /* purged, and kept here */
+    const char *scrub;               /* phase; NULL: none */
     uint64_t scrub_per_mille, scrub_bodies, scrub_ended_us;
     const char *ack_mode, *ack_state, *ack_policy; /* NULL: no sync_ack */
     uint64_t ack_replicas, ack_streaming, ack_held, ack_refused, ack_alone;

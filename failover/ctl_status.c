@@ -130,14 +130,15 @@ print_json(const struct ctl *c, enum equality eq, uint64_t lag,
             ",\"damaged_since_us\":%" PRIu64 ",\"log_bytes\":%" PRIu64
             ",\"packs\":%" PRIu64 ",\"pack_bytes\":%" PRIu64
             ",\"dead_bytes\":%" PRIu64 ",\"compact_bytes_per_s\":%" PRIu64
-            ",\"stuck_segment\":%" PRIu64 ",\"healed\":%" PRIu64
+            ",\"stuck_segment\":%" PRIu64 ",\"history\":%" PRIu64
+            ",\"history_bytes\":%" PRIu64 ",\"healed\":%" PRIu64
             ",\"scrub\":\"%s\",\"scrub_per_mille\":%" PRIu64
             ",\"scrub_bodies\":%" PRIu64 ",\"scrub_ended_us\":%" PRIu64
             ",\"channels\":[",
             equality_words[eq], lag, lag_ms(c, lag), c->damaged, c->lost,
             c->oldest_us, c->log_bytes, c->packs, c->pack_bytes, c->dead_bytes,
-            c->bytes_per_s, c->stuck_segment, c->healed,
-            c->scrub == NULL ? "off" : c->scrub, c->scrub_per_mille,
+            c->bytes_per_s, c->stuck_segment, c->history, c->history_bytes,
+            c->healed, c->scrub == NULL ? "off" : c->scrub, c->scrub_per_mille,
             c->scrub_bodies, c->scrub_ended_us);
     for (size_t i = 0; i < c->nslots; i++) {
         const struct slot_line *s = &c->slots[i];
@@ -202,6 +203,11 @@ print_storage(const struct ctl *c)
             " packs %.1f MiB, %.1f MiB of it dead, compacting %.1f MiB/s\n",
             mib(c->log_bytes), c->packs, mib(c->pack_bytes), mib(c->dead_bytes),
             mib(c->bytes_per_s));
+    if (c->history != 0)
+        fprintf(c->o->out,
+                "history here: %" PRIu64
+                " purged messages of %.1f MiB are kept\n",
+                c->history, mib(c->history_bytes));
     if (c->stuck_segment != 0)
         fprintf(c->o->out,
                 "LOG STUCK here: segment %016" PRIx64

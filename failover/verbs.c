@@ -186,6 +186,8 @@ print_storage(struct node *node, struct buf *out)
     dlist_u64(&p, "REMOVED_PACKS", v.removed_packs);
     dlist_u64(&p, "BYTES_PER_S", v.bytes_per_s);
     dlist_u64(&p, "STUCK_SEGMENT", v.stuck_segment);
+    dlist_u64(&p, "HISTORY", v.history_rows);
+    dlist_u64(&p, "HISTORY_BYTES", v.history_bytes);
     dlist_close(&p);
     buf_add_str(out, "\r\n");
 }

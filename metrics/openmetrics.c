@@ -294,6 +294,11 @@ print_storage(struct om *om, const struct sample *s)
             v->removed_packs);
     gauge(om, "pollux_compactor_bytes_per_second", NULL,
           "What the compactor reads and writes now.", v->bytes_per_s);
+    gauge(om, "pollux_history_messages", NULL,
+          "Messages that were purged and are kept here (sync_keep_history).",
+          v->history_rows);
+    gauge(om, "pollux_history_bytes", "bytes", "Bytes of these messages.",
+          v->history_bytes);
     gauge(om, "pollux_log_stuck", NULL,
           "1 while a segment cannot go because bodies in it are damaged.",
           v->stuck_segment != 0);

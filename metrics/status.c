@@ -185,6 +185,8 @@ print_storage(const struct sample *s, uint64_t now_us, struct buf *out)
     number(out, "dead_bytes", v->dead_bytes);
     number(out, "compactor_bytes_per_s", v->bytes_per_s);
     number(out, "stuck_segment", v->stuck_segment);
+    number(out, "history_messages", v->history_rows);
+    number(out, "history_bytes", v->history_bytes);
     truth(out, "full", s->full.is_full);
     number(out, "state_bytes", s->properties[1]);
     number(out, "state_memory_bytes",
