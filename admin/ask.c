@@ -6,9 +6,13 @@
 
 #include <stdlib.h>
 
+#include "mime/header.h"
+#include "mime/text.h"
+
 #define PROGRESS_EVERY_NS UINT64_C(250000000)
 #define HOLD_BACK_MAX_MS 500U
 #define RANGES_MAX 100000U
+#define FIELD_BYTES 1000U
 
 /* ---- arguments --------------------------------------------------------- */
 
@@ -103,6 +107,18 @@ ask_progress(struct ask *ask, uint64_t done, uint64_t total, struct error *err)
     dlist_u64(p, "DONE", done);
     dlist_u64(p, "TOTAL", total);
     return ask_row_end(ask, err);
+}
+
+void
+ask_field(struct dlist_printer *p, const char *key, struct span header,
+          const char *field)
+{
+    AUTO(buf_free) struct buf raw = BUF_INIT;
+    AUTO(buf_free) struct buf text = BUF_INIT;
+
+    if (mime_header_get(header, span_str(field), 0, &raw))
+        mime_header_decode(buf_span(&raw), &text);
+    dlist_span(p, key, span_sub(buf_span(&text), 0, FIELD_BYTES));
 }
 
 /* ---- commits ----------------------------------------------------------- */

@@ -47,6 +47,11 @@ struct dlist_printer *
 ask_row(struct ask *ask, const char *name);
 MUST_CHECK enum errcode
 ask_row_end(struct ask *ask, struct error *err);
+/* Of a message that begins with HEADER its FIELD, decoded, as KEY; a long one
+ * is cut. */
+void
+ask_field(struct dlist_printer *p, const char *key, struct span header,
+          const char *field);
 /* So far; TOTAL 0: not known.  Told a few times a second at most.  ERR_CLOSED
  * as above. */
 MUST_CHECK enum errcode
@@ -135,5 +140,11 @@ enum errcode
 admin_backup(struct ask *ask, struct error *err);
 enum errcode
 admin_export(struct ask *ask, struct error *err);
+enum errcode
+admin_history(struct ask *ask, struct error *err);
+enum errcode
+admin_history_body(struct ask *ask, struct error *err);
+enum errcode
+admin_history_export(struct ask *ask, struct error *err);
 
 #endif

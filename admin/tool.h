@@ -170,5 +170,6 @@ extern const struct tool_def tool_reconstruct;
 extern const struct tool_def tool_squatter;
 extern const struct tool_def tool_ctl_deliver;
 extern const struct tool_def tool_ctl_backup;
+extern const struct tool_def tool_ctl_history;
 
 #endif

@@ -4,11 +4,7 @@
  */
 #include "admin/ask.h"
 
-#include "mime/header.h"
-#include "mime/text.h"
-
 #define HEADER_BYTES (64U << 10) /* looked into for names and subject */
-#define FIELD_BYTES 1000U
 #define CHUNK 200U
 
 struct chosen {
@@ -58,18 +54,6 @@ is_chosen(const struct chosen *c, const struct message *m)
 
 /* ---- EXPUNGED ---------------------------------------------------------- */
 
-static void
-print_field(struct dlist_printer *p, const char *key, struct span header,
-            const char *field)
-{
-    AUTO(buf_free) struct buf raw = BUF_INIT;
-    AUTO(buf_free) struct buf text = BUF_INIT;
-
-    if (mime_header_get(header, span_str(field), 0, &raw))
-        mime_header_decode(buf_span(&raw), &text);
-    dlist_span(p, key, span_sub(buf_span(&text), 0, FIELD_BYTES));
-}
-
 static enum errcode
 print_expunged(struct ask *ask, const struct message *m, struct error *err)
 {
@@ -86,12 +70,12 @@ print_expunged(struct ask *ask, const struct message *m, struct error *err)
     dlist_u64(p, "RECV", (uint64_t)MAX(m->internal_s, 0));
     dlist_u64(p, "EXPG", (uint64_t)MAX(m->expunged_s, 0));
     dlist_str(p, "GUID", guid_text(&m->guid, guid));
-    print_field(p, "SENT", buf_span(&header), "Date");
-    print_field(p, "FROM", buf_span(&header), "From");
-    print_field(p, "TO", buf_span(&header), "To");
-    print_field(p, "CC", buf_span(&header), "Cc");
-    print_field(p, "BCC", buf_span(&header), "Bcc");
-    print_field(p, "SUBJECT", buf_span(&header), "Subject");
+    ask_field(p, "SENT", buf_span(&header), "Date");
+    ask_field(p, "FROM", buf_span(&header), "From");
+    ask_field(p, "TO", buf_span(&header), "To");
+    ask_field(p, "CC", buf_span(&header), "Cc");
+    ask_field(p, "BCC", buf_span(&header), "Bcc");
+    ask_field(p, "SUBJECT", buf_span(&header), "Subject");
     dlist_str(p, "WRONG", why.text);
     return ask_row_end(ask, err);
 }
