@@ -12,6 +12,7 @@ _pollux_options() {
     ctl_backup) echo "-C= --keep= --rate= --generation= --user= --format= --from= --json -h --help" ;;
     ctl_cyrusdb) echo "-C= -r --recover -x --no-cleanup -c --checkpoint --verify --json -h --help" ;;
     ctl_deliver) echo "-C= -d -E= -f= --json -h --help" ;;
+    ctl_history) echo "-C= -u= -m= --since= --until= --headers --format= --json -h --help" ;;
     ctl_mboxlist) echo "-C= -d -x -y -p= -u -L -v -m -a -w -i -f= --json -h --help" ;;
     cyr_df) echo "-C= -m --json -h --help" ;;
     cyr_expire) echo "-C= -A= --archive-duration= -D= --delete-duration= -E= --expire-duration= -X= --expunge-duration= -a --ignore-annotations -c --no-conversations -x --no-expunge -p= --prefix= -t --prune-userflags -u= --userid= -v --verbose -b= --batchsize= --json -h --help" ;;
@@ -31,6 +32,7 @@ _pollux_verbs() {
     ctl_failover) echo "status fence unfence swap promote export rejoin" ;;
     synclog) echo "dump verify repair" ;;
     ctl_backup) echo "create list verify restore export" ;;
+    ctl_history) echo "list cat export" ;;
     cyr_info) echo "conf conf-all conf-default conf-lint version" ;;
     esac
 }
@@ -48,7 +50,7 @@ _pollux_complete() {
         COMPREPLY=($(compgen -W "auto always never" -- "${cur#=}"))
         return
     fi
-    if [ "$program" = ctl_backup ] && [ "$prev" = "--format" ]; then
+    if [[ $program == ctl_@(backup|history) && $prev == --format ]]; then
         COMPREPLY=($(compgen -W "maildir mbox" -- "$cur"))
         return
     fi
@@ -91,7 +93,7 @@ _pollux() {
         at=3
     fi
     if [ "$COMP_CWORD" -eq "$at" ]; then
-        COMPREPLY=($(compgen -W "-i master sync_client ctl_failover synclog ctl_backup ctl_cyrusdb ctl_deliver ctl_mboxlist cyr_df cyr_expire cyr_info mbexamine mbpath quota reconstruct squatter unexpunge" -- "$cur"))
+        COMPREPLY=($(compgen -W "-i master sync_client ctl_failover synclog ctl_backup ctl_cyrusdb ctl_deliver ctl_history ctl_mboxlist cyr_df cyr_expire cyr_info mbexamine mbpath quota reconstruct squatter unexpunge" -- "$cur"))
         return
     fi
     _pollux_complete "${COMP_WORDS[at]}" $((at + 1))
@@ -99,5 +101,5 @@ _pollux() {
 
 complete -F _pollux pollux
 complete -F _pollux_program sync_client ctl_failover synclog ctl_backup \
-    ctl_cyrusdb ctl_deliver ctl_mboxlist cyr_df cyr_expire cyr_info mbexamine \
-    mbpath reconstruct squatter unexpunge
+    ctl_cyrusdb ctl_deliver ctl_history ctl_mboxlist cyr_df cyr_expire \
+    cyr_info mbexamine mbpath reconstruct squatter unexpunge

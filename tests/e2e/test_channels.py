@@ -293,7 +293,8 @@ def test_no_swap_by_anothers_stream(bin_dir):
         w.deliver_all(w.a, [4])
 
 
-run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand, test_chain,
-     test_delayed_replica, test_no_swap_with_a_delayed_twin,
-     test_swap_waits_for_the_stream, test_no_swap_by_anothers_stream,
-     test_parked_channel])
+if __name__ == "__main__":
+    run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand,
+         test_chain, test_delayed_replica, test_no_swap_with_a_delayed_twin,
+         test_swap_waits_for_the_stream, test_no_swap_by_anothers_stream,
+         test_parked_channel])
