@@ -94,16 +94,19 @@ rd_u64be(struct rd *r)
 static inline uint64_t
 rd_varint(struct rd *r)
 {
+    const uint8_t *p = r->left.p;
+    const size_t n = r->bad ? 0 : MIN(r->left.n, (size_t)10);
     uint64_t v = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        uint8_t byte = rd_u8(r);
-        if (r->bad)
-            return 0;
-        if ((shift == 63 && byte > 1) || (shift > 0 && byte == 0))
+
+    /* Rows are full of these: one look at the bounds for all bytes of one. */
+    for (size_t i = 0; i < n; i++) {
+        if ((i == 9 && p[i] > 1) || (i > 0 && p[i] == 0))
             break;
-        v |= (uint64_t)(byte & 127) << shift;
-        if ((byte & 128) == 0)
+        v |= (uint64_t)(p[i] & 127) << (7 * i);
+        if ((p[i] & 128) == 0) {
+            r->left = span_skip(r->left, i + 1);
             return v;
+        }
     }
     r->bad = true;
     return 0;
