@@ -15,10 +15,16 @@
 
 #define LINE_MAX_BYTES (256U << 10)
 #define GREETING_LINES_MAX 64U
+/* Of one answer of a peer, and how many times the limit of one silence it may
+ * take; connecting may take so many times that. */
+#define ANSWER_BYTES ((size_t)64 << 20)
+#define ANSWER_TIMES 6U
+#define CONNECT_TIMES 3U
 
 struct csync_client {
     struct bclient *conn;
     int timeout_ms;
+    bool is_bounded; /* answers are: it is a peer's, and logged in */
     bool has_log;
     bool has_starttls;
     bool has_deflate;
@@ -66,47 +72,61 @@ struct address {
     bool noauth;
 };
 
+/* The words behind the first slash, each once or more. */
+static enum errcode
+take_address_words(const struct csync_target *t, struct span words,
+                   struct address *a, struct error *err)
+{
+    for (;;) {
+        const ptrdiff_t slash = span_find_byte(words, '/', 0);
+        struct span word =
+            slash < 0 ? words : span_sub(words, 0, (size_t)slash);
+        if (span_eq_str(word, "tls"))
+            a->tls = true;
+        else if (span_eq_str(word, "noauth"))
+            a->noauth = true;
+        else
+            return error_set(err, ERR_SYNTAX,
+                             "sync_host \"%s\": unknown \"/%.*s\", only /tls "
+                             "and /noauth are known",
+                             t->host, SPAN_FMT(word));
+        if (slash < 0)
+            return ERR_OK;
+        words = span_skip(words, (size_t)slash + 1);
+    }
+}
+
 static enum errcode
 split_address(const struct csync_target *t, struct address *ret,
               struct error *err)
 {
     struct span s = span_str(t->host);
     struct address a = {.tls = t->require_tls};
+    const ptrdiff_t slash = span_find_byte(s, '/', 0);
 
-    for (ptrdiff_t slash; (slash = span_find_byte(s, '/', 0)) >= 0;) {
-        struct span rest = span_skip(s, (size_t)slash + 1);
-        ptrdiff_t next = span_find_byte(rest, '/', 0);
-        struct span word = next < 0 ? rest : span_sub(rest, 0, (size_t)next);
-        if (span_eq_str(word, "tls"))
-            a.tls = true;
-        else if (span_eq_str(word, "noauth"))
-            a.noauth = true;
-        else
-            return error_set(err, ERR_SYNTAX,
-                             "sync_host \"%s\": unknown \"/%.*s\", only /tls "
-                             "and /noauth are known",
-                             t->host, SPAN_FMT(word));
-        s = next < 0 ? span_sub(s, 0, (size_t)slash)
-                     : span_of(s.p, (size_t)slash);
-        if (next >= 0)
-            return error_set(err, ERR_SYNTAX,
-                             "sync_host \"%s\": give one of /tls and /noauth",
-                             t->host);
+    if (slash >= 0) {
+        enum errcode rc =
+            take_address_words(t, span_skip(s, (size_t)slash + 1), &a, err);
+        if (rc != ERR_OK)
+            return rc;
+        s = span_sub(s, 0, (size_t)slash);
     }
-
     struct span host = s;
     struct span port = span_str(t->port == NULL ? "csync" : t->port);
     if (s.n > 0 && s.p[0] == '[') {
-        ptrdiff_t close = span_find_byte(s, ']', 0);
+        const ptrdiff_t close = span_find_byte(s, ']', 0);
         if (close < 0)
             return error_set(err, ERR_SYNTAX, "sync_host \"%s\": no ]",
                              t->host);
         host = span_sub(s, 1, (size_t)close - 1);
         s = span_skip(s, (size_t)close + 1);
-        if (s.n > 1 && s.p[0] == ':')
+        if (s.n > 0 && s.p[0] != ':')
+            return error_set(err, ERR_SYNTAX, "\"%s\" is not HOST[:PORT]",
+                             t->host);
+        if (s.n > 0)
             port = span_skip(s, 1);
     } else {
-        ptrdiff_t colon = span_find_byte(s, ':', 0);
+        const ptrdiff_t colon = span_find_byte(s, ':', 0);
         if (colon >= 0 && span_find_byte(s, ':', (size_t)colon + 1) < 0) {
             host = span_sub(s, 0, (size_t)colon);
             port = span_skip(s, (size_t)colon + 1);
@@ -199,12 +219,13 @@ refusal(struct span text, struct error *err)
     return error_set(err, code, "%.*s", (int)MIN(text.n, (size_t)400), text.p);
 }
 
-enum errcode
-csync_command(struct csync_client *c, struct span line,
-              void (*each)(void *ctx, const struct dlist *d), void *ctx,
-              struct error *err)
+static enum errcode
+command(struct csync_client *c, struct span line,
+        void (*each)(void *ctx, const struct dlist *d), void *ctx,
+        struct error *err)
 {
     AUTO(buf_free) struct buf out = BUF_INIT;
+    size_t bytes = 0;
 
     buf_add(&out, line);
     buf_add_str(&out, "\r\n");
@@ -215,6 +236,10 @@ csync_command(struct csync_client *c, struct span line,
         if (rc != ERR_OK)
             break;
         struct span in = buf_span(&c->line);
+        bytes += in.n;
+        if (c->is_bounded && bytes > ANSWER_BYTES)
+            return error_set(err, ERR_PROTO, "%s: answer of over %zu bytes",
+                             bclient_name(c->conn), ANSWER_BYTES);
         if (span_starts(in, SPAN_LIT("OK")))
             return ERR_OK;
         if (span_starts(in, SPAN_LIT("NO ")))
@@ -235,6 +260,19 @@ csync_command(struct csync_client *c, struct span line,
         if (each != NULL)
             each(ctx, d);
     }
+    return rc;
+}
+
+enum errcode
+csync_command(struct csync_client *c, struct span line,
+              void (*each)(void *ctx, const struct dlist *d), void *ctx,
+              struct error *err)
+{
+    if (c->is_bounded && c->timeout_ms > 0)
+        bclient_set_deadline(c->conn, (uint64_t)c->timeout_ms * ANSWER_TIMES);
+    enum errcode rc = command(c, line, each, ctx, err);
+    if (c->is_bounded)
+        bclient_set_deadline(c->conn, 0);
     return rc;
 }
 
@@ -283,9 +321,11 @@ read_greeting(struct csync_client *c, struct error *err)
         if (rc != ERR_OK)
             return error_prefix(err, "greeting");
         struct span line = buf_span(&c->line);
-        if (span_starts(line, SPAN_LIT("* OK")))
+        /* A port of IMAP, which many hosts have beside it, begins like that. */
+        const bool is_imap = span_find(line, SPAN_LIT("IMAP4")) >= 0;
+        if (span_starts(line, SPAN_LIT("* OK")) && !is_imap)
             return ERR_OK;
-        if (!span_starts(line, SPAN_LIT("* ")))
+        if (!span_starts(line, SPAN_LIT("* ")) || is_imap)
             return error_set(err, ERR_PROTO,
                              "%s is not a csync port: it greets with \"%.60s\"",
                              bclient_name(c->conn), buf_cstr(&c->line));
@@ -477,11 +517,14 @@ csync_connect(const struct csync_target *target, const struct config *cfg,
         return rc;
 
     struct csync_client *c = client_new(conn, target->timeout_ms);
+    bclient_set_deadline(conn, (uint64_t)c->timeout_ms * CONNECT_TIMES);
     rc = establish(c, target, cfg, &a, err);
     if (rc != ERR_OK) {
         csync_client_close(&c);
         return rc;
     }
+    bclient_set_deadline(conn, 0);
+    c->is_bounded = true;
     *ret = c;
     return ERR_OK;
 }

@@ -17,6 +17,8 @@
 #define FILL_MAX (1U << 20)
 #define SLICE_MS 200
 #define SAID_MAX 200U
+/* Of one answer of a peer, without bodies and records. */
+#define ANSWER_BYTES ((size_t)64 << 20)
 
 struct sync_peer {
     struct csync_client *client;
@@ -27,6 +29,8 @@ struct sync_peer {
     bool broken;
     uint64_t commands, applies;
     bool at_start;  /* of a command */
+    bool is_own;    /* our instance: its answers are as long as they are */
+    size_t taken;   /* of the answer under way, as ANSWER_BYTES counts */
     bool dry, held; /* no APPLY is sent; this command is not */
     struct arena arena;
 };
@@ -81,6 +85,12 @@ struct csync_client *
 peer_client(struct sync_peer *p)
 {
     return p->client;
+}
+
+void
+peer_set_own(struct sync_peer *p)
+{
+    p->is_own = true;
 }
 
 void
@@ -209,6 +219,17 @@ note(struct outcome *o, enum errcode code, const struct error *err)
     o->err = *err;
 }
 
+/* N more bytes of an answer that we may have to keep. */
+static enum errcode
+account(struct sync_peer *p, size_t n, struct error *err)
+{
+    p->taken += n;
+    return p->is_own || p->taken <= ANSWER_BYTES
+               ? ERR_OK
+               : error_set(err, ERR_PROTO, "answer of over %zu bytes",
+                           ANSWER_BYTES);
+}
+
 /* A MAILBOX or MESSAGE line, behind its name. */
 static enum errcode
 read_long(struct sync_peer *p, const struct sync_answer *a, bool is_mailbox,
@@ -221,7 +242,7 @@ read_long(struct sync_peer *p, const struct sync_answer *a, bool is_mailbox,
     enum errcode rc = ERR_OK;
     enum parse done = PARSE_MORE;
     struct error why = {0};
-    size_t have = 0;
+    size_t have = 0, size = 0;
 
     while (rc == ERR_OK && done == PARSE_MORE) {
         struct span in = SPAN_EMPTY;
@@ -232,6 +253,7 @@ read_long(struct sync_peer *p, const struct sync_answer *a, bool is_mailbox,
         done = sync_reader_feed(r, in, &used, err);
         bclient_used(p->conn, used);
         have = in.n - used;
+        size += used;
         if (done == PARSE_BAD)
             rc = error_prefix(err, "answer");
     }
@@ -242,6 +264,8 @@ read_long(struct sync_peer *p, const struct sync_answer *a, bool is_mailbox,
         if (code == ERR_OK && is_mailbox && a != NULL && a->mailbox != NULL)
             code = a->mailbox(a->ctx, mb, is_head_only, &why);
         note(o, code, &why);
+        if (is_mailbox && (mb == NULL || mb->nrecords == 0))
+            rc = account(p, size, err);
     }
     sync_reader_free(&r);
     return rc;
@@ -275,7 +299,7 @@ read_line(struct sync_peer *p, const struct sync_answer *a, struct outcome *o,
         if (a != NULL && a->line != NULL)
             note(o, a->line(a->ctx, d, &why), &why);
         bclient_used(p->conn, used + 2);
-        return ERR_OK;
+        return account(p, used, err);
     }
 }
 
@@ -336,6 +360,7 @@ read_answer(struct sync_peer *p, const struct sync_answer *a, struct outcome *o,
 {
     enum next next = NEXT_LINE;
 
+    p->taken = 0;
     while (next != NEXT_END) {
         enum errcode rc = look(p, &next, o, err);
         if (rc == ERR_OK && next == NEXT_LINE)

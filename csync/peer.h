@@ -33,6 +33,9 @@ peer_free(struct sync_peer **p);
 /* For questions of csync/client.h between two commands. */
 struct csync_client *
 peer_client(struct sync_peer *p);
+/* P is our own instance: what it answers is not bounded. */
+void
+peer_set_own(struct sync_peer *p);
 /* APPLYs are not sent from now on, but said on stdout and taken as done. */
 void
 peer_set_dry(struct sync_peer *p);

@@ -292,6 +292,22 @@ ask(struct csync_client *c, const char *verb, const char *const *args,
     return rc;
 }
 
+/* What comes is in order, and behind what was asked from: or a peer could go on
+ * for ever. */
+static bool
+is_behind(struct span key, struct span after)
+{
+    const int c = memcmp(key.p, after.p, MIN(key.n, after.n));
+
+    return c > 0 || (c == 0 && key.n > after.n);
+}
+
+static enum errcode
+out_of_order(struct error *err)
+{
+    return error_set(err, ERR_PROTO, "an answer about digests is not in order");
+}
+
 enum errcode
 tree_ask_users(struct csync_client *c, const char *after, struct arena *a,
                struct tree_view *ret_view, struct tree_user **ret,
@@ -303,6 +319,11 @@ tree_ask_users(struct csync_client *c, const char *after, struct arena *a,
     enum errcode rc = ask(c, "USERS", args, &q, err);
     if (rc != ERR_OK)
         return rc;
+    for (size_t i = 0; i < q.n; i++) {
+        const char *before = i == 0 ? after : q.users[i - 1].name;
+        if (before != NULL && strcmp(q.users[i].name, before) <= 0)
+            return out_of_order(err);
+    }
     *ret_view = q.view;
     *ret = q.users;
     *ret_n = q.n;
@@ -361,6 +382,11 @@ tree_ask_rows(struct csync_client *c, const char *user, mbid_t id,
     enum errcode rc = ask(c, "ROWS", args, &q, err);
     if (rc != ERR_OK)
         return rc;
+    for (size_t i = 0; i < q.n; i++) {
+        struct span before = i == 0 ? after : q.rows[i - 1].key;
+        if (before.n > 0 && !is_behind(q.rows[i].key, before))
+            return out_of_order(err);
+    }
     *ret_view = q.view;
     *ret = q.rows;
     *ret_n = q.n;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -45,6 +46,7 @@ struct bclient {
     bool eof;
     bool tls_wants_write; /* a TLS read waits for the socket to be written */
     bool tls_wants_read;  /* the reverse */
+    uint64_t deadline_ms; /* of env_mono_ns(); 0: none */
     char name[200];
 };
 
@@ -56,17 +58,27 @@ now_ms(void)
     return env_mono_ns(env_system()) / 1000000;
 }
 
-/* Until EVENTS, or errors, or TIMEOUT_MS. */
+static enum errcode
+too_late(const struct bclient *c, struct error *err)
+{
+    return error_set(err, ERR_TIMEOUT, "%s: takes too long, bit by bit",
+                     c->name);
+}
+
+/* Until EVENTS, or errors, or TIMEOUT_MS, or the deadline. */
 static enum errcode
 wait_for(struct bclient *c, short events, int timeout_ms, struct error *err)
 {
-    uint64_t end = timeout_ms < 0 ? 0 : now_ms() + (uint64_t)timeout_ms;
+    uint64_t end =
+        timeout_ms < 0 ? UINT64_MAX : now_ms() + (uint64_t)timeout_ms;
 
+    if (c->deadline_ms != 0)
+        end = MIN(end, c->deadline_ms);
     for (;;) {
         int left = -1;
-        if (timeout_ms >= 0) {
+        if (end != UINT64_MAX) {
             uint64_t now = now_ms();
-            left = now >= end ? 0 : (int)(end - now);
+            left = now >= end ? 0 : (int)MIN(end - now, (uint64_t)INT_MAX);
         }
         struct pollfd p = {.fd = c->fd, .events = events};
         int n = poll(&p, 1, left);
@@ -74,6 +86,8 @@ wait_for(struct bclient *c, short events, int timeout_ms, struct error *err)
             return ERR_OK;
         if (n < 0 && errno != EINTR)
             return error_set_errno(err, errno, "%s: poll", c->name);
+        if (n == 0 && end == c->deadline_ms)
+            return too_late(c, err);
         if (n == 0)
             return error_set(err, ERR_TIMEOUT, "%s: no answer for %d ms",
                              c->name, timeout_ms);
@@ -205,6 +219,8 @@ static enum errcode
 pull_wait(struct bclient *c, int timeout_ms, struct error *err)
 {
     for (;;) {
+        if (c->deadline_ms != 0 && now_ms() >= c->deadline_ms)
+            return too_late(c, err);
         enum errcode rc = pull(c, err);
         if (rc != ERR_AGAIN)
             return rc;
@@ -647,6 +663,12 @@ bclient_start_deflate(struct bclient *c, struct error *err)
     buf_clear(&c->in);
     c->in_off = 0;
     return ERR_OK;
+}
+
+void
+bclient_set_deadline(struct bclient *c, uint64_t ms)
+{
+    c->deadline_ms = ms == 0 ? 0 : now_ms() + ms;
 }
 
 int

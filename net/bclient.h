@@ -41,6 +41,11 @@ bclient_from_fd(int fd);
 void
 bclient_close(struct bclient **c);
 
+/* No call waits beyond MS from now, whatever it allows: then it says
+ * ERR_TIMEOUT.  For a peer that gives a byte now and then.  0: none. */
+void
+bclient_set_deadline(struct bclient *c, uint64_t ms);
+
 /*
  * TLS handshake now.  NAME must be in the certificate, if the context verifies.
  * What was read and not used is thrown away (CVE-2011-0411).
