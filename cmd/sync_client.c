@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "csync/push.h"
+#include "csync/ship_end.h"
 #include "csync/verify.h"
 #include "master/child.h"
 #include "master/instance.h"
@@ -42,7 +43,7 @@ static const char usage[] =
     "  --dry-run   only say what -A would do\n"
     "  --verify    only prove that the replica is equal, by digests\n"
     "  --diff      and name each row that is not\n"
-    "  -F  its existence is the fence       -o  do not try again to connect\n"
+    "  -F  when it is there -r ends          -o  do not try again to connect\n"
     "  -z  only if the peer compresses      -t  wait so long for an answer\n"
     "  -w  wait before the start            -l  log more   -v  say more\n"
     "by state, to a Cyrus or to a Pollux of another history:\n"
@@ -62,6 +63,8 @@ static const char usage[] =
     "taken without effect: -N -L -a\n"
     "exit codes: 0 done, equal; 1 failed; 3 behind, equality is not known;\n"
     "4 unequal; 64 wrong command line\n";
+
+static const char see_help[] = "sync_client -h says how it is called\n";
 
 enum {
     OPT_DRY_RUN = 256,
@@ -115,12 +118,14 @@ static const struct option long_options[] = {
 struct request {
     const char *conf;
     int mode;     /* r R 1 A; u m s with names; 0: none given */
+    bool is_torn; /* two modes that do not go together */
     bool dry_run; /* --dry-run */
     bool verify;  /* --verify */
     bool diff;    /* --diff */
     bool log_more;
-    const char *input; /* -f */
-    char **names;      /* of -u, -m, -s */
+    const char *input;    /* -f */
+    const char *end_file; /* -F */
+    char **names;         /* of -u, -m, -s */
     size_t nnames;
     uint32_t wait_s;
     bool by_state; /* -b */
@@ -130,6 +135,7 @@ struct request {
 
 static volatile sig_atomic_t stopped;
 static volatile sig_atomic_t must_reopen;
+static struct ship_end end_file = SHIP_END_INIT; /* read by is_stopped() */
 
 static void
 on_signal(int signo)
@@ -148,7 +154,7 @@ is_stopped(void *ctx)
         must_reopen = 0;
         log_reopen();
     }
-    return stopped != 0;
+    return stopped != 0 || ship_end_is_due(&end_file);
 }
 
 static void
@@ -228,7 +234,7 @@ add_name(struct request *q, const char *name)
     q->names[q->nnames] = NULL;
 }
 
-/* Names of a file, one a line. */
+/* Names of a file, one a line; "# so" is a remark. */
 static enum errcode
 read_names(struct request *q, struct error *err)
 {
@@ -244,7 +250,7 @@ read_names(struct request *q, struct error *err)
         struct span line = end < 0 ? rest : span_sub(rest, 0, (size_t)end);
         rest = end < 0 ? SPAN_EMPTY : span_skip(rest, (size_t)end + 1);
         line = span_trim(line);
-        if (line.n == 0)
+        if (line.n == 0 || line.p[0] == '#')
             continue;
         if (q->nnames == NAMES_MAX || span_find_byte(line, 0, 0) >= 0)
             return error_set(err, ERR_LIMIT, "%s: not a list of names",
@@ -302,26 +308,33 @@ take_seconds(int opt, uint32_t *ret)
     return true;
 }
 
+static bool
+is_rolling(int mode)
+{
+    return mode == 'r' || mode == 'R';
+}
+
 /* Those that say what is to be done; false: not one. */
 static bool
 take_mode(int opt, struct request *q)
 {
     switch (opt) {
+    case 'M':
+        opt = 'u';
+        /* fall through */
     case 'u':
     case 'm':
     case 's':
-        q->mode = opt;
-        return true;
-    case 'M':
-        q->mode = 'u';
-        return true;
+    case 'A':
     case 'r':
     case 'R':
     case '1':
-    case 'A':
         /* "-r -1" is how Cyrus writes it. */
-        if (q->mode == 0 || q->mode == 'r')
-            q->mode = opt;
+        if (q->mode == '1' && is_rolling(opt))
+            return true;
+        q->is_torn |= q->mode != 0 && q->mode != opt &&
+                      !(is_rolling(q->mode) && (is_rolling(opt) || opt == '1'));
+        q->mode = opt;
         return true;
     case OPT_DRY_RUN:
         q->dry_run = true;
@@ -365,8 +378,11 @@ take_push_option(int opt, struct request *q)
         q->push.remainder = optarg;
         return true;
     case OPT_JOBS:
-        return parse_u32(span_str(optarg), &q->push.jobs) &&
-               q->push.jobs >= 1 && q->push.jobs <= PUSH_JOBS_MAX;
+        if (parse_u32(span_str(optarg), &q->push.jobs) && q->push.jobs >= 1 &&
+            q->push.jobs <= PUSH_JOBS_MAX)
+            return true;
+        fprintf(stderr, "sync_client: --jobs takes 1 to %u\n", PUSH_JOBS_MAX);
+        return false;
     default:
         return false;
     }
@@ -398,7 +414,7 @@ take_option(int opt, struct request *q)
         q->ship.host = optarg;
         return true;
     case 'F':
-        q->ship.shutdown_file = optarg;
+        q->end_file = optarg;
         return true;
     case 'o':
         q->ship.connect_once = true;
@@ -424,16 +440,28 @@ take_option(int opt, struct request *q)
     }
 }
 
-/* Do options and names go together? */
-static bool
-is_complete(const struct request *q)
+/* Why options and names do not go together, or NULL. */
+static const char *
+what_is_wrong(const struct request *q)
 {
     const bool has_names = q->nnames > 0 || q->input != NULL;
-    const bool wants_names = q->mode == 'u' || q->mode == 'm' ||
-                             q->mode == 's' || (q->mode == 'A' && has_names);
+    const bool is_named = q->mode == 'u' || q->mode == 'm' || q->mode == 's';
 
-    return (q->mode != 0 || q->verify || q->dry_run) &&
-           has_names == wants_names;
+    if (q->is_torn)
+        return "give one of -r, -R, -1, -A, -u, -m and -s";
+    if (q->mode == 0 && !q->verify && !q->dry_run)
+        return "say what to do: -r, -R, -1, -A, -u, -m, -s or --verify";
+    if (is_named && !has_names)
+        return "-u, -m and -s want names, or -f with a file of names";
+    if (!is_named && q->mode != 'A' && has_names)
+        return q->input != NULL ? "-f goes with -u, -m, -s and -A"
+                                : "names go with -u, -m, -s and -A";
+    if (is_rolling(q->mode) && (q->verify || q->dry_run))
+        return "--verify and --dry-run do not go with -r";
+    if (q->push.remainder != NULL && q->mode != 'A' && q->mode != 'u' &&
+        q->mode != 's')
+        return "--remainder goes with -A, -u and -s";
+    return NULL;
 }
 
 /* Exit code to end with at once, or -1. */
@@ -451,16 +479,18 @@ take_options(int argc, char **argv, struct request *q)
         }
         if (!take_mode(opt, q) && !take_push_option(opt, q) &&
             !take_option(opt, q)) {
-            fputs(usage, stderr);
+            fputs(see_help, stderr);
             return EXIT_USAGE;
         }
     }
     for (; optind < argc && q->mode != 0 && strchr("umsA", q->mode) != NULL;
          optind++)
         add_name(q, argv[optind]);
-    if (optind == argc && is_complete(q))
+    const char *wrong =
+        optind < argc ? "names go with -u, -m, -s and -A" : what_is_wrong(q);
+    if (wrong == NULL)
         return -1;
-    fputs(usage, stderr);
+    fprintf(stderr, "sync_client: %s\n%s", wrong, see_help);
     return EXIT_USAGE;
 }
 
@@ -517,6 +547,25 @@ run(struct request *q, enum verify_result *ret, struct error *err)
     return ship_rolling(o, err);
 }
 
+/* The instance looks at its fence itself, and ends rolling clients by it. */
+static void
+watch_end_file(struct request *q, const struct config *cfg)
+{
+    const struct ship_options *o = &q->ship;
+    const char *fence = config_string(cfg, "sync_shutdown_file");
+    const char *file =
+        q->end_file != NULL
+            ? q->end_file
+            : config_channel_string(cfg, o->channel, "sync_shutdown_file");
+
+    end_file.env = o->env;
+    end_file.log_dir = o->log_dir;
+    end_file.channel = o->channel;
+    if (is_rolling(q->mode) && file != NULL && file[0] != '\0' &&
+        (fence == NULL || strcmp(file, fence) != 0))
+        end_file.file = file;
+}
+
 static enum errcode
 ship(struct request *q, const struct config *cfg, enum verify_result *ret,
      struct error *err)
@@ -532,9 +581,7 @@ ship(struct request *q, const struct config *cfg, enum verify_result *ret,
     o->control = config_string(cfg, "control_socket");
     o->once = q->mode == '1';
     o->stop = is_stopped;
-    if (o->shutdown_file == NULL)
-        o->shutdown_file =
-            config_channel_string(cfg, o->channel, "sync_shutdown_file");
+    watch_end_file(q, cfg);
     enum errcode rc = read_names(q, err);
     if (rc == ERR_OK)
         rc = names_to_internal(q, cfg, err);
@@ -579,7 +626,14 @@ main(int argc, char **argv)
         sasl_library_stop();
     }
     free_names(&q);
-    if (rc != ERR_OK && !is_stopped(NULL)) {
+    if (stopped == 0 && end_file.is_due && !end_file.is_complete)
+        rc = error_set(&err, ERR_CLOSED,
+                       "ended by %s; the replica has not all that is durable "
+                       "here",
+                       end_file.file);
+    else if (stopped != 0 || end_file.is_due)
+        rc = ERR_OK;
+    if (rc != ERR_OK) {
         if (is_logged)
             log_error(NULL, "sync.ended", "code=%s why=\"%s\"",
                       errcode_name(rc), err.text);

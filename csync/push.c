@@ -24,7 +24,8 @@ open_peer(const struct ship_options *o, int timeout_ms, bool greeting_only,
         csync_target_from_config(o->cfg, o->channel, o->host, &t, err);
     if (rc != ERR_OK)
         return rc;
-    t.timeout_ms = timeout_ms;
+    t.timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : timeout_ms;
+    t.require_compress = o->require_compress;
     t.greeting_only = greeting_only;
     return csync_connect(&t, o->cfg, ret, err);
 }
@@ -91,11 +92,13 @@ push_connect(struct push *p, struct error *err)
     if (rc != ERR_OK)
         return error_prefix(err, "our instance");
     p->src = peer_new(&c, SOURCE_TIMEOUT_MS, o->stop, o->stop_ctx);
+    peer_set_own(p->src);
     rc = open_peer(o, ASK_TIMEOUT_MS, false, &c, err);
     if (rc != ERR_OK)
         return rc;
-    csync_client_set_timeout(c, PEER_TIMEOUT_MS);
-    p->dst = peer_new(&c, PEER_TIMEOUT_MS, o->stop, o->stop_ctx);
+    const int wait_ms = o->timeout_ms > 0 ? o->timeout_ms : PEER_TIMEOUT_MS;
+    csync_client_set_timeout(c, wait_ms);
+    p->dst = peer_new(&c, wait_ms, o->stop, o->stop_ctx);
     if (p->o->dry_run)
         peer_set_dry(p->dst);
     rc = check_epoch(p, err);
@@ -152,54 +155,115 @@ push_each(struct push *p, const char *const *names, size_t n, const char *what,
           struct error *err)
 {
     unsigned deads = 0;
+    enum errcode rc = ERR_OK;
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i++) {
+    for (; i < n && rc == ERR_OK; i++) {
         struct error why = {0};
-        if (push_stopped(p))
-            return error_set(err, ERR_CLOSED, "told to stop");
+        if (push_stopped(p)) {
+            rc = error_set(err, ERR_CLOSED, "told to stop");
+            break;
+        }
         if (p->o->ship->verbose)
             printf("%s %s\n", what, names[i]);
-        enum errcode rc = level(p, names[i], &why);
+        rc = level(p, names[i], &why);
         if (rc == ERR_OK) {
             deads = 0;
             continue;
         }
-        if (rc == ERR_READONLY || rc == ERR_FENCED) {
-            *err = why;
-            return rc;
-        }
+        *err = why;
+        if (rc == ERR_READONLY || rc == ERR_FENCED)
+            break;
         if (rc != ERR_CONFLICT) /* its mailboxes were said */
             push_complain(p, what, names[i], &why);
         if (p->on_failed != NULL)
             p->on_failed(p->failed_ctx, what, names[i]);
-        *err = why;
         rc = push_recover(p, &deads, err);
-        if (rc != ERR_OK)
-            return rc;
     }
-    return ERR_OK;
+    /* It ended early: who was not come to is not level either. */
+    for (; rc != ERR_OK && p->on_failed != NULL && i < n; i++)
+        p->on_failed(p->failed_ctx, what, names[i]);
+    return rc;
+}
+
+/* ---- who is left behind -------------------------------------------------- */
+
+void
+push_leave(struct push *p, const char *user)
+{
+    fprintf(stderr, "not level: user %s\n", user);
+    buf_addf(&p->left, "%s\n", user);
+}
+
+static void
+on_failed(void *ctx, const char *what, const char *name)
+{
+    (void)what;
+    push_leave(ctx, name);
+}
+
+/* Untouched if nothing is known, for the next time. */
+static enum errcode
+write_remainder(struct push *p, bool is_done, struct error *err)
+{
+    if (p->o->remainder == NULL || p->o->dry_run ||
+        (!is_done && p->left.n == 0))
+        return ERR_OK;
+    return env_write_file_atomic(p->o->ship->env, p->o->remainder,
+                                 buf_span(&p->left), err);
+}
+
+/* Whoever names a user or a mailbox means one that is here. */
+static enum errcode
+check_user(struct push *p, const char *name, struct error *err)
+{
+    struct push_user here = {0};
+
+    enum errcode rc = push_ask(p->src, &here, err, "USER", name);
+    if (rc == ERR_OK && here.mailboxes.n == 0)
+        rc = error_set(err, ERR_NOTFOUND, "there is no such user here");
+    push_user_free(&here);
+    return rc;
 }
 
 static enum errcode
 level_user(struct push *p, const char *name, struct error *err)
 {
-    return push_one_user(p, name, p->o->remove_extra, err);
+    enum errcode rc = check_user(p, name, err);
+
+    return rc == ERR_OK ? push_one_user(p, name, p->o->remove_extra, err) : rc;
+}
+
+static enum errcode
+level_user_meta(struct push *p, const char *name, struct error *err)
+{
+    enum errcode rc = check_user(p, name, err);
+
+    return rc == ERR_OK ? push_meta(p, name, err) : rc;
 }
 
 static enum errcode
 level_mailbox(struct push *p, const char *name, struct error *err)
 {
-    return push_mailboxes(p, &name, 1, err);
+    const uint64_t before = p->counts.mailboxes;
+
+    enum errcode rc = push_mailboxes(p, &name, 1, err);
+    return rc == ERR_OK && p->counts.mailboxes == before
+               ? error_set(err, ERR_NOTFOUND, "there is no such mailbox here")
+               : rc;
 }
 
 static enum errcode
 push_named(struct push *p, struct error *err)
 {
+    p->on_failed = p->o->mode == PUSH_MAILBOXES ? NULL : on_failed;
+    p->failed_ctx = p;
     switch (p->o->mode) {
     case PUSH_USERS:
         return push_each(p, p->o->names, p->o->nnames, "USER", level_user, err);
     case PUSH_META:
-        return push_each(p, p->o->names, p->o->nnames, "META", push_meta, err);
+        return push_each(p, p->o->names, p->o->nnames, "META", level_user_meta,
+                         err);
     case PUSH_MAILBOXES:
         return push_each(p, p->o->names, p->o->nnames, "MAILBOX", level_mailbox,
                          err);
@@ -249,6 +313,7 @@ push_run(const struct push_options *o, struct error *err)
                              "--dry-run goes with -A, -u, -m and -s");
         rc = push_rolling(&p, push_connect, push_all, err);
         push_disconnect(&p);
+        buf_free(&p.left);
         return rc;
     }
     rc = check_master(&p, err);
@@ -260,6 +325,13 @@ push_run(const struct push_options *o, struct error *err)
         say_goodbye(&p);
     push_disconnect(&p);
     say_counts(&p);
+    struct error why = {0};
+    enum errcode kept = write_remainder(&p, rc == ERR_OK, &why);
+    buf_free(&p.left);
+    if (rc == ERR_OK && kept != ERR_OK) {
+        *err = why;
+        rc = kept;
+    }
     if (rc == ERR_OK && p.counts.failed > 0)
         rc = error_set(err, ERR_CONFLICT,
                        "%" PRIu64 " were not brought level: see above",

@@ -13,8 +13,8 @@
 #define PUSH_JOBS_MAX 32U
 
 enum push_mode {
-    PUSH_ALL,   /* -A: everybody; NAMES[0], if there: whose names begin so */
-    PUSH_USERS, /* -u: users NAMES */
+    PUSH_ALL,       /* -A: everybody; NAMES, if there: whose names begin so */
+    PUSH_USERS,     /* -u: users NAMES */
     PUSH_MAILBOXES, /* -m: mailboxes NAMES (external names, as admins see them)
                      */
     PUSH_META,      /* -s: subscriptions, scripts and \Seen of users NAMES */
@@ -38,8 +38,8 @@ struct push_options {
                               else 1 */
     uint32_t delay_s;      /* -d, PUSH_ROLLING: at least so long from one round
                               to the next */
-    const char *remainder; /* PUSH_ALL: file for the names of users that were
-                              not brought level; or NULL */
+    const char *remainder; /* PUSH_ALL, _USERS, _META: file for the names of
+                              users that were not brought level; or NULL */
     bool remove_extra;     /* --remove-extra: mailboxes of the peer that are not
                               here get DELETED. names there */
 };
@@ -55,8 +55,10 @@ push_is_wanted(const struct ship_options *o);
  * Do it.  Broken users and mailboxes are passed over, named on stderr and
  * counted; what was done is said on stdout at the end.  ERR_CONFLICT: some were
  * not brought level; ERR_READONLY: this instance is not the master; errors of
- * the connections.  PUSH_ROLLING ends when told to stop, or with ERR_IO and the
- * like of our own log.
+ * the connections.  PUSH_ROLLING ends when told to stop, when the fence goes up
+ * and the peer has all that is durable, or with ERR_IO and the like of our own
+ * log; it and PUSH_ONCE keep what is not brought level for the next time
+ * (csync/parked.h), and end with ERR_CONFLICT if there is any.
  */
 MUST_CHECK enum errcode
 push_run(const struct push_options *o, struct error *err);

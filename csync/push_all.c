@@ -29,6 +29,8 @@
 #define ROUNDS_MAX 3U
 #define SHARED_AT_ONCE 100U
 #define SHOW_US 200000U
+/* What is kept of one side's list of users. */
+#define LISTING_BYTES ((size_t)512 << 20)
 
 /* ---- names -------------------------------------------------------------- */
 
@@ -37,13 +39,23 @@ struct names {
     const char **v;
     size_t n, cap;
     const char *key;
-    const char *prefix; /* or NULL */
+    const char *const *prefixes; /* one of them begins each name; or NULL */
+    size_t nprefixes;
 };
+
+static bool
+is_meant(const struct names *l, struct span name)
+{
+    for (size_t i = 0; i < l->nprefixes; i++)
+        if (span_starts(name, span_str(l->prefixes[i])))
+            return true;
+    return l->nprefixes == 0;
+}
 
 static void
 add_name(struct names *l, struct span name)
 {
-    if (l->prefix != NULL && !span_starts(name, span_str(l->prefix)))
+    if (!is_meant(l, name))
         return;
     if (l->n == l->cap) {
         l->cap = l->cap * 2 + 64;
@@ -121,6 +133,7 @@ struct listing {
     struct arena a;
     struct tree_user *v; /* by name */
     size_t n;
+    size_t bytes;
     uint64_t root;
     lsn_t lsn;
     bool one_view; /* all of it is of that LSN */
@@ -153,6 +166,11 @@ list_users(struct sync_peer *p, struct listing *l, struct error *err)
         l->root = view.digest;
         if (n == 0)
             break;
+        for (size_t i = 0; i < n; i++)
+            l->bytes += sizeof(*some) + strlen(some[i].name);
+        if (l->bytes > LISTING_BYTES)
+            return error_set(err, ERR_LIMIT, "%s names %zu users and more",
+                             peer_name(p), l->n + n);
         if (l->n + n > cap) {
             cap = 2 * (l->n + n);
             l->v = xrealloc(l->v, cap * sizeof(*l->v));
@@ -478,7 +496,8 @@ find_users(struct all *a, struct error *err)
     const struct push_options *o = a->p->o;
     enum errcode rc;
 
-    a->users.prefix = o->nnames > 0 ? o->names[0] : NULL;
+    a->users.prefixes = o->names;
+    a->users.nprefixes = o->nnames;
     if (a->level == NULL)
         return ask_names(a->p->src, "USERS", "", &a->users, err);
     rc = list_users(a->p->src, &a->here, err);
@@ -548,18 +567,34 @@ level_again(struct push *p, const char *name, struct error *err)
 }
 
 static enum errcode
+level_mailbox(struct push *p, const char *name, struct error *err)
+{
+    return push_mailboxes(p, &name, 1, err);
+}
+
+/* Many at a time; if the peer takes one of them ill, one by one. */
+static enum errcode
 level_shared(struct all *a, struct names *shared, struct error *err)
 {
     struct push *p = a->p;
+    unsigned deads = 0;
     enum errcode rc = ERR_OK;
 
     for (size_t i = 0; i < shared->n && rc == ERR_OK; i += SHARED_AT_ONCE) {
+        const char *const *some = shared->v + i;
+        const size_t n = MIN(shared->n - i, (size_t)SHARED_AT_ONCE);
         if (push_stopped(p))
             return error_set(err, ERR_CLOSED, "told to stop");
-        rc = push_mailboxes(p, shared->v + i,
-                            MIN(shared->n - i, (size_t)SHARED_AT_ONCE), err);
-        if (rc == ERR_CONFLICT) /* they were said */
+        rc = push_mailboxes(p, some, n, err);
+        if (rc == ERR_OK || rc == ERR_READONLY || rc == ERR_FENCED)
+            continue;
+        if (rc == ERR_CONFLICT) { /* they were said */
             rc = ERR_OK;
+            continue;
+        }
+        rc = push_recover(p, &deads, err);
+        if (rc == ERR_OK)
+            rc = push_each(p, some, n, "mailbox", level_mailbox, err);
     }
     return rc;
 }
@@ -582,7 +617,9 @@ static enum errcode
 level_gone(struct all *a, const char *key, struct names *here,
            struct error *err)
 {
-    struct names there = {.prefix = here->prefix}, gone = {0};
+    struct names there = {.prefixes = here->prefixes,
+                          .nprefixes = here->nprefixes};
+    struct names gone = {0};
     const bool users = strcmp(key, "USERS") == 0;
 
     if (!peer_is_pollux(a->p->dst))
@@ -633,28 +670,24 @@ on_failed(void *ctx, const char *what, const char *name)
 {
     struct all *a = ctx;
 
-    if (strcmp(what, "USER") == 0)
+    if (strcmp(what, "USER") == 0 || strcmp(what, "META") == 0)
         add_name(&a->left, span_str(name));
 }
 
-static enum errcode
-write_remainder(const struct all *a, struct error *err)
-{
-    AUTO(buf_free) struct buf out = BUF_INIT;
-
-    if (a->p->o->remainder == NULL)
-        return ERR_OK;
-    for (size_t i = 0; i < a->left.n; i++)
-        buf_addf(&out, "%s\n", a->left.v[i]);
-    return env_write_file_atomic(a->p->o->ship->env, a->p->o->remainder,
-                                 buf_span(&out), err);
-}
-
+/* Who was not come to when it ended early is not level either. */
 static void
-say_left(const struct all *a)
+find_left(struct all *a, enum errcode rc)
 {
-    for (size_t i = 0; i < a->left.n; i++)
-        fprintf(stderr, "not level: user %s\n", a->left.v[i]);
+    for (size_t i = a->next; rc != ERR_OK && i < a->todo.n; i++)
+        add_name(&a->left, span_str(a->todo.v[i]));
+    for (size_t i = 0; rc != ERR_OK && i < a->failed.n; i++)
+        add_name(&a->left, span_str(a->failed.v[i]));
+    sort_names(&a->left);
+    for (size_t i = 0; i < a->left.n; i++) {
+        push_leave(a->p, a->left.v[i]);
+        if (a->p->on_left != NULL)
+            a->p->on_left(a->p->left_ctx, true, a->left.v[i]);
+    }
 }
 
 /*
@@ -729,9 +762,7 @@ push_all(struct push *p, struct error *err)
     else if (rc == ERR_OK)
         rc = level_everything(&a, err);
     p->on_failed = NULL;
-    say_left(&a);
-    if (rc == ERR_OK)
-        rc = write_remainder(&a, err);
+    find_left(&a, rc);
     level_close(&a.level);
     free_listing(&a.here);
     free_listing(&a.there);

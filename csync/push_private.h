@@ -25,6 +25,11 @@ struct push {
     /* Told of who was not brought level; or NULL. */
     void (*on_failed)(void *ctx, const char *what, const char *name);
     void *failed_ctx;
+    /* Told of what -A leaves behind: users, and mailboxes, whoever owns them;
+     * or NULL. */
+    void (*on_left)(void *ctx, bool is_user, const char *name);
+    void *left_ctx;
+    struct buf left; /* users who were not brought level, one a line */
 };
 
 /* Mailboxes of one side.  Records are not kept. */
@@ -158,6 +163,10 @@ push_stopped(const struct push *p)
 
     return o->stop != NULL && o->stop(o->stop_ctx);
 }
+
+/* Say and keep the name of a user who was not brought level. */
+void
+push_leave(struct push *p, const char *user);
 
 /* Say and count what could not be done. */
 void

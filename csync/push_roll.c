@@ -9,9 +9,10 @@
  * the slot move on: a crash in between does it again, which changes nothing.
  *
  * A user who cannot be brought level is parked: tried again each minute, named
- * in the slot's text, while the others go on.  Parked users are not in the log
- * any more once the slot has moved on, so before that an end of the process
- * leaves the slot where it was.
+ * in the slot's text, while the others go on; so is a mailbox that nobody owns,
+ * and what the peer hangs up on again and again.  Who is parked is not in the
+ * log any more once the slot has moved on, so that is written down before
+ * (csync/parked.h).
  */
 #include "csync/push_private.h"
 
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "csync/parked.h"
 #include "store/names.h"
 #include "store/record.h"
 #include "synclog/mark.h"
@@ -31,7 +33,8 @@
 #define BACKOFF_FIRST_MS 100U
 #define BACKOFF_MAX_MS 5000U
 #define IDS_PER_ASK 500U
-#define PARKED_MAX 1000U
+/* A peer that hangs up on the same one so often in a row does so always. */
+#define DEATHS_MAX 3U
 
 struct set { /* of names */
     const char **v;
@@ -57,9 +60,14 @@ struct roll {
     struct set removed; /* users that lost what a rename or a purge took */
     bool server;        /* its annotations */
     bool purged;        /* a mailbox went for good */
-    struct arena parked_arena;
-    struct set parked;
+    struct parked *parked;
     uint64_t retry_ms;
+    enum parked_kind culprit_kind; /* at whom the peer hung up last */
+    char *culprit;                 /* or NULL */
+    unsigned deaths;               /* in a row */
+    bool fence_at_start;
+    enum errcode park_code; /* of start_from_all() */
+    struct error park_err;
 };
 
 static uint64_t
@@ -316,35 +324,6 @@ is_lost(const struct roll *r)
            push_stopped(r->p);
 }
 
-static void
-park(struct roll *r, const char *user, const struct error *err)
-{
-    char text[200];
-
-    if (r->parked.n < PARKED_MAX)
-        add(&r->parked, &r->parked_arena, user);
-    log_warn(&r->p->log, "push.parked", "user=\"%s\" code=%s why=\"%s\"", user,
-             errcode_name(err->code), err->text);
-    snprintf(text, sizeof(text), "%zu users parked, the last one %.60s: %.100s",
-             r->parked.n, user, err->text);
-    set_state(r, SLOT_STREAMING, text);
-}
-
-static enum errcode
-level_user(struct roll *r, const char *user, struct error *err)
-{
-    struct error why = {0};
-
-    enum errcode rc = push_one_user(r->p, user, r->p->o->remove_extra, &why);
-    if (rc == ERR_OK)
-        return rc;
-    *err = why;
-    if (is_lost(r) || rc == ERR_READONLY || rc == ERR_FENCED)
-        return rc;
-    park(r, user, &why);
-    return ERR_OK;
-}
-
 static bool
 has(const struct set *s, const char *name)
 {
@@ -352,6 +331,91 @@ has(const struct set *s, const char *name)
         if (strcmp(s->v[i], name) == 0)
             return true;
     return false;
+}
+
+static bool
+is_parked(const struct roll *r, const char *user)
+{
+    return parked_has(r->parked, PARKED_USER, user);
+}
+
+/* The slot's text: how many are parked, and why the last one is, if that is
+ * known (WHY). */
+static void
+say_parked(struct roll *r, const char *why)
+{
+    char text[240] = "";
+    size_t n = 0;
+    const struct parked_item *items = parked_items(r->parked, &n);
+
+    if (n > 0)
+        snprintf(text, sizeof(text),
+                 "%zu parked, the last one %s %.60s%s%.120s", n,
+                 parked_kind_text(items[n - 1].kind), items[n - 1].name,
+                 why[0] == '\0' ? "" : ": ", why);
+    set_state(r, SLOT_STREAMING, text);
+}
+
+/* WHY it could not be brought level. */
+static enum errcode
+park(struct roll *r, enum parked_kind kind, const char *name,
+     const struct error *why, struct error *err)
+{
+    const bool is_new = !parked_has(r->parked, kind, name);
+
+    enum errcode rc = parked_add(r->parked, kind, name, err);
+    if (rc != ERR_OK)
+        return error_prefix(err, "%s %s: %s", parked_kind_text(kind), name,
+                            why->text);
+    if (is_new)
+        log_warn(&r->p->log, "push.parked", "%s=\"%s\" code=%s why=\"%s\"",
+                 parked_kind_text(kind), name, errcode_name(why->code),
+                 why->text);
+    say_parked(r, why->text);
+    return ERR_OK;
+}
+
+static bool
+is_culprit(const struct roll *r, enum parked_kind kind, const char *name)
+{
+    return r->culprit != NULL && r->culprit_kind == kind &&
+           strcmp(r->culprit, name) == 0;
+}
+
+static bool
+is_deadly(const struct roll *r, enum parked_kind kind, const char *name)
+{
+    return r->deaths >= DEATHS_MAX && is_culprit(r, kind, name);
+}
+
+/* The connection went while this one was brought level. */
+static void
+note_death(struct roll *r, enum parked_kind kind, const char *name)
+{
+    if (!peer_is_broken(r->p->dst) || push_stopped(r->p))
+        return;
+    if (is_culprit(r, kind, name)) {
+        r->deaths++;
+        return;
+    }
+    xfree(&r->culprit);
+    r->culprit = xstrdup(name);
+    r->culprit_kind = kind;
+    r->deaths = 1;
+}
+
+static void
+forget_deaths(struct roll *r, enum parked_kind kind, const char *name)
+{
+    if (is_culprit(r, kind, name))
+        xfree(&r->culprit);
+}
+
+/* No reason to go on with the others. */
+static bool
+ends_round(const struct roll *r, enum errcode rc)
+{
+    return is_lost(r) || rc == ERR_READONLY || rc == ERR_FENCED;
 }
 
 /* Those of users who are not brought level as a whole anyway; one that fails
@@ -363,12 +427,15 @@ level_owned(struct roll *r, struct error *err)
         const char *name = r->owned.v[i];
         const char *owner = name_owner(name, &r->arena);
         struct error why = {0};
-        if (owner == NULL || has(&r->users, owner) || has(&r->parked, owner))
+        if (owner == NULL || has(&r->users, owner) || is_parked(r, owner))
             continue;
-        enum errcode rc = push_mailboxes(r->p, &name, 1, &why);
+        enum errcode rc = is_deadly(r, PARKED_USER, owner)
+                              ? ERR_CLOSED
+                              : push_mailboxes(r->p, &name, 1, &why);
         if (rc == ERR_OK)
             continue;
-        if (is_lost(r) || rc == ERR_READONLY || rc == ERR_FENCED) {
+        if (ends_round(r, rc)) {
+            note_death(r, PARKED_USER, owner);
             *err = why;
             return rc;
         }
@@ -377,50 +444,85 @@ level_owned(struct roll *r, struct error *err)
     return ERR_OK;
 }
 
+/* A user that is gone here: what is left of them there goes too, unless it is
+ * mail. */
 static enum errcode
-level_shared(struct roll *r, struct error *err)
+level_gone(struct roll *r, const char *user, struct error *err)
 {
-    for (size_t i = 0; i < r->shared.n; i++) {
-        struct error why = {0};
-        enum errcode rc = push_mailboxes(r->p, &r->shared.v[i], 1, &why);
-        if (rc == ERR_OK)
-            continue;
-        *err = why;
-        if (is_lost(r) || rc == ERR_READONLY || rc == ERR_FENCED)
-            return rc;
-        push_complain(r->p, "mailbox", r->shared.v[i], &why);
+    struct push_user here = {0}, there = {0};
+    AUTO(buf_free) struct buf line = BUF_INIT;
+    struct dlist_printer pr;
+    size_t live = 0;
+
+    enum errcode rc = push_ask(r->p->src, &here, err, "USER", user);
+    if (rc == ERR_OK)
+        rc = push_ask(r->p->dst, &there, err, "USER", user);
+    for (size_t k = 0; k < here.mailboxes.n; k++)
+        live += strncmp(here.mailboxes.v[k].name, "DELETED.", 8) != 0;
+    for (size_t k = 0; k < there.mailboxes.n; k++)
+        live += strncmp(there.mailboxes.v[k].name, "DELETED.", 8) != 0;
+    push_user_free(&here);
+    push_user_free(&there);
+    if (rc != ERR_OK || live > 0)
+        return rc;
+    buf_add_str(&line, "APPLY ");
+    dlist_print_begin(&pr, &line, DLIST_CLIENT);
+    dlist_str(&pr, "UNUSER", user);
+    return peer_command(r->p->dst, buf_span(&line), NULL, err);
+}
+
+static enum errcode
+level_one(struct roll *r, enum parked_kind kind, const char *name,
+          struct error *err)
+{
+    switch (kind) {
+    case PARKED_USER:
+        return push_one_user(r->p, name, r->p->o->remove_extra, err);
+    case PARKED_MAILBOX:
+        return push_mailboxes(r->p, &name, 1, err);
+    case PARKED_GONE:
+        return level_gone(r, name, err);
+    case PARKED_SERVER:
+        return push_server_annotations(r->p, err);
     }
     return ERR_OK;
 }
 
-/* Users that are gone here: what is left of them there goes too, unless it is
- * mail. */
+/* An error is one that ends the round. */
 static enum errcode
-level_removed(struct roll *r, struct error *err)
+level_or_park(struct roll *r, enum parked_kind kind, const char *name,
+              struct error *err)
+{
+    struct error why = {0};
+    enum errcode rc = ERR_OK;
+
+    if (is_deadly(r, kind, name)) {
+        r->deaths = 0; /* it is tried again like any other */
+        error_set(&why, ERR_CLOSED, "the peer hangs up on it each time");
+        return park(r, kind, name, &why, err);
+    }
+    rc = level_one(r, kind, name, &why);
+    if (rc == ERR_OK) {
+        forget_deaths(r, kind, name);
+        return ERR_OK;
+    }
+    if (!ends_round(r, rc))
+        return park(r, kind, name, &why, err);
+    note_death(r, kind, name);
+    *err = why;
+    return rc;
+}
+
+/* NAMES of KIND, but for those that are parked already. */
+static enum errcode
+level_set(struct roll *r, enum parked_kind kind, const struct set *names,
+          struct error *err)
 {
     enum errcode rc = ERR_OK;
 
-    for (size_t i = 0; i < r->removed.n && rc == ERR_OK; i++) {
-        struct push_user here = {0}, there = {0};
-        AUTO(buf_free) struct buf line = BUF_INIT;
-        struct dlist_printer pr;
-        size_t live = 0;
-        rc = push_ask(r->p->src, &here, err, "USER", r->removed.v[i]);
-        if (rc == ERR_OK)
-            rc = push_ask(r->p->dst, &there, err, "USER", r->removed.v[i]);
-        for (size_t k = 0; k < here.mailboxes.n; k++)
-            live += strncmp(here.mailboxes.v[k].name, "DELETED.", 8) != 0;
-        for (size_t k = 0; k < there.mailboxes.n; k++)
-            live += strncmp(there.mailboxes.v[k].name, "DELETED.", 8) != 0;
-        push_user_free(&here);
-        push_user_free(&there);
-        if (rc != ERR_OK || live > 0)
-            continue;
-        buf_add_str(&line, "APPLY ");
-        dlist_print_begin(&pr, &line, DLIST_CLIENT);
-        dlist_str(&pr, "UNUSER", r->removed.v[i]);
-        rc = peer_command(r->p->dst, buf_span(&line), NULL, err);
-    }
+    for (size_t i = 0; i < names->n && rc == ERR_OK; i++)
+        if (!parked_has(r->parked, kind, names->v[i]))
+            rc = level_or_park(r, kind, names->v[i], err);
     return rc;
 }
 
@@ -430,14 +532,18 @@ level_metas(struct roll *r, struct error *err)
     for (size_t i = 0; i < r->metas.n; i++) {
         const char *user = r->metas.v[i];
         struct error why = {0};
-        if (has(&r->users, user) || has(&r->parked, user))
+        if (has(&r->users, user) || is_parked(r, user))
             continue;
-        enum errcode rc = push_meta(r->p, user, &why);
+        enum errcode rc = is_deadly(r, PARKED_USER, user)
+                              ? ERR_CLOSED
+                              : push_meta(r->p, user, &why);
         if (rc == ERR_OK)
             continue;
-        *err = why;
-        if (is_lost(r) || rc == ERR_READONLY || rc == ERR_FENCED)
+        if (ends_round(r, rc)) {
+            note_death(r, PARKED_USER, user);
+            *err = why;
             return rc;
+        }
         add(&r->users, &r->arena, user);
     }
     return ERR_OK;
@@ -451,17 +557,16 @@ level_round(struct roll *r, struct error *err)
     if (rc == ERR_OK)
         rc = level_owned(r, err);
     if (rc == ERR_OK)
-        rc = level_shared(r, err);
+        rc = level_set(r, PARKED_MAILBOX, &r->shared, err);
     if (rc == ERR_OK)
         rc = level_metas(r, err);
-    for (size_t i = 0; i < r->users.n && rc == ERR_OK; i++)
-        if (!has(&r->parked, r->users.v[i]))
-            rc = level_user(r, r->users.v[i], err);
     if (rc == ERR_OK)
-        rc = level_removed(r, err);
-    if (rc == ERR_OK && r->server)
-        rc = push_server_annotations(r->p, err);
-    return rc;
+        rc = level_set(r, PARKED_USER, &r->users, err);
+    if (rc == ERR_OK)
+        rc = level_set(r, PARKED_GONE, &r->removed, err);
+    if (rc == ERR_OK && r->server && !parked_has(r->parked, PARKED_SERVER, ""))
+        rc = level_or_park(r, PARKED_SERVER, "", err);
+    return rc == ERR_OK ? parked_save(r->parked, err) : rc;
 }
 
 static void
@@ -473,28 +578,35 @@ forget_round(struct roll *r)
     arena_reset(&r->arena);
 }
 
+/* Those that are parked, from the oldest on. */
 static enum errcode
 retry_parked(struct roll *r, struct error *err)
 {
-    struct set old = r->parked;
-    struct arena a = r->parked_arena;
-    enum errcode rc = ERR_OK;
+    size_t n = 0;
 
-    if (old.n == 0 || now_ms(r) < r->retry_ms)
+    (void)parked_items(r->parked, &n);
+    if (n == 0 || now_ms(r) < r->retry_ms)
         return ERR_OK;
     r->retry_ms = now_ms(r) + RETRY_MS;
-    r->parked = (struct set){0};
-    r->parked_arena = (struct arena)ARENA_INIT;
-    for (size_t i = 0; i < old.n; i++) {
-        if (rc == ERR_OK)
-            rc = level_user(r, old.v[i], err);
-        if (rc != ERR_OK)
-            add(&r->parked, &r->parked_arena, old.v[i]);
+    enum errcode rc = ERR_OK;
+    struct error why = {0};
+    for (size_t i = 0; i < n && rc == ERR_OK;) {
+        const struct parked_item item = parked_items(r->parked, &n)[i];
+        why = (struct error){0};
+        if (level_one(r, item.kind, item.name, &why) == ERR_OK) {
+            parked_remove(r->parked, i);
+            n--;
+        } else if (ends_round(r, why.code)) {
+            rc = why.code;
+        } else {
+            i++;
+        }
     }
-    if (r->parked.n == 0)
-        set_state(r, SLOT_STREAMING, "");
-    free(old.v);
-    arena_free(&a);
+    if (rc != ERR_OK)
+        *err = why;
+    else
+        rc = parked_save(r->parked, err);
+    say_parked(r, why.text);
     return rc;
 }
 
@@ -541,7 +653,26 @@ wait_applied(struct roll *r, lsn_t lsn)
     }
 }
 
-/* From the slot's LSN on until told to stop; GOAL not 0: until it is reached.
+/* The fence is up and the peer has all that is durable here.  Where it was up
+ * already at the start, somebody wants this to go on when it goes. */
+static bool
+is_drained(struct roll *r, lsn_t at)
+{
+    if (atomic_load(&r->mark->fence) == 0)
+        r->fence_at_start = false;
+    else if (!r->fence_at_start && at == atomic_load(&r->mark->durable_lsn)) {
+        log_notice(&r->p->log, "push.drained", "lsn=%" PRI_LSN, at);
+        printf("drained: the peer has all that is durable here, up to %" PRI_LSN
+               "\n",
+               at);
+        fflush(stdout);
+        return true;
+    }
+    return false;
+}
+
+/* From the slot's LSN on until told to stop or drained; GOAL not 0: until it is
+ * reached.
  */
 static enum errcode
 follow(struct roll *r, lsn_t goal, struct error *err)
@@ -554,7 +685,7 @@ follow(struct roll *r, lsn_t goal, struct error *err)
                                   r->mark, at, &reader, err);
     if (rc != ERR_OK)
         return rc;
-    set_state(r, SLOT_STREAMING, "");
+    say_parked(r, "");
     while (rc == ERR_OK && !push_stopped(r->p)) {
         const uint32_t seq = atomic_load(&r->mark->seq);
         struct span frames = SPAN_EMPTY;
@@ -585,13 +716,27 @@ follow(struct roll *r, lsn_t goal, struct error *err)
         }
         if (rc == ERR_OK)
             rc = retry_parked(r, err);
-        if (rc != ERR_OK || (goal != 0 && at >= goal))
+        if (rc != ERR_OK || (goal != 0 && at >= goal) || is_drained(r, at))
             break;
         (void)mark_wait(r->mark, seq, 200);
     }
     forget_round(r);
     reader_close(&reader);
     return rc;
+}
+
+/* -A could not bring NAME level: mailboxes of users are told as their user. */
+static void
+on_left(void *ctx, bool is_user, const char *name)
+{
+    struct roll *r = ctx;
+    const struct error why = {.code = ERR_CONFLICT, .text = "not level by -A"};
+
+    if (r->park_code != ERR_OK ||
+        (!is_user && name_owner(name, &r->arena) != NULL))
+        return;
+    r->park_code = park(r, is_user ? PARKED_USER : PARKED_MAILBOX, name, &why,
+                        &r->park_err);
 }
 
 /* The first time, and where the log does not go back far enough: everybody. */
@@ -603,7 +748,17 @@ start_from_all(struct roll *r,
     const lsn_t from = atomic_load(&r->mark->applied_lsn);
 
     set_state(r, SLOT_SEEDING, "everybody is brought level");
+    r->park_code = ERR_OK;
+    r->p->on_left = on_left;
+    r->p->left_ctx = r;
     enum errcode rc = all(r->p, err);
+    r->p->on_left = NULL;
+    if (rc == ERR_OK && r->park_code != ERR_OK) {
+        *err = r->park_err;
+        rc = r->park_code;
+    }
+    if (rc == ERR_OK)
+        rc = parked_save(r->parked, err);
     if (rc == ERR_OK)
         acknowledge(r, from, 0);
     return rc;
@@ -636,6 +791,64 @@ converse(struct roll *r,
     return rc;
 }
 
+/* One connection after another, until told to stop, drained, or (-1) done. */
+static enum errcode
+roll_on(struct roll *r,
+        enum errcode (*connect)(struct push *p, struct error *err),
+        enum errcode (*all)(struct push *p, struct error *err),
+        struct error *err)
+{
+    struct push *p = r->p;
+    const struct ship_options *o = p->o->ship;
+    uint64_t backoff = BACKOFF_FIRST_MS;
+
+    for (bool first = true; !push_stopped(p); first = false) {
+        struct error why = {0};
+        mark_detach(&r->mark);
+        enum errcode rc = mark_attach(o->log_dir, &r->mark, &why);
+        if (rc == ERR_OK && first)
+            r->fence_at_start = atomic_load(&r->mark->fence) != 0;
+        if (rc == ERR_OK && (atomic_load(&r->mark->writer_pid) == 0 ||
+                             atomic_load(&r->mark->role) != ROLE_MASTER))
+            rc = error_set(&why, ERR_READONLY,
+                           "this instance is not the master");
+        if (rc == ERR_OK)
+            rc = converse(r, connect, all, &why);
+        if (rc == ERR_OK || push_stopped(p))
+            break;
+        if (p->o->mode == PUSH_ONCE || o->connect_once) {
+            *err = why;
+            return rc;
+        }
+        log_warn(&p->log, "push.again",
+                 "code=%s again_ms=%" PRIu64 " why=\"%s\"", errcode_name(rc),
+                 backoff, why.text);
+        set_state(r, rc == ERR_READONLY ? SLOT_WAITING : SLOT_CONNECTING,
+                  why.text);
+        rest(r, backoff);
+        backoff = MIN(backoff * 2, (uint64_t)BACKOFF_MAX_MS);
+        if (p->dst != NULL && !peer_is_broken(p->dst))
+            backoff = BACKOFF_FIRST_MS;
+    }
+    return ERR_OK;
+}
+
+/* Done but for those that are parked. */
+static enum errcode
+say_left(struct roll *r, struct error *err)
+{
+    size_t n = 0;
+    const struct parked_item *items = parked_items(r->parked, &n);
+
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, "not level: %s %s\n", parked_kind_text(items[i].kind),
+                items[i].name);
+    return n == 0
+               ? ERR_OK
+               : error_set(err, ERR_CONFLICT,
+                           "%zu were not brought level: the log says why", n);
+}
+
 enum errcode
 push_rolling(struct push *p,
              enum errcode (*connect)(struct push *p, struct error *err),
@@ -644,45 +857,26 @@ push_rolling(struct push *p,
 {
     const struct ship_options *o = p->o->ship;
     struct roll r = {.p = p};
-    uint64_t backoff = BACKOFF_FIRST_MS;
+    AUTO(xfree) char *path = xasprintf("%s/parked-%s", o->log_dir, o->channel);
 
     enum errcode rc = slot_attach(o->log_dir, o->channel, true, &r.slot, err);
-    if (rc != ERR_OK)
+    if (rc == ERR_OK)
+        rc = parked_open(o->env, path, &r.parked, err);
+    if (rc != ERR_OK) {
+        slot_detach(&r.slot);
         return rc;
+    }
     atomic_store(&r.slot->consumer_pid, (uint32_t)getpid());
     atomic_store(&r.slot->by_state, 1);
-    while (!push_stopped(p)) {
-        struct error why = {0};
-        mark_detach(&r.mark);
-        rc = mark_attach(o->log_dir, &r.mark, &why);
-        if (rc == ERR_OK && (atomic_load(&r.mark->writer_pid) == 0 ||
-                             atomic_load(&r.mark->role) != ROLE_MASTER))
-            rc = error_set(&why, ERR_READONLY,
-                           "this instance is not the master");
-        if (rc == ERR_OK)
-            rc = converse(&r, connect, all, &why);
-        if (rc == ERR_OK || push_stopped(p)) {
-            rc = ERR_OK;
-            break;
-        }
-        if (p->o->mode == PUSH_ONCE || o->connect_once) {
-            *err = why;
-            break;
-        }
-        log_warn(&p->log, "push.again",
-                 "code=%s again_ms=%" PRIu64 " why=\"%s\"", errcode_name(rc),
-                 backoff, why.text);
-        set_state(&r, rc == ERR_READONLY ? SLOT_WAITING : SLOT_CONNECTING,
-                  why.text);
-        rest(&r, backoff);
-        backoff = MIN(backoff * 2, (uint64_t)BACKOFF_MAX_MS);
-        if (p->dst != NULL && !peer_is_broken(p->dst))
-            backoff = BACKOFF_FIRST_MS;
-    }
+    rc = roll_on(&r, connect, all, err);
+    if (rc == ERR_OK && !push_stopped(p))
+        rc = say_left(&r, err);
     set_state(&r, SLOT_DOWN, "");
     atomic_store(&r.slot->consumer_pid, 0);
     slot_detach(&r.slot);
     mark_detach(&r.mark);
+    parked_close(&r.parked);
+    xfree(&r.culprit);
     free(r.ids.v);
     free(r.shown.v);
     free(r.users.v);
@@ -690,8 +884,6 @@ push_rolling(struct push *p,
     free(r.shared.v);
     free(r.owned.v);
     free(r.removed.v);
-    free(r.parked.v);
     arena_free(&r.arena);
-    arena_free(&r.parked_arena);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "store/names.h"
 
@@ -30,6 +31,8 @@ push_complain(struct push *p, const char *what, const char *name,
     if (p->quiet)
         return;
     p->counts.failed++;
+    if (p->on_left != NULL && strcasecmp(what, "mailbox") == 0)
+        p->on_left(p->left_ctx, false, name);
     log_warn(&p->log, "push.failed", "%s=\"%s\" code=%s why=\"%s\"", what, name,
              errcode_name(err->code), err->text);
 }

@@ -11,16 +11,15 @@
 struct ship_options {
     struct env *env;
     const struct config *cfg;
-    const char *log_dir;       /* <configdirectory>/synclog */
-    const char *control;       /* the instance's control socket */
-    const char *channel;       /* slot name: "default" for the channel "" */
-    const char *host;          /* -S, or NULL */
-    const char *shutdown_file; /* sync_shutdown_file or -F; NULL: none */
-    bool once;                 /* -1: all that is durable now, then end */
-    bool connect_once;         /* -o */
-    bool verbose;              /* -v: steps to stdout */
-    bool require_compress;     /* -z */
-    int timeout_ms;            /* -t; 0: client_timeout */
+    const char *log_dir;   /* <configdirectory>/synclog */
+    const char *control;   /* the instance's control socket */
+    const char *channel;   /* slot name: "default" for the channel "" */
+    const char *host;      /* -S, or NULL */
+    bool once;             /* -1: all that is durable now, then end */
+    bool connect_once;     /* -o */
+    bool verbose;          /* -v: steps to stdout */
+    bool require_compress; /* -z */
+    int timeout_ms;        /* -t; 0: client_timeout */
     /* Asked often; true ends as soon as nothing is half done (SIGTERM). */
     bool (*stop)(void *ctx);
     void *stop_ctx;
