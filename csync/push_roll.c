@@ -59,7 +59,6 @@ struct roll {
     struct set owned;   /* the others */
     struct set removed; /* users that lost what a rename or a purge took */
     bool server;        /* its annotations */
-    bool purged;        /* a mailbox went for good */
     struct parked *parked;
     uint64_t retry_ms;
     enum parked_kind culprit_kind; /* at whom the peer hung up last */
