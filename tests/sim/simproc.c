@@ -165,13 +165,16 @@ run_sync(struct proc *p)
 static void
 run_ctl(struct proc *p)
 {
+    char channel[8];
     char *out = NULL;
     size_t n = 0;
     FILE *f = open_memstream(&out, &n);
 
+    snprintf(channel, sizeof(channel), "n%u", p->peer);
     const struct ctl_options o = {
         .env = env_sim_env(p->m->sim),
         .cfg = p->w->cfg[p->m->i][p->peer],
+        .channel = channel,
         .force = p->force,
         .timeout_ms = 3000,
         .out = f,
