@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "store/history.h"
 #include "store/store_private.h"
 
 struct machine *
@@ -260,6 +261,8 @@ open_node(struct machine *m, struct store_opened *ret, struct error *err)
                   .segment_bytes = w->segment_bytes,
                   .log_cap_bytes = w->log_cap_bytes,
                   .no_threads = true,
+                  /* The digests are compared with those of nodes without. */
+                  .keep_history_s = m->i == SIM_KEEPER ? HISTORY_FOREVER : 0,
                   .open_kv = open_kv,
                   .open_kv_ctx = m,
                   .mutants = w->o.mutants},

@@ -21,7 +21,7 @@ struct totals {
     _Atomic uint64_t next;
     _Atomic uint64_t done, failed, acked, refused, unknown, crashes, cuts,
         promotions, swaps, rejoins, reseeds, full_disks, fatals, pauses, checks,
-        compacted, virtual_ms;
+        compacted, kept, virtual_ms;
 };
 
 static void
@@ -50,6 +50,7 @@ work(struct totals *t, uint64_t end, unsigned ops, unsigned mutants)
         t->rejoins += r.rejoins;
         t->reseeds += r.reseeds;
         t->compacted += r.compacted_bytes;
+        t->kept += r.kept_bodies;
         t->full_disks += r.full_disks;
         t->fatals += r.fatals;
         t->pauses += r.pauses;
@@ -106,9 +107,11 @@ main(int argc, char **argv)
            ", cut connections %" PRIu64 ", full disks %" PRIu64
            ", pauses %" PRIu64 ", promotions %" PRIu64 ", swaps %" PRIu64
            ", rejoins %" PRIu64 ", reseeds %" PRIu64 ", compacted %" PRIu64
-           " MiB; whole comparisons %" PRIu64 "; simulated %" PRIu64 " h\n",
+           " MiB, kept bodies read %" PRIu64 "; whole comparisons %" PRIu64
+           "; simulated %" PRIu64 " h\n",
            t->acked, t->refused, t->unknown, t->crashes, t->fatals, t->cuts,
            t->full_disks, t->pauses, t->promotions, t->swaps, t->rejoins,
-           t->reseeds, t->compacted >> 20, t->checks, t->virtual_ms / 3600000);
+           t->reseeds, t->compacted >> 20, t->kept, t->checks,
+           t->virtual_ms / 3600000);
     return t->failed > 0 || broken || t->done < seeds;
 }

@@ -31,6 +31,7 @@ struct sim_result {
     uint64_t refused; /* ... with an error */
     uint64_t unknown; /* ... not at all */
     uint64_t compacted_bytes;
+    uint64_t kept_bodies; /* of purged messages, read */
     uint64_t crashes, cuts, promotions, swaps, rejoins, reseeds, full_disks,
         fatals, pauses, checks;
     uint64_t virtual_ms;

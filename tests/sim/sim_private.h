@@ -21,6 +21,7 @@
 #include "tests/sim/sim.h"
 
 #define NODES 3U
+#define SIM_KEEPER 1U /* keeps what is purged, as the others do not */
 #define HEADROOM 1000U
 #define US_PER_MS UINT64_C(1000)
 #define US_PER_S UINT64_C(1000000)

@@ -25,6 +25,7 @@ static const struct {
     {"no delivery mark", MUTANT_NO_DEDUP, 100, 600, 10},
     {"expunge without tombstone", MUTANT_NO_TOMBSTONE, 20, 150, 1},
     {"purge of a body in use", MUTANT_PURGE_BODY, 60, 300, 1},
+    {"garbage of what is kept", MUTANT_DROP_HISTORY, 60, 300, 1},
     {"replica without sync", MUTANT_REPLICA_NO_SYNC, 60, 300, 1},
     {"answer after the fence", MUTANT_ANSWER_LATE, 300, 600, 13},
     {"headroom without unseen epochs", MUTANT_NARROW_HEADROOM, 300, 600, 5},

@@ -6,7 +6,7 @@
  * an epoch says of UIDNEXT and HIGHESTMODSEQ is never below what was said
  * before in the same epoch, or ever in an older one (I8, I9); (name,
  * UIDVALIDITY) is one mailbox for ever.  A cache that is brought level equals a
- * fresh listing (I10).
+ * fresh listing (I10).  What was purged and is kept (SIM_KEEPER) has its body.
  */
 #include "tests/sim/sim_private.h"
 
@@ -17,6 +17,7 @@
 #include <xxhash.h>
 
 #include "store/epochs.h"
+#include "store/history.h"
 
 struct pair {
     uint64_t key, value; /* key 0: free */
@@ -275,9 +276,43 @@ check_body(struct world *w, struct machine *m, const struct message *msg,
                       msg->uid, name);
 }
 
+struct kept {
+    struct world *w;
+    struct machine *m;
+    unsigned left;
+};
+
+static bool
+check_kept(void *ctx, const struct history *h)
+{
+    struct kept *k = ctx;
+
+    check_body(k->w, k->m, &h->msg, h->name);
+    k->w->res->kept_bodies++;
+    return --k->left > 0 && !k->w->failed;
+}
+
+/* What was purged and is kept has its bodies too. */
+static void
+check_history(struct world *w, struct machine *m)
+{
+    struct history_at after = {
+        .epoch = 1,
+        .lsn = sim_random(w, 1 + store_pos(machine_store(m)).applied.lsn)};
+    struct kept k = {.w = w, .m = m, .left = 4};
+    struct error err = {0};
+    bool more;
+
+    const enum errcode rc = store_history_walk(machine_store(m), &after,
+                                               check_kept, &k, &more, &err);
+    if (rc != ERR_OK && m->death == ALIVE && !m->damaged)
+        sim_violation(w, "n%u: history: %s", m->i, err.text);
+}
+
 void
 told_bodies(struct world *w, struct machine *m, unsigned n)
 {
+    check_history(w, m);
     struct store_snap *snap = store_snapshot(machine_store(m));
     struct arena a = ARENA_INIT;
     struct error err = {0};
