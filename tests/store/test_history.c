@@ -313,6 +313,34 @@ test_mailbox_and_all_in_it_are_noted(void **state)
     ts_free(&ts);
 }
 
+/* A purge of very many goes in turns, a record each. */
+static void
+test_purge_in_turns_is_noted_whole(void **state)
+{
+    struct teststore ts;
+    struct listing l;
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 17, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 2300, 200);
+    ct_purge(&ts, box.ann, 1, 2300);
+    list(&ts, 200, &l);
+    assert_null(l.wrong);
+    assert_int_equal(l.n, 2300);
+    /* More than one record, and the walk does not lose its place. */
+    const char *first = buf_cstr(&l.text);
+    const char *last = strrchr(first, '/');
+    assert_true(strncmp(first, "1:", 2) == 0);
+    while (last > first && last[-1] != '\n')
+        last--;
+    assert_int_not_equal(strncmp(first, last, strcspn(first, " ")), 0);
+    buf_free(&l.text);
+    purge_mailbox(&ts, box.ann);
+    compact(&ts);
+    assert_int_equal(count(&ts, 200), 2300);
+    ts_free(&ts);
+}
+
 /* One that came back under another UID is not gone. */
 static void
 test_unexpunged_tombstone_is_not_kept(void **state)
@@ -919,6 +947,7 @@ main(void)
         cmocka_unit_test(test_keys_have_these_bytes),
         cmocka_unit_test(test_purged_message_is_noted_and_stays_readable),
         cmocka_unit_test(test_mailbox_and_all_in_it_are_noted),
+        cmocka_unit_test(test_purge_in_turns_is_noted_whole),
         cmocka_unit_test(test_unexpunged_tombstone_is_not_kept),
         cmocka_unit_test(test_body_that_comes_again_is_kept_once_more),
         cmocka_unit_test(test_collector_that_forgets_history_is_noticed),
