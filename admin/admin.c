@@ -35,6 +35,7 @@ static const struct {
     {"INDEX", admin_index, false},
     {"BACKUP", admin_backup, false},
     {"EXPORT", admin_export, false},
+    {"IMPORT", admin_import, true},
     {"HISTORY", admin_history, false},
     {"HISTORYBODY", admin_history_body, false},
     {"HISTORYEXPORT", admin_history_export, false},

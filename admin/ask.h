@@ -141,6 +141,8 @@ admin_backup(struct ask *ask, struct error *err);
 enum errcode
 admin_export(struct ask *ask, struct error *err);
 enum errcode
+admin_import(struct ask *ask, struct error *err);
+enum errcode
 admin_history(struct ask *ask, struct error *err);
 enum errcode
 admin_history_body(struct ask *ask, struct error *err);

@@ -170,7 +170,7 @@ add_to_maildir(struct export *x, const struct message *m, struct span raw,
     struct timespec times[2] = {{.tv_sec = (time_t)m->internal_s},
                                 {.tv_sec = (time_t)m->internal_s}};
 
-    buf_addf(&name, "%" PRId64 ".V%" PRIu32 "U%" PRIu32 ".pollux,S=%zu:2,",
+    buf_addf(&name, "%" PRId64 ".V%" PRIu32 "U%" PRIu32 EXPORT_MARK "S=%zu:2,",
              m->internal_s, x->uidvalidity, m->uid, raw.n);
     add_flags(m->flags, &name);
     AUTO(xfree) char *tmp = xasprintf("%s/tmp/%s", x->dir, buf_cstr(&name));

@@ -20,6 +20,8 @@
 #include "base/env.h"
 #include "store/types.h"
 
+#define EXPORT_MARK ".pollux," /* in the name of each file of a Maildir */
+
 enum export_format { EXPORT_MAILDIR, EXPORT_MBOX };
 
 struct export

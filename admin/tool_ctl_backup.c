@@ -20,6 +20,8 @@ static const char usage[] =
     "       ctl_backup restore DIR -C imapd.conf [--generation N]\n"
     "       ctl_backup export --user NAME [--format maildir|mbox] TARGET\n"
     "                  [-C imapd.conf | --from DIR [--generation N]]\n"
+    "       ctl_backup import --user NAME [--folder NAME] SOURCE\n"
+    "                  [-C imapd.conf]\n"
     "  create    one more generation in DIR: the state as it is now, and the\n"
     "            bodies that are not there yet.  The instance writes it, as "
     "its\n"
@@ -30,6 +32,8 @@ static const char usage[] =
     "            the same cluster that nobody has promoted\n"
     "  export    a user's mail into the empty directory TARGET, out of the\n"
     "            store, or out of a backup in DIR\n"
+    "  import    the Maildir++ in SOURCE into mailboxes of a user, or below\n"
+    "            --folder; what is there already is passed over\n"
     "  --keep N  afterwards remove the oldest generations until N are left\n"
     "  --rate BYTES   a second at most; with k, M or G at the end\n"
     "  --generation N not the newest one (verify: not all)\n"
@@ -37,7 +41,7 @@ static const char usage[] =
 
 struct options {
     const char *command, *dir; /* export: TARGET */
-    const char *user, *from;
+    const char *user, *from, *folder;
     enum export_format format;
     uint64_t keep, rate, generation;
 };
@@ -360,6 +364,48 @@ run_export(struct tool *t, const struct options *o)
     return code == TOOL_OK && ex.failed > 0 ? TOOL_DIFFERS : code;
 }
 
+/* ---- import ------------------------------------------------------------ */
+
+static void
+on_imported(void *ctx, const struct dlist *row)
+{
+    struct exporting *x = ctx;
+
+    if (row_is(row, "FAILED")) {
+        x->failed++;
+        (void)tool_say(x->t, 0, "%.*s: %.*s", SPAN_FMT(row_text(row, "NAME")),
+                       SPAN_FMT(row_text(row, "TEXT")));
+        return;
+    }
+    fprintf(x->t->out,
+            x->t->json ? "{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64
+                         ",\"skipped\":%" PRIu64 ",\"made\":%" PRIu64 "}\n"
+                       : "%" PRIu64 " messages, %" PRIu64 " bytes; %" PRIu64
+                         " were there already; %" PRIu64 " mailboxes made\n",
+            row_u64(row, "MESSAGES"), row_u64(row, "BYTES"),
+            row_u64(row, "SKIPPED"), row_u64(row, "MADE"));
+}
+
+static int
+run_import(struct tool *t, const struct options *o)
+{
+    struct exporting ex = {.t = t};
+    AUTO(xfree) char *path = absolute(o->dir);
+
+    if (o->user == NULL)
+        return tool_usage(t, "import needs --user");
+    int code = tool_begin(t);
+    if (code != TOOL_OK)
+        return code;
+    tool_request(t, "IMPORT");
+    dlist_str(&t->args, "USER", o->user);
+    dlist_str(&t->args, "SOURCE", path);
+    if (o->folder != NULL)
+        dlist_str(&t->args, "FOLDER", o->folder);
+    code = tool_ask(t, on_imported, &ex);
+    return code == TOOL_OK && ex.failed > 0 ? TOOL_DIFFERS : code;
+}
+
 /* ---- the program ------------------------------------------------------- */
 
 static const struct {
@@ -367,7 +413,7 @@ static const struct {
     int (*run)(struct tool *t, const struct options *o);
 } commands[] = {
     {"create", run_create},   {"list", run_list},     {"verify", run_verify},
-    {"restore", run_restore}, {"export", run_export},
+    {"restore", run_restore}, {"export", run_export}, {"import", run_import},
 };
 
 static int
@@ -379,7 +425,8 @@ run(struct tool *t, int argc, char **argv)
         OPT_GENERATION,
         OPT_USER,
         OPT_FORMAT,
-        OPT_FROM
+        OPT_FROM,
+        OPT_FOLDER
     };
     static const struct option options[] = {
         {"keep", required_argument, NULL, OPT_KEEP},
@@ -388,6 +435,7 @@ run(struct tool *t, int argc, char **argv)
         {"user", required_argument, NULL, OPT_USER},
         {"format", required_argument, NULL, OPT_FORMAT},
         {"from", required_argument, NULL, OPT_FROM},
+        {"folder", required_argument, NULL, OPT_FOLDER},
         {NULL, 0, NULL, 0},
     };
     struct options o = {0};
@@ -413,6 +461,9 @@ run(struct tool *t, int argc, char **argv)
             break;
         case OPT_FROM:
             o.from = optarg;
+            break;
+        case OPT_FOLDER:
+            o.folder = optarg;
             break;
         case OPT_FORMAT:
             if (strcmp(optarg, "maildir") != 0 && strcmp(optarg, "mbox") != 0)

@@ -9,7 +9,7 @@ _pollux_options() {
     sync_client) echo "-C= --config= -A --all-users -u --userids -m --mailboxes -s --sieve-mode -M -r --rolling -R --foreground-rolling -1 --rolling-once -n= --channel= -S= --server= -f= --input-file= -F= --shutdown-file= -d= --delay= -t= --timeout= -w= --delayed-startup= -o --connect-once -N --skip-locked -O --no-copyback -b --by-state --diff --dry-run --remove-extra --jobs= --anew --remainder= --wrong-way --verify -p= --dest-partition= -L --local-only -z --require-compression -a --stage-to-archive -l --verbose-logging -v --verbose -h --help" ;;
     ctl_failover) echo "-C= --config= -n= --channel= --json --force --timeout= --watch --color= -h --help" ;;
     synclog) echo "-C= --from= --to= --json -h --help" ;;
-    ctl_backup) echo "-C= --keep= --rate= --generation= --user= --format= --from= --json -h --help" ;;
+    ctl_backup) echo "-C= --keep= --rate= --generation= --user= --format= --from= --folder= --json -h --help" ;;
     ctl_cyrusdb) echo "-C= -r --recover -x --no-cleanup -c --checkpoint --verify --json -h --help" ;;
     ctl_deliver) echo "-C= -d -E= -f= --json -h --help" ;;
     ctl_history) echo "-C= -u= -m= --since= --until= --headers --format= --json -h --help" ;;
@@ -31,7 +31,7 @@ _pollux_verbs() {
     case $1 in
     ctl_failover) echo "status fence unfence swap promote export rejoin" ;;
     synclog) echo "dump verify repair" ;;
-    ctl_backup) echo "create list verify restore export" ;;
+    ctl_backup) echo "create list verify restore export import" ;;
     ctl_history) echo "list cat export" ;;
     cyr_info) echo "conf conf-all conf-default conf-lint version" ;;
     esac

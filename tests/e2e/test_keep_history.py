@@ -12,7 +12,8 @@ import subprocess
 from pollux import (World, check, check_equal, log_has, mailbox, number_of,
                     run, wait_for)
 from test_channels import SMALL, Three, channels, here, same
-from test_tools import (DATA, NOSTORE, OK, USAGE, good, refused)
+from test_tools import (DATA, DIFFERS, NOSTORE, OK, TEMPFAIL, USAGE, good,
+                        refused, tool)
 from withstand import check_same_picture, flood, no_crash, solid
 
 KEEP = {"sync_keep_history": "yes"}
@@ -99,6 +100,8 @@ def test_keeper_and_its_twin(bin_dir):
         # It is not in the state: of either.
         check_same_picture(w.a, w.b, ["alice", "bob"])
         refused(w.a, DATA, "keeps no history", "ctl_history", "list")
+        refused(w.b, TEMPFAIL, "this instance is a replica", "ctl_backup",
+                "import", "--user", "alice", w.tmp)
         status = w.b.status()
         check_equal(status["history"], 15, "status")
         check(status["history_bytes"] == sum(map(len, want.values())), "bytes")
@@ -143,6 +146,8 @@ def test_questions_exports_and_mistakes(bin_dir):
         conn = a.imap("alice")
         check_equal(conn.create("Sub")[0], "OK", "CREATE")
         conn.select("INBOX")
+        check_equal(conn.append("INBOX", None, None, solid(77, 5 << 19))[0],
+                    "OK", "APPEND")  # of three parts
         check_equal(conn.uid("COPY", "3:4", "Sub")[0], "OK", "COPY")
         check_equal(conn.uid("STORE", "1", "+FLAGS", "(\\Flagged)")[0], "OK",
                     "STORE")
@@ -198,6 +203,40 @@ def test_questions_exports_and_mistakes(bin_dir):
         refused(a, DATA, target, "ctl_history", "export", "-u", "alice",
                 target)
 
+        # And back, as new mail; what is there is not taken twice.
+        check_equal(good(a, "ctl_backup", "import", "--user", "alice",
+                         "--folder", "Restored", target),
+                    "5 messages, %d bytes; 0 were there already; 2 mailboxes "
+                    "made\n" % sum(len(was[n]) for n in (1, 2, 3, 3, 4)), "import")
+        got = mailbox(a, "alice", "Restored")
+        check_equal([raw for _, raw in got], [was[n] for n in (1, 2, 3)],
+                    "Restored")
+        got = mailbox(a, "alice", "Restored/Sub")
+        check_equal([raw for _, raw in got], [was[n] for n in (3, 4)],
+                    "Restored/Sub")
+        conn = a.imap("alice")
+        conn.select("Restored", readonly=True)
+        kind, data = conn.fetch("1", "(FLAGS)")
+        check(kind == "OK" and b"\\Flagged" in data[0], data)
+        conn.logout()
+        with open(os.path.join(target, "new", "1767607200.other"), "wb") as f:
+            f.write(b"Subject: elsewhere\n\nline\nend\n")
+        spoilt = os.path.join(target, "cur", "1.V1U1.pollux,S=9:2,")
+        with open(spoilt, "w") as f:
+            f.write("short")
+        code, out, err = tool(a, "ctl_backup", "import", "--user", "alice",
+                              "--folder", "Restored", target)
+        check_equal((code, out), (DIFFERS, "1 messages, 33 bytes; 5 were there "
+                                  "already; 0 mailboxes made\n"), "again")
+        check_equal(err, "ctl_backup: %s: it has 5 bytes, and its name says "
+                    "9\n" % spoilt, "a file that is not whole")
+        check_equal(mailbox(a, "alice", "Restored")[-1][1],
+                    b"Subject: elsewhere\r\n\r\nline\r\nend\r\n", "CRLF")
+        refused(a, DATA, "there is no such user", "ctl_backup", "import",
+                "--user", "carol", target)
+        refused(a, DATA, "is no Maildir", "ctl_backup", "import", "--user",
+                "alice", mbox)
+        refused(a, USAGE, "import needs --user", "ctl_backup", "import", mbox)
         for text, args in (
                 ("a command is needed", ()),
                 ("show is not a command", ("show",)),
@@ -230,6 +269,10 @@ def test_questions_exports_and_mistakes(bin_dir):
         check_equal(found("-u", "alice"), inbox + sub, "just switched off")
         switched("30")
         check_equal(found("-u", "alice"), inbox + sub, "30 days")
+        expunge(a, "alice", 9, 9)
+        purge(a)
+        check(len(was[9]) > 2 << 20, "the large one")
+        check(cat(a, "-m", "user/alice", "9") == was[9], "the large one")
         no_crash(a)
 
 
