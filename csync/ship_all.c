@@ -7,7 +7,10 @@
  */
 #include "csync/ship_private.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "csync/verify.h"
 
@@ -28,10 +31,90 @@ all_check(struct ship *s, struct error *err)
     return ERR_OK;
 }
 
+/* ---- progress on a terminal ----------------------------------------------
+ *
+ * Shipping is one call that comes back when it is done, so another thread looks
+ * at the slot.  A seed says itself how far it is.
+ */
+
+#define SHOW_MS 200
+#define FIRST_LOOK_MS 20
+
+struct meter {
+    const struct ship *s;
+    lsn_t goal;
+    bool is_shown, runs;
+    lsn_t from; /* where the replica was, as far as the slot knows */
+    uint64_t start_ms;
+    _Atomic bool stop;
+    pthread_t thread;
+};
+
+static void
+meter_show(struct meter *m, bool last)
+{
+    const struct synclog_slot *slot = m->s->slot;
+    const lsn_t at = MIN(atomic_load(&slot->applied_lsn), m->goal);
+
+    const bool is_under_way =
+        last ? m->from != LSN_NONE && at > m->from
+             : atomic_load(&slot->state) == SLOT_STREAMING && at != LSN_NONE;
+    if (!m->is_shown && !is_under_way)
+        return;
+    if (!m->is_shown && m->from == LSN_NONE)
+        m->from = at;
+    m->is_shown = true;
+    const double seconds = (double)(ship_now_ms(m->s) - m->start_ms) / 1000;
+    const double rate = seconds > 0 ? (double)(at - m->from) / seconds : 0;
+    const double left = rate > 0 ? (double)(m->goal - at) / rate : 0;
+    printf("\rshipping: at %" PRI_LSN " of %" PRI_LSN
+           " records, %.0f/s, %.0f s left   %s",
+           at, m->goal, rate, left, last ? "\n" : "");
+    fflush(stdout);
+}
+
+static void *
+meter_run(void *ctx)
+{
+    struct meter *m = ctx;
+
+    while (!atomic_load(&m->stop)) {
+        meter_show(m, false);
+        poll(NULL, 0, m->is_shown ? SHOW_MS : FIRST_LOOK_MS);
+    }
+    return NULL;
+}
+
+static void
+meter_start(struct meter *m, const struct ship *s, lsn_t goal)
+{
+    *m = (struct meter){
+        .s = s,
+        .goal = goal,
+        .from = atomic_load(&s->slot->applied_lsn),
+        .start_ms = ship_now_ms(s),
+    };
+    m->runs = isatty(STDOUT_FILENO) == 1 &&
+              pthread_create(&m->thread, NULL, meter_run, m) == 0;
+}
+
+static void
+meter_stop(struct meter *m)
+{
+    if (!m->runs)
+        return;
+    atomic_store(&m->stop, true);
+    pthread_join(m->thread, NULL);
+    meter_show(m, true);
+}
+
+/* ---- making it equal ----------------------------------------------------- */
+
 /* A rolling client is at it: only look until it got there. */
 static enum errcode
 watch_rolling(struct ship *s, lsn_t goal, struct error *err)
 {
+    const bool on_tty = isatty(STDOUT_FILENO) == 1;
     uint64_t shown = 0;
 
     for (;;) {
@@ -43,7 +126,7 @@ watch_rolling(struct ship *s, lsn_t goal, struct error *err)
             return error_set(err, ERR_AGAIN, "the rolling sync_client ended");
         if (ship_stopped(s))
             return error_set(err, ERR_CLOSED, "stopped");
-        if (ship_now_ms(s) - shown > 1000) {
+        if (!on_tty && ship_now_ms(s) - shown > 1000) {
             shown = ship_now_ms(s);
             printf("sync_client -r ships: at %" PRIu64 " of %" PRI_LSN "\n", at,
                    goal);
@@ -145,6 +228,8 @@ ship_all(const struct ship_options *o, struct error *err)
     }
     rolling = atomic_load(&s.slot->consumer_pid) != 0 &&
               atomic_load(&s.slot->state) == SLOT_STREAMING;
+    struct meter meter;
+    meter_start(&meter, &s, goal);
     if (rolling) {
         csync_client_close(&s.spare); /* would be idle for too long */
         rc = watch_rolling(&s, goal, err);
@@ -152,6 +237,7 @@ ship_all(const struct ship_options *o, struct error *err)
     }
     if (!rolling)
         rc = bring_level(&s, goal, err);
+    meter_stop(&meter);
     if (rc == ERR_OK)
         rc = check_level(&s, err);
     if (rc == ERR_OK) {

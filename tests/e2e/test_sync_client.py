@@ -2,9 +2,11 @@
 and what it refuses.  test_sync_client.py BIN_DIR [TEST ...]."""
 
 import os
+import pty
 import re
 import shutil
 import struct
+import subprocess
 import threading
 import time
 
@@ -90,6 +92,40 @@ def test_names(bin_dir):
         for bad in (["-u"], ["-m"], ["-f", names], ["-t", "x", "-A"], []):
             client(w.a, *bad, code=64)
         client(w.a, "-u", "-f", names + "-not", code=1)
+
+
+def on_terminal(instance, *args):
+    """What sync_client says to somebody who watches."""
+    main, side = pty.openpty()
+    proc = subprocess.Popen(instance.program("sync_client", *args), stdin=side,
+                            stdout=side, stderr=side)
+    os.close(side)
+    said = b""
+    try:
+        while True:
+            some = os.read(main, 65536)
+            if not some:
+                break
+            said += some
+    except OSError:  # how a terminal ends
+        pass
+    os.close(main)
+    check_equal(proc.wait(60), 0, said.decode())
+    return said.decode()
+
+
+def test_progress(bin_dir):
+    """On a terminal: how far, how fast, and how long it takes."""
+    with by_hand(bin_dir) as w:
+        begin(w)
+        out = on_terminal(w.a, "-A")
+        check(re.search(r"seeding: \d+ of \d+ messages, [\d.]+ MB sent, "
+                        r"\d+/s, \d+ s left", out), out)
+        w.deliver_all(w.a, range(40, 640))
+        out = on_terminal(w.a, "-A")
+        check(re.search(r"shipping: at \d+ of \d+ records, \d+/s, \d+ s left",
+                        out), out)
+        check("equal" in out, out)
 
 
 def squeezed(instance):
@@ -326,6 +362,6 @@ def test_what_differs(bin_dir):
         check("UID 20:" not in out, "an equal row is named: " + out)
 
 
-run([test_all_users, test_names, test_zstd_on_the_wire,
+run([test_all_users, test_names, test_progress, test_zstd_on_the_wire,
      test_no_zstd_to_one_that_does_not_offer_it, test_wrong_direction,
      test_verify_under_load, test_differs_under_load, test_what_differs])
