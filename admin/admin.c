@@ -37,6 +37,7 @@ static const struct {
     {"EXPORT", admin_export, false},
     {"IMPORT", admin_import, true},
     {"HISTORY", admin_history, false},
+    {"HISTORYDROP", admin_history_drop, false},
     {"HISTORYBODY", admin_history_body, false},
     {"HISTORYEXPORT", admin_history_export, false},
 };

@@ -147,6 +147,8 @@ admin_history(struct ask *ask, struct error *err);
 enum errcode
 admin_history_body(struct ask *ask, struct error *err);
 enum errcode
+admin_history_drop(struct ask *ask, struct error *err);
+enum errcode
 admin_history_export(struct ask *ask, struct error *err);
 
 #endif

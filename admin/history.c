@@ -1,6 +1,7 @@
 /*
- * admin/history.c - HISTORY, HISTORYBODY and HISTORYEXPORT: what was purged and
- * is kept here (sync_keep_history), told and given out (ctl_history).
+ * admin/history.c - HISTORY, HISTORYBODY, HISTORYDROP and HISTORYEXPORT: what
+ * was purged and is kept here (sync_keep_history), told, given out and let go
+ * of (ctl_history).
  *
  * A mailbox that was deleted has a name below DELETED. when it is purged; who
  * asks means the name that it had, so both are shown and that one is compared.
@@ -10,6 +11,7 @@
 
 #include "admin/ask.h"
 #include "admin/export.h"
+#include "base/log.h"
 #include "store/body.h"
 #include "store/history.h"
 
@@ -354,6 +356,74 @@ admin_history_body(struct ask *ask, struct error *err)
         rc = send_body(ask, &o, err);
     uidset_free(&q.uids);
     arena_free(&q.row);
+    return rc;
+}
+
+/* ---- HISTORYDROP -------------------------------------------------------- */
+
+#define DROP_ROWS 1024U /* between two looks whether anybody still waits */
+
+struct dropping {
+    struct ask *ask;
+    struct history_at v[DROP_ROWS];
+    size_t n;
+    uint64_t dropped, bytes;
+};
+
+/* What was gathered, but for what came in the middle of a walk. */
+static enum errcode
+drop_gathered(struct dropping *d, struct error *err)
+{
+    uint64_t dropped = 0;
+    enum errcode rc =
+        store_history_drop(d->ask->store, d->v, d->n, &dropped, err);
+
+    d->dropped += dropped;
+    d->n = 0;
+    return rc;
+}
+
+static enum errcode
+gather_drop(void *ctx, const struct history *h, struct error *err)
+{
+    struct dropping *d = ctx;
+
+    d->v[d->n++] = h->at;
+    d->bytes += h->msg.size;
+    return d->n == DROP_ROWS ? drop_gathered(d, err) : ERR_OK;
+}
+
+enum errcode
+admin_history_drop(struct ask *ask, struct error *err)
+{
+    struct dropping *d = xcalloc(1, sizeof(*d));
+    struct asked q;
+    uint64_t found = 0;
+
+    d->ask = ask;
+    enum errcode rc = read_asked(ask, &q, err);
+    if (rc == ERR_OK && q.user == NULL && q.name == NULL && !q.has_guid)
+        rc = error_set(err, ERR_SYNTAX, "USER, NAME or GUID is needed");
+    if (rc == ERR_OK)
+        rc = each_asked_for(&q, gather_drop, d, &found, err);
+    if (rc == ERR_OK)
+        rc = drop_gathered(d, err);
+    if (rc == ERR_OK && found == 0)
+        rc = say_nothing_found(ask, err);
+    if (d->dropped > 0)
+        log_notice(NULL, "admin.history_dropped",
+                   "user=\"%.100s\" mailbox=\"%.300s\" messages=%" PRIu64,
+                   q.user == NULL ? "" : q.user, q.name == NULL ? "" : q.name,
+                   d->dropped);
+    if (rc == ERR_OK) {
+        struct dlist_printer *p = ask_row(ask, "DROPPED");
+        dlist_u64(p, "MESSAGES", d->dropped);
+        dlist_u64(p, "BYTES", d->bytes);
+        rc = ask_row_end(ask, err);
+    }
+    uidset_free(&q.uids);
+    arena_free(&q.row);
+    free(d);
     return rc;
 }
 

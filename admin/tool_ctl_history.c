@@ -1,9 +1,10 @@
 /*
  * admin/tool_ctl_history.c - ctl_history: what was purged and is kept
- * (sync_keep_history), listed and given out.
+ * (sync_keep_history), listed, given out and let go of.
  *
  * All of it is asked of the instance; `export` is written by it, as its own
- * user.  Nothing is changed, so a replica is asked as well as a master.
+ * user.  History is the instance's own, so a replica is asked as well as a
+ * master.
  */
 #include "admin/tool.h"
 
@@ -21,11 +22,14 @@ static const char usage[] =
     "       ctl_history export [-C imapd.conf] {-u USER | -m MAILBOX}\n"
     "                  [--since WHEN] [--until WHEN]\n"
     "                  [--format maildir|mbox] TARGET\n"
+    "       ctl_history drop [-C imapd.conf] {-u USER | -m MAILBOX}\n"
+    "                  [--since WHEN] [--until WHEN]\n"
     "  list      messages that were purged and are kept here, oldest first\n"
     "  cat       one of them on standard output, byte for byte\n"
     "  export    into the empty directory TARGET, as ctl_backup does.  The\n"
     "            instance writes it, as its own user, so it is on its "
     "machine.\n"
+    "  drop      let go of them for good, here and now\n"
     "  -u USER   in mailboxes of this user\n"
     "  -m MAILBOX     in this one, also if it was deleted since\n"
     "  --since WHEN   purged then or later: 2026-11-22, 2026-11-22T18:30:00\n"
@@ -271,6 +275,30 @@ run_export(struct tool *t, const struct options *o)
     return code == TOOL_OK && s.failed > 0 ? TOOL_DIFFERS : code;
 }
 
+/* ---- drop --------------------------------------------------------------- */
+
+static void
+on_dropped(void *ctx, const struct dlist *row)
+{
+    const struct showing *s = ctx;
+
+    fprintf(s->t->out,
+            s->t->json ? "{\"messages\":%" PRIu64 ",\"bytes\":%" PRIu64 "}\n"
+                       : "%" PRIu64 " messages, %" PRIu64
+                         " bytes are not kept any more\n",
+            row_u64(row, "MESSAGES"), row_u64(row, "BYTES"));
+}
+
+static int
+run_drop(struct tool *t, const struct options *o)
+{
+    struct showing s = {.t = t};
+
+    tool_request(t, "HISTORYDROP");
+    add_question(t, o);
+    return tool_ask(t, on_dropped, &s);
+}
+
 /* ---- the program -------------------------------------------------------- */
 
 static const struct {
@@ -281,6 +309,7 @@ static const struct {
     {"list", run_list, false},
     {"cat", run_cat, true},
     {"export", run_export, true},
+    {"drop", run_drop, false},
 };
 
 static int
@@ -297,14 +326,15 @@ run_command(struct tool *t, struct options *o, int argc, char **argv)
         return tool_usage(t, "%s is not a command", o->command);
     if (argc - optind - 1 != commands[i].takes_word)
         return tool_usage(t, "%s takes %s", o->command,
-                          commands[i].run == run_list ? "options only"
+                          !commands[i].takes_word ? "options only"
                           : commands[i].run == run_cat
                               ? "a GUID, or -m MAILBOX and a UID"
                               : "a directory");
     if (o->user != NULL && o->mailbox != NULL)
         return tool_usage(t, "-u and -m do not go together");
-    if (commands[i].run == run_export && o->user == NULL && o->mailbox == NULL)
-        return tool_usage(t, "export needs -u or -m");
+    if ((commands[i].run == run_export || commands[i].run == run_drop) &&
+        o->user == NULL && o->mailbox == NULL)
+        return tool_usage(t, "%s needs -u or -m", o->command);
     if (commands[i].run == run_cat && (o->user != NULL || t->json))
         return tool_usage(t, "cat takes neither -u nor --json");
     o->what = commands[i].takes_word ? argv[optind + 1] : NULL;

@@ -32,7 +32,7 @@ _pollux_verbs() {
     ctl_failover) echo "status fence unfence swap promote export rejoin" ;;
     synclog) echo "dump verify repair" ;;
     ctl_backup) echo "create list verify restore export import" ;;
-    ctl_history) echo "list cat export" ;;
+    ctl_history) echo "list cat export drop" ;;
     cyr_info) echo "conf conf-all conf-default conf-lint version" ;;
     esac
 }

@@ -340,9 +340,8 @@ store_history_view(struct store *store, struct history_view *ret,
 struct going {
     uint64_t until_us; /* what was purged then or earlier */
     struct history_at at[LOCAL_ROWS];
-    struct guid guid[LOCAL_ROWS];
-    uint64_t bytes[LOCAL_ROWS];
     size_t n;
+    uint64_t dropped;
 };
 
 static bool
@@ -352,35 +351,71 @@ gather_old(void *ctx, const struct history *h)
 
     if (h->purged_us > g->until_us || g->n == LOCAL_ROWS)
         return false;
-    g->at[g->n] = h->at;
-    g->guid[g->n] = h->msg.guid;
-    g->bytes[g->n] = h->msg.size;
-    g->n++;
+    g->at[g->n++] = h->at;
     return true;
+}
+
+/* One row into B; *SUM counts what is left. */
+static enum errcode
+drop_row(struct state *st, struct kv_batch *b, const struct history_at *at,
+         struct history_sum *sum, struct going *g, struct error *err)
+{
+    struct history h = {0};
+    struct span value;
+    struct key k;
+    enum errcode rc =
+        state_get(st, key_local_history(&k, at), &st->scratch, &value, err);
+
+    if (rc == ERR_NOTFOUND)
+        return ERR_OK;
+    if (rc == ERR_OK)
+        rc = history_decode(value, &st->scratch, &h, err);
+    if (rc != ERR_OK)
+        return rc;
+    kv_batch_delete(b, KV_STATE, key_local_history(&k, at));
+    kv_batch_delete(b, KV_STATE, key_local_history_body(&k, &h.msg.guid, at));
+    kv_batch_put(b, KV_STATE, key_local_dead(&k, &h.msg.guid), SPAN_EMPTY);
+    sum->rows -= MIN(sum->rows, 1);
+    sum->bytes -= MIN(sum->bytes, h.msg.size);
+    g->dropped++;
+    return ERR_OK;
 }
 
 /* While the writer stands still. */
 static enum errcode
-drop_old(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
+drop_rows(void *ctx, struct state *st, struct kv_batch *b, struct error *err)
 {
-    const struct going *g = ctx;
+    struct going *g = ctx;
     AUTO(buf_free) struct buf out = BUF_INIT;
     struct history_sum sum;
     struct key k;
     enum errcode rc = history_sum_read(st->kv, &sum, err);
 
-    for (size_t i = 0; i < g->n && rc == ERR_OK; i++) {
-        kv_batch_delete(b, KV_STATE, key_local_history(&k, &g->at[i]));
-        kv_batch_delete(b, KV_STATE,
-                        key_local_history_body(&k, &g->guid[i], &g->at[i]));
-        kv_batch_put(b, KV_STATE, key_local_dead(&k, &g->guid[i]), SPAN_EMPTY);
-        sum.rows -= MIN(sum.rows, 1);
-        sum.bytes -= MIN(sum.bytes, g->bytes[i]);
-    }
+    g->dropped = 0;
+    for (size_t i = 0; i < g->n && rc == ERR_OK; i++)
+        rc = drop_row(st, b, &g->at[i], &sum, g, err);
     if (rc == ERR_OK) {
         history_sum_encode(&sum, &out);
         kv_batch_put(b, KV_STATE, key_local(&k, LOCAL_HISTORY_SUM),
                      buf_span(&out));
+    }
+    return rc;
+}
+
+enum errcode
+store_history_drop(struct store *store, const struct history_at *v, size_t n,
+                   uint64_t *ret_dropped, struct error *err)
+{
+    struct going g = {0};
+    enum errcode rc = ERR_OK;
+
+    *ret_dropped = 0;
+    for (size_t at = 0; at < n && rc == ERR_OK; at += g.n) {
+        g.n = MIN(n - at, LOCAL_ROWS);
+        memcpy(g.at, v + at, g.n * sizeof(*v));
+        rc = store_local(store, drop_rows, &g, err);
+        if (rc == ERR_OK)
+            *ret_dropped += g.dropped;
     }
     return rc;
 }
@@ -437,7 +472,7 @@ history_expire(struct store *store, struct history_age *age,
         return rc;
     rc = store_history_walk(store, &after, gather_old, &g, &more, err);
     if (rc == ERR_OK && g.n > 0)
-        rc = store_local(store, drop_old, &g, err);
+        rc = store_local(store, drop_rows, &g, err);
     *ret_looked += (unsigned)g.n;
     age->has_more = *ret_more = rc == ERR_OK && g.n > 0;
     return rc;

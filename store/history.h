@@ -60,8 +60,8 @@ history_decode(struct span in, struct arena *a, struct history *ret,
  * Call for what is kept, oldest record first, from behind *AFTER (all zero: the
  * first) on, until CALL returns false or some thousand rows were looked at;
  * *AFTER moves along.  *RET_MORE: there may be more, go on.  The row is valid
- * during the call, which may not call the store's writer.  Any thread; between
- * two calls rows come and go.  ERR_CORRUPT, ERR_IO.
+ * during the call.  Any thread; between two walks rows come and go.
+ * ERR_CORRUPT, ERR_IO.
  */
 MUST_CHECK enum errcode
 store_history_walk(struct store *store, struct history_at *after,
@@ -72,6 +72,16 @@ MUST_CHECK enum errcode
 store_history_of(struct store *store, const struct guid *guid,
                  bool (*call)(void *ctx, const struct history *h), void *ctx,
                  struct error *err);
+
+/*
+ * Let go of the N rows V, each another, now and not by their age; those that
+ * are gone are passed over.  Bodies go with the next steps of the collector.
+ * *RET_DROPPED counts, also after a failure.  Blocks; any thread but the
+ * writer's.  As store_local().
+ */
+MUST_CHECK enum errcode
+store_history_drop(struct store *store, const struct history_at *v, size_t n,
+                   uint64_t *ret_dropped, struct error *err);
 
 struct history_view {
     uint64_t rows;

@@ -244,6 +244,7 @@ def test_questions_exports_and_mistakes(bin_dir):
                 ("cat takes a GUID", ("cat",)),
                 ("export takes a directory", ("export", "-u", "alice")),
                 ("export needs -u or -m", ("export", "/tmp/x")),
+                ("drop needs -u or -m", ("drop",)),
                 ("-u and -m do not go together",
                  ("list", "-u", "a", "-m", "user.a")),
                 ("is no time", ("list", "--since", "yesterday")),
@@ -273,6 +274,17 @@ def test_questions_exports_and_mistakes(bin_dir):
         purge(a)
         check(len(was[9]) > 2 << 20, "the large one")
         check(cat(a, "-m", "user/alice", "9") == was[9], "the large one")
+
+        check_equal(good(a, "ctl_history", "drop", "-m", "user/alice/Sub"),
+                    "2 messages, %d bytes are not kept any more\n" % (
+                        len(was[3]) + len(was[4])), "drop")
+        check_equal(found("-u", "alice"), inbox + ["user/alice/9"], "dropped")
+        a.stop()
+        good(a, "ctl_history", "drop", "-u", "alice", "--since", "1h")
+        check_equal(found(), ["user/bob/2"], "dropped without an instance")
+        a.start()
+        refused(a, DATA, "none is asked for", "ctl_history", "drop", "-u",
+                "alice")
         no_crash(a)
 
 

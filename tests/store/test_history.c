@@ -456,6 +456,45 @@ test_rows_go_by_age_and_by_both_clocks(void **state)
     ts_free(&ts);
 }
 
+static void
+test_rows_can_be_dropped_by_name(void **state)
+{
+    struct teststore ts;
+    struct history_at v[130];
+    struct error err = {0};
+    uint64_t dropped = 0;
+
+    (void)state;
+    const struct pair box = new_keeper(&ts, 18, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 150, BODY);
+    ct_purge(&ts, box.ann, 1, 140);
+    compact(&ts);
+    const lsn_t lsn = store_pos(ts.store).applied.lsn;
+    for (uint32_t i = 0; i < ARRAY_LEN(v); i++)
+        v[i] = (struct history_at){
+            .epoch = 1, .lsn = lsn, .mbid = box.ann, .uid = i + 5};
+    must(store_history_drop(ts.store, v, 100, &dropped, &err), &err);
+    assert_int_equal(dropped, 100);
+    assert_int_equal(count(&ts, BODY), 40);
+    /* Those that are gone are passed over. */
+    must(store_history_drop(ts.store, v, ARRAY_LEN(v), &dropped, &err), &err);
+    assert_int_equal(dropped, 30);
+    compact(&ts);
+    assert_int_equal(count(&ts, BODY), 10);
+    struct compaction_view view;
+    must(store_compaction_view(ts.store, &view, &err), &err);
+    assert_int_equal(view.dropped, 130);
+    /* Nothing can be written: it is said, and all is there. */
+    kv_mem_fail(ts.kv, ERR_NOSPACE);
+    v[0].uid = 1;
+    assert_int_equal(store_history_drop(ts.store, v, 1, &dropped, &err),
+                     ERR_NOSPACE);
+    assert_int_equal(dropped, 0);
+    kv_mem_fail(ts.kv, ERR_OK);
+    assert_int_equal(count(&ts, BODY), 10);
+    ts_free(&ts);
+}
+
 /* Switched off: nothing is added, an hour later all of it goes. */
 static void
 test_off_again_lets_go_of_all(void **state)
@@ -952,6 +991,7 @@ main(void)
         cmocka_unit_test(test_body_that_comes_again_is_kept_once_more),
         cmocka_unit_test(test_collector_that_forgets_history_is_noticed),
         cmocka_unit_test(test_rows_go_by_age_and_by_both_clocks),
+        cmocka_unit_test(test_rows_can_be_dropped_by_name),
         cmocka_unit_test(test_off_again_lets_go_of_all),
         cmocka_unit_test(test_digests_are_those_of_a_twin_without),
         cmocka_unit_test(test_crash_at_every_change_loses_nothing),
