@@ -1,10 +1,9 @@
 /*
  * What is purged and kept (sync_keep_history): rows as bytes, that digests are
  * those of a twin without the option, that the compactor leaves bodies alone as
- * long as a row names them and no longer, and that a crash anywhere, a replay
- * and a seed leave rows and bodies whole.
+ * long as a row names them and no longer.  test_history_seed.c: crashes and
+ * seeds.
  */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,145 +13,7 @@
 #include "store/history_private.h"
 #include "store/local.h"
 #include "store/mutants.h"
-#include "store/seed.h"
-#include "store/store_private.h"
-#include "tests/lib/compacttest.h"
-
-#define MIB ((uint64_t)1 << 20)
-#define SEGMENT (MIB / 2)
-#define PACK (MIB / 8)
-#define BODY 36000U /* half of it when stored */
-#define DAY_S UINT64_C(86400)
-#define US UINT64_C(1000000)
-
-static void
-must(enum errcode rc, const struct error *err)
-{
-    if (rc != ERR_OK)
-        fail_msg("%s: %s", errcode_name(rc), err->text);
-}
-
-static void
-compact(struct teststore *ts)
-{
-    struct error err = {0};
-
-    must(ct_compact(ts, &err), &err);
-}
-
-/* ---- what is kept, as text --------------------------------------------- */
-
-struct listing {
-    struct teststore *ts;
-    struct buf text;
-    unsigned n;
-    uint64_t bytes;
-    size_t body; /* not 0: each is ts_body(UID, that), or BODY + 1 of bob's */
-    const char *wrong;
-};
-
-static void
-check_body(struct listing *l, const struct history *h)
-{
-    AUTO(buf_free) struct buf got = BUF_INIT;
-    struct error err = {0};
-    struct body *b =
-        ts_body(h->msg.uid, l->body + (strstr(h->name, "bob") != NULL));
-
-    if (store_body_read(l->ts->store, &h->msg.guid, 0, UINT64_MAX, &got,
-                        &err) != ERR_OK)
-        l->wrong = "the body of a row cannot be read";
-    else if (!span_eq(buf_span(&got), body_raw(b)))
-        l->wrong = "the body of a row is another one";
-    body_free(&b);
-}
-
-static bool
-add_row(void *ctx, const struct history *h)
-{
-    struct listing *l = ctx;
-    char guid[GUID_TEXT_BYTES];
-
-    l->n++;
-    l->bytes += h->msg.size;
-    buf_addf(&l->text,
-             "%" PRI_EPOCH ":%" PRI_LSN " %" PRIu64 "/%" PRIu32
-             " %s %s %u %" PRIu64 " %s %" PRIu32 " 0x%x %" PRId64 "\n",
-             h->at.epoch, h->at.lsn, h->at.mbid, h->at.uid, h->name,
-             h->uniqueid.s, (unsigned)h->way, h->purged_us,
-             guid_text(&h->msg.guid, guid), h->uidvalidity, h->msg.flags,
-             h->msg.expunged_s);
-    if (l->body != 0)
-        check_body(l, h);
-    return true;
-}
-
-/* All of it; that the sum says the same. */
-static void
-list(struct teststore *ts, size_t body, struct listing *ret)
-{
-    struct history_at after = {0};
-    struct history_view v;
-    struct error err = {0};
-    bool more = true;
-
-    *ret = (struct listing){.ts = ts, .body = body};
-    while (more)
-        must(store_history_walk(ts->store, &after, add_row, ret, &more, &err),
-             &err);
-    must(store_history_view(ts->store, &v, &err), &err);
-    if (v.rows != ret->n || v.bytes != ret->bytes)
-        ret->wrong = "the sum is not that of the rows";
-}
-
-static unsigned
-count(struct teststore *ts, size_t body)
-{
-    struct listing l;
-
-    list(ts, body, &l);
-    buf_free(&l.text);
-    if (l.wrong != NULL)
-        fail_msg("%s", l.wrong);
-    return l.n;
-}
-
-/* ---- instances --------------------------------------------------------- */
-
-static void
-set_keep(struct teststore *ts, uint64_t keep_s)
-{
-    struct error err = {0};
-    const enum role role = store_role(ts->store);
-    const epoch_t epoch = store_epoch(ts->store);
-
-    ts_close(ts);
-    ts->cfg.keep_history_s = keep_s;
-    must(ts_open(ts, &err), &err);
-    store_set_role(ts->store, role, epoch);
-}
-
-/* A master that keeps, with two mailboxes. */
-struct pair {
-    mbid_t ann, bob;
-};
-
-static struct pair
-new_keeper(struct teststore *ts, uint64_t seed, uint64_t keep_s)
-{
-    ct_new_master(ts, seed, SEGMENT, PACK);
-    set_keep(ts, keep_s);
-    return (struct pair){ts_create(ts, "user.ann"), ts_create(ts, "user.bob")};
-}
-
-static void
-purge_mailbox(struct teststore *ts, mbid_t id)
-{
-    struct store_txn *txn = txn_new();
-
-    txn_purge(txn, id, &(struct uidset){0});
-    assert_int_equal(ts_commit(ts, &txn), ERR_OK);
-}
+#include "tests/lib/historytest.h"
 
 /* ---- rows --------------------------------------------------------------- */
 
@@ -197,7 +58,7 @@ test_row_has_these_bytes(void **state)
     history_encode(&h, &out);
     assert_int_equal(out.n, sizeof(golden));
     assert_memory_equal(out.p, golden, sizeof(golden));
-    must(history_decode(buf_span(&out), &a, &got, &err), &err);
+    ht_must(history_decode(buf_span(&out), &a, &got, &err), &err);
     assert_string_equal(got.name, "a.b");
     assert_string_equal(got.partition, "p");
     assert_string_equal(got.uniqueid.s, "id");
@@ -255,15 +116,15 @@ static void
 test_purged_message_is_noted_and_stays_readable(void **state)
 {
     struct teststore ts;
-    struct listing l;
+    struct ht_listing l;
     struct error err = {0};
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 1, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 20, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 1, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 20, HT_BODY);
     ct_purge(&ts, box.ann, 3, 4);
     const struct store_pos pos = store_pos(ts.store);
-    list(&ts, BODY, &l);
+    ht_list(&ts, HT_BODY, &l);
     assert_null(l.wrong);
     assert_int_equal(l.n, 2);
     AUTO(buf_free) struct buf want = BUF_INIT;
@@ -281,11 +142,11 @@ test_purged_message_is_noted_and_stays_readable(void **state)
     store_release(&snap);
     arena_free(&a);
     /* Out of the log, and out of packs with much dead. */
-    ct_fill(&ts, box.bob, 60, BODY + 1);
+    ct_fill(&ts, box.bob, 60, HT_BODY + 1);
     ct_purge(&ts, box.ann, 5, 20);
-    compact(&ts);
+    ht_compact(&ts);
     assert_int_equal(ct_segments(&ts), 1);
-    assert_int_equal(count(&ts, BODY), 18);
+    assert_int_equal(ht_count(&ts, HT_BODY), 18);
     ts_free(&ts);
 }
 
@@ -293,19 +154,19 @@ static void
 test_mailbox_and_all_in_it_are_noted(void **state)
 {
     struct teststore ts;
-    struct listing l;
+    struct ht_listing l;
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 2, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 5, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 2, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 5, HT_BODY);
     assert_int_equal(ts_expunge(&ts, box.ann, 2, 2), ERR_OK);
     struct store_txn *txn = txn_new();
     txn_delete(txn, box.ann, true, 0x5f000000);
     assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
-    assert_int_equal(count(&ts, BODY), 0);
-    purge_mailbox(&ts, box.ann);
-    compact(&ts);
-    list(&ts, BODY, &l);
+    assert_int_equal(ht_count(&ts, HT_BODY), 0);
+    ht_purge_mailbox(&ts, box.ann);
+    ht_compact(&ts);
+    ht_list(&ts, HT_BODY, &l);
     assert_null(l.wrong);
     assert_int_equal(l.n, 5);
     assert_non_null(strstr(buf_cstr(&l.text), "/1 DELETED.user.ann.5F000000 "));
@@ -318,13 +179,13 @@ static void
 test_purge_in_turns_is_noted_whole(void **state)
 {
     struct teststore ts;
-    struct listing l;
+    struct ht_listing l;
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 17, HISTORY_FOREVER);
+    const struct ht_pair box = ht_new_keeper(&ts, 17, HISTORY_FOREVER);
     ct_fill(&ts, box.ann, 2300, 200);
     ct_purge(&ts, box.ann, 1, 2300);
-    list(&ts, 200, &l);
+    ht_list(&ts, 200, &l);
     assert_null(l.wrong);
     assert_int_equal(l.n, 2300);
     /* More than one record, and the walk does not lose its place. */
@@ -335,9 +196,9 @@ test_purge_in_turns_is_noted_whole(void **state)
         last--;
     assert_int_not_equal(strncmp(first, last, strcspn(first, " ")), 0);
     buf_free(&l.text);
-    purge_mailbox(&ts, box.ann);
-    compact(&ts);
-    assert_int_equal(count(&ts, 200), 2300);
+    ht_purge_mailbox(&ts, box.ann);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, 200), 2300);
     ts_free(&ts);
 }
 
@@ -349,8 +210,8 @@ test_unexpunged_tombstone_is_not_kept(void **state)
     AUTO(uidset_free) struct uidset one = {0};
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 3, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 2, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 3, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 2, HT_BODY);
     assert_int_equal(ts_expunge(&ts, box.ann, 1, 2), ERR_OK);
     uidset_add(&one, 1, 1);
     struct store_txn *txn = txn_new();
@@ -360,7 +221,7 @@ test_unexpunged_tombstone_is_not_kept(void **state)
     txn = txn_new();
     txn_purge(txn, box.ann, &one);
     assert_int_equal(ts_commit(&ts, &txn), ERR_OK);
-    assert_int_equal(count(&ts, BODY), 1);
+    assert_int_equal(ht_count(&ts, HT_BODY), 1);
     ts_free(&ts);
 }
 
@@ -371,32 +232,32 @@ test_body_that_comes_again_is_kept_once_more(void **state)
     struct teststore ts;
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 4, 10 * DAY_S);
+    const struct ht_pair box = ht_new_keeper(&ts, 4, 10 * HT_DAY_S);
     for (uint32_t uid = 1; uid <= 3; uid++) {
-        assert_int_equal(ts_append(&ts, box.ann, 1, BODY, NULL), uid);
+        assert_int_equal(ts_append(&ts, box.ann, 1, HT_BODY, NULL), uid);
         ct_purge(&ts, box.ann, uid, uid);
-        compact(&ts);
-        assert_int_equal(count(&ts, 0), uid);
-        env_sim_advance_us(ts.sim, 4 * DAY_S * US);
+        ht_compact(&ts);
+        assert_int_equal(ht_count(&ts, 0), uid);
+        env_sim_advance_us(ts.sim, 4 * HT_DAY_S * HT_US);
     }
     AUTO(buf_free) struct buf got = BUF_INIT;
-    struct body *b = ts_body(1, BODY);
+    struct body *b = ts_body(1, HT_BODY);
     const struct guid guid = *body_guid(b);
     body_free(&b);
     struct error err = {0};
     (void)ts_create(&ts, "user.x"); /* the log's time moves */
-    compact(&ts);
-    assert_int_equal(count(&ts, 0), 2);
-    env_sim_advance_us(ts.sim, 4 * DAY_S * US);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, 0), 2);
+    env_sim_advance_us(ts.sim, 4 * HT_DAY_S * HT_US);
     (void)ts_create(&ts, "user.y");
-    compact(&ts);
-    assert_int_equal(count(&ts, 0), 1);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, 0), 1);
     assert_int_equal(
         store_body_read(ts.store, &guid, 0, UINT64_MAX, &got, &err), ERR_OK);
-    env_sim_advance_us(ts.sim, 4 * DAY_S * US);
+    env_sim_advance_us(ts.sim, 4 * HT_DAY_S * HT_US);
     (void)ts_create(&ts, "user.z");
-    compact(&ts);
-    assert_int_equal(count(&ts, 0), 0);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, 0), 0);
     buf_clear(&got);
     assert_int_equal(
         store_body_read(ts.store, &guid, 0, UINT64_MAX, &got, &err),
@@ -409,17 +270,17 @@ static void
 test_collector_that_forgets_history_is_noticed(void **state)
 {
     struct teststore ts;
-    struct listing l;
+    struct ht_listing l;
 
     (void)state;
-    ct_new_master(&ts, 16, SEGMENT, PACK);
+    ct_new_master(&ts, 16, HT_SEGMENT, HT_PACK);
     ts.cfg.mutants = MUTANT_DROP_HISTORY;
-    set_keep(&ts, HISTORY_FOREVER);
+    ht_set_keep(&ts, HISTORY_FOREVER);
     const mbid_t ann = ts_create(&ts, "user.ann");
-    ct_fill(&ts, ann, 5, BODY);
+    ct_fill(&ts, ann, 5, HT_BODY);
     ct_purge(&ts, ann, 2, 3);
-    compact(&ts);
-    list(&ts, BODY, &l);
+    ht_compact(&ts);
+    ht_list(&ts, HT_BODY, &l);
     assert_string_equal(l.wrong, "the body of a row cannot be read");
     buf_free(&l.text);
     ts_free(&ts);
@@ -435,22 +296,22 @@ test_rows_go_by_age_and_by_both_clocks(void **state)
     struct error err = {0};
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 5, 30 * DAY_S);
-    ct_fill(&ts, box.ann, 200, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 5, 30 * HT_DAY_S);
+    ct_fill(&ts, box.ann, 200, HT_BODY);
     ct_purge(&ts, box.ann, 1, 100);
-    env_sim_advance_us(ts.sim, 20 * DAY_S * US);
+    env_sim_advance_us(ts.sim, 20 * HT_DAY_S * HT_US);
     ct_purge(&ts, box.ann, 101, 150);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 150);
-    env_sim_advance_us(ts.sim, 11 * DAY_S * US);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 150);
+    env_sim_advance_us(ts.sim, 11 * HT_DAY_S * HT_US);
     /* Nothing has come since: this may be a clock that jumped. */
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 150);
-    ct_fill(&ts, box.bob, 1, BODY + 1);
-    env_sim_advance_us(ts.sim, 60 * US);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 50);
-    must(store_compaction_view(ts.store, &v, &err), &err);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 150);
+    ct_fill(&ts, box.bob, 1, HT_BODY + 1);
+    env_sim_advance_us(ts.sim, 60 * HT_US);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 50);
+    ht_must(store_compaction_view(ts.store, &v, &err), &err);
     assert_int_equal(v.dropped, 100);
     assert_true(v.removed_packs > 0);
     ts_free(&ts);
@@ -465,24 +326,25 @@ test_rows_can_be_dropped_by_name(void **state)
     uint64_t dropped = 0;
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 18, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 150, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 18, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 150, HT_BODY);
     ct_purge(&ts, box.ann, 1, 140);
-    compact(&ts);
+    ht_compact(&ts);
     const lsn_t lsn = store_pos(ts.store).applied.lsn;
     for (uint32_t i = 0; i < ARRAY_LEN(v); i++)
         v[i] = (struct history_at){
             .epoch = 1, .lsn = lsn, .mbid = box.ann, .uid = i + 5};
-    must(store_history_drop(ts.store, v, 100, &dropped, &err), &err);
+    ht_must(store_history_drop(ts.store, v, 100, &dropped, &err), &err);
     assert_int_equal(dropped, 100);
-    assert_int_equal(count(&ts, BODY), 40);
+    assert_int_equal(ht_count(&ts, HT_BODY), 40);
     /* Those that are gone are passed over. */
-    must(store_history_drop(ts.store, v, ARRAY_LEN(v), &dropped, &err), &err);
+    ht_must(store_history_drop(ts.store, v, ARRAY_LEN(v), &dropped, &err),
+            &err);
     assert_int_equal(dropped, 30);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 10);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 10);
     struct compaction_view view;
-    must(store_compaction_view(ts.store, &view, &err), &err);
+    ht_must(store_compaction_view(ts.store, &view, &err), &err);
     assert_int_equal(view.dropped, 130);
     /* Nothing can be written: it is said, and all is there. */
     kv_mem_fail(ts.kv, ERR_NOSPACE);
@@ -491,7 +353,7 @@ test_rows_can_be_dropped_by_name(void **state)
                      ERR_NOSPACE);
     assert_int_equal(dropped, 0);
     kv_mem_fail(ts.kv, ERR_OK);
-    assert_int_equal(count(&ts, BODY), 10);
+    assert_int_equal(ht_count(&ts, HT_BODY), 10);
     ts_free(&ts);
 }
 
@@ -502,29 +364,29 @@ test_off_again_lets_go_of_all(void **state)
     struct teststore ts;
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 6, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 150, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 6, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 150, HT_BODY);
     ct_purge(&ts, box.ann, 1, 140);
-    compact(&ts);
+    ht_compact(&ts);
     const uint64_t full = ct_dir_bytes(&ts, "/be/packs", "pack-");
-    assert_true(full > 2 * MIB);
-    set_keep(&ts, 0);
+    assert_true(full > 2 * HT_MIB);
+    ht_set_keep(&ts, 0);
     ct_purge(&ts, box.ann, 141, 145);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 140);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 140);
     /* It was a mistake. */
-    set_keep(&ts, HISTORY_FOREVER);
-    env_sim_advance_us(ts.sim, 3 * 3600 * US);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 140);
-    set_keep(&ts, 0);
-    compact(&ts);
-    env_sim_advance_us(ts.sim, 3601 * US);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 0);
-    compact(&ts);
+    ht_set_keep(&ts, HISTORY_FOREVER);
+    env_sim_advance_us(ts.sim, 3 * 3600 * HT_US);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 140);
+    ht_set_keep(&ts, 0);
+    ht_compact(&ts);
+    env_sim_advance_us(ts.sim, 3601 * HT_US);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 0);
+    ht_compact(&ts);
     assert_true(ct_dir_bytes(&ts, "/be/packs", "pack-") < full / 5);
-    assert_int_equal(ct_read_all(&ts, box.ann, BODY, NULL), 5);
+    assert_int_equal(ct_read_all(&ts, box.ann, HT_BODY, NULL), 5);
     ts_free(&ts);
 }
 
@@ -553,14 +415,14 @@ static unsigned
 one_history(uint64_t seed)
 {
     struct teststore master, plain, keeper;
-    struct listing before, after;
+    struct ht_listing before, after;
     uint64_t rng = seed * 77 + 1;
     struct error err = {0};
 
     ts_new_master(&master, seed, 0);
     ts_new(&plain, seed + 100, 0);
     ts_new(&keeper, seed + 200, 0);
-    set_keep(&keeper, HISTORY_FOREVER);
+    ht_set_keep(&keeper, HISTORY_FOREVER);
     for (unsigned i = 0; i < 250; i++) {
         (void)ts_random_txn(&master, &rng);
         if (ts_random(&rng, 8) == 0)
@@ -572,21 +434,21 @@ one_history(uint64_t seed)
         assert_int_equal(store_pos(plain.store).digest,
                          store_pos(keeper.store).digest);
         if (ts_random(&rng, 4) == 0)
-            compact(&keeper);
+            ht_compact(&keeper);
     }
     assert_int_equal(ts_ship(&master, &plain, 4096), ERR_OK);
     assert_int_equal(ts_ship(&master, &keeper, 4096), ERR_OK);
     assert_int_equal(store_pos(master.store).digest,
                      store_pos(keeper.store).digest);
     ts_verify(&keeper);
-    assert_int_equal(count(&plain, 0), 0);
-    compact(&keeper);
-    list(&keeper, 0, &before);
+    assert_int_equal(ht_count(&plain, 0), 0);
+    ht_compact(&keeper);
+    ht_list(&keeper, 0, &before);
     assert_null(before.wrong);
     /* What the state had not flushed, the log makes again. */
     ts_crash(&keeper, seed);
-    must(ts_open(&keeper, &err), &err);
-    list(&keeper, 0, &after);
+    ht_must(ts_open(&keeper, &err), &err);
+    ht_list(&keeper, 0, &after);
     assert_null(after.wrong);
     assert_true(span_eq(buf_span(&before.text), buf_span(&after.text)));
     buf_free(&before.text);
@@ -609,239 +471,6 @@ test_digests_are_those_of_a_twin_without(void **state)
     assert_true(n > 50);
 }
 
-/* ---- crashes ------------------------------------------------------------ */
-
-static int
-on_nth_change(void *ctx, enum env_fault_kind kind, const char *path)
-{
-    (void)kind;
-    (void)path;
-    env_sim_halt(ctx);
-    return 0;
-}
-
-/* What was wrong; *RET_HIT: the N-th change came. */
-static const char *
-crash_at(uint64_t n, bool *ret_hit)
-{
-    struct teststore ts;
-    struct listing l;
-    struct error err = {0};
-    const char *wrong = NULL;
-
-    const struct pair box = new_keeper(&ts, 7, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 16, BODY);
-    ct_fill(&ts, box.bob, 16, BODY + 1);
-    compact(&ts);
-    ct_purge(&ts, box.ann, 1, 9);
-    ct_fill(&ts, box.ann, 20, BODY);
-    ct_purge(&ts, box.ann, 30, 33);
-    must(store_checkpoint(ts.store, &err), &err);
-    ct_purge(&ts, box.bob, 2, 2);
-    env_fault_add(ts.fault, &(struct env_fault_rule){.kinds = FAULT_CHANGES,
-                                                     .nth = n,
-                                                     .action = FAULT_HOOK,
-                                                     .hook = on_nth_change,
-                                                     .hook_ctx = ts.sim});
-    *ret_hit = ct_compact(&ts, &err) != ERR_OK;
-    ts_crash(&ts, n * 31);
-    must(ts_open(&ts, &err), &err);
-    for (unsigned i = 0; i < 2 && wrong == NULL; i++) {
-        list(&ts, BODY, &l);
-        wrong = l.wrong;
-        if (wrong == NULL && l.n != 14)
-            wrong = "a row is missing";
-        buf_free(&l.text);
-        compact(&ts);
-    }
-    if (wrong == NULL && ct_read_all(&ts, box.ann, BODY, &wrong) != 23)
-        wrong = wrong != NULL ? wrong : "messages are missing";
-    if (wrong != NULL)
-        print_message("change %" PRIu64 ": %s\n", n, wrong);
-    ts_free(&ts);
-    return wrong;
-}
-
-static void
-test_crash_at_every_change_loses_nothing(void **state)
-{
-    bool hit = true;
-    uint64_t n = 1;
-
-    (void)state;
-    for (; hit; n++)
-        assert_null(crash_at(n, &hit));
-    print_message("%" PRIu64 " changes\n", n);
-    assert_true(n > 15);
-}
-
-/* ---- seeds -------------------------------------------------------------- */
-
-struct way {
-    struct teststore *from;
-    struct store_snap *snap;
-    struct seed *seed;
-    unsigned bodies, rows, most_rows;
-};
-
-static bool
-give_body(void *ctx, const struct guid *guid, uint64_t size)
-{
-    struct way *w = ctx;
-    AUTO(buf_free) struct buf stored = BUF_INIT;
-    struct body_loc loc;
-    struct error err = {0};
-
-    (void)size;
-    if (seed_has(w->seed, guid))
-        return true;
-    w->bodies++;
-    must(seed_read_part(w->from->store, w->snap, guid, 0, &loc, &stored, &err),
-         &err);
-    must(seed_put_part(w->seed, guid, &loc, buf_span(&stored), &err), &err);
-    return true;
-}
-
-static bool
-give_row(void *ctx, struct span key, struct span value)
-{
-    struct way *w = ctx;
-    struct error err = {0};
-
-    if (w->rows == w->most_rows)
-        return false;
-    w->rows++;
-    must(seed_put_row(w->seed, key, value, &err), &err);
-    return true;
-}
-
-/* Seed TO, or break off behind MOST_ROWS; bodies that were sent. */
-static unsigned
-seed_over(struct teststore *from, struct teststore *to, unsigned most_rows)
-{
-    struct way w = {.from = from, .most_rows = most_rows};
-    struct error err = {0};
-
-    must(seed_open(to->store, &w.seed, &err), &err);
-    w.snap = store_snapshot(from->store);
-    const struct store_pos pos = snap_pos(w.snap);
-    must(seed_each_guid(w.snap, NULL, give_body, &w, &err), &err);
-    must(seed_sync(w.seed, &err), &err);
-    must(seed_begin_rows(w.seed, &err), &err);
-    must(snap_each_row(w.snap, SPAN_EMPTY, give_row, &w, &err), &err);
-    if (w.rows < w.most_rows)
-        must(seed_finish(w.seed, &pos, &err), &err);
-    seed_close(&w.seed);
-    store_release(&w.snap);
-    return w.bodies;
-}
-
-/* As node_reseed() does it. */
-static void
-give_up_state(struct teststore *ts)
-{
-    uint64_t kept = 0, dropped = 0;
-    struct error err = {0};
-
-    must(store_history_pack(ts->store, &err), &err);
-    ts_close(ts);
-    ts->cfg.kv = kv_open_mem_on(ts->disk);
-    must(store_make_seedable(env_fault_env(ts->fault), &ts->cfg,
-                             "/be/log-aside", &kept, &dropped, &err),
-         &err);
-    kv_close(&ts->cfg.kv);
-    assert_int_equal(dropped, 0);
-    must(ts_open(ts, &err), &err);
-    assert_true(store_is_empty(ts->store));
-}
-
-/*
- * The replica is left behind while its master purges: what it had of that is
- * history when it was seeded, with what was history before.
- */
-static void
-test_seed_keeps_history_and_finds_what_it_missed(void **state)
-{
-    struct teststore master, keeper;
-    struct listing l;
-
-    (void)state;
-    ct_new_master(&master, 8, SEGMENT, PACK);
-    const mbid_t ann = ts_create(&master, "user.ann");
-    const mbid_t bob = ts_create(&master, "user.bob");
-    ts_new(&keeper, 9, 0);
-    keeper.cfg.pack_bytes = PACK;
-    set_keep(&keeper, HISTORY_FOREVER);
-    ct_fill(&master, ann, 40, BODY);
-    ct_fill(&master, bob, 10, BODY + 1);
-    ct_purge(&master, ann, 1, 5);
-    assert_int_equal(ts_ship(&master, &keeper, 65536), ERR_OK);
-    assert_int_equal(count(&keeper, BODY), 5);
-    ct_purge(&master, ann, 6, 8);
-    purge_mailbox(&master, bob);
-    ct_fill(&master, ann, 4, BODY);
-    compact(&master);
-
-    give_up_state(&keeper);
-    assert_int_equal(count(&keeper, BODY), 5);
-    /* An attempt that breaks off, and a power cut, change nothing of it. */
-    assert_int_equal(seed_over(&master, &keeper, 20), 4);
-    struct error err = {0};
-    ts_crash(&keeper, 3);
-    must(ts_open(&keeper, &err), &err);
-    assert_int_equal(seed_over(&master, &keeper, UINT32_MAX), 0);
-    assert_int_equal(store_pos(master.store).digest,
-                     store_pos(keeper.store).digest);
-    list(&keeper, BODY, &l);
-    assert_null(l.wrong);
-    assert_int_equal(l.n, 5 + 3 + 10);
-    buf_free(&l.text);
-    /* Nothing of the old state is left but that. */
-    AUTO(buf_free) struct buf row = BUF_INIT;
-    struct key k;
-    struct span key, value;
-    struct kv_iter *it =
-        kv_iter_open(keeper.kv, NULL, KV_STATE,
-                     key_local(&k, LOCAL_HISTORY_OLD), SPAN_EMPTY);
-    assert_false(kv_iter_next(it, &key, &value));
-    must(kv_iter_close(&it, &err), &err);
-    /* And it goes on, through a sweep and its day of grace. */
-    env_sim_advance_us(keeper.sim, 2 * DAY_S * US);
-    env_sim_advance_us(master.sim, 2 * DAY_S * US);
-    ct_purge(&master, ann, 9, 9);
-    assert_int_equal(ts_ship(&master, &keeper, 65536), ERR_OK);
-    for (unsigned i = 0; i < 3; i++) {
-        compact(&keeper);
-        env_sim_advance_us(keeper.sim, DAY_S * US);
-    }
-    assert_int_equal(count(&keeper, BODY), 19);
-    ts_verify(&keeper);
-    ts_free(&keeper);
-    ts_free(&master);
-}
-
-/* History is nobody else's: neither a seed nor a backup has it. */
-static void
-test_giver_keeps_its_history_to_itself(void **state)
-{
-    struct teststore keeper, to;
-
-    (void)state;
-    const struct pair box = new_keeper(&keeper, 10, HISTORY_FOREVER);
-    ct_fill(&keeper, box.ann, 30, BODY);
-    /* One of them is also a message that lives. */
-    assert_int_equal(ts_append(&keeper, box.bob, 1, BODY, NULL), 1);
-    ct_purge(&keeper, box.ann, 1, 20);
-    ts_new(&to, 11, 0);
-    assert_int_equal(seed_over(&keeper, &to, UINT32_MAX), 11);
-    assert_int_equal(store_pos(to.store).digest,
-                     store_pos(keeper.store).digest);
-    assert_int_equal(count(&to, 0), 0);
-    assert_int_equal(count(&keeper, BODY), 20);
-    ts_free(&to);
-    ts_free(&keeper);
-}
-
 /* ---- where bodies lie, and damage --------------------------------------- */
 
 static void
@@ -861,28 +490,28 @@ test_bodies_go_to_the_partition_of_their_mailbox(void **state)
     ts.disk = kv_disk_new();
     ts.cfg.partitions = parts;
     ts.cfg.npartitions = 2;
-    ts.cfg.segment_bytes = SEGMENT;
+    ts.cfg.segment_bytes = HT_SEGMENT;
     ts.cfg.keep_history_s = HISTORY_FOREVER;
     env_fault_free(&ts.fault);
     env_sim_free(&ts.sim);
     ts.sim = env_sim_new(&(struct env_sim_options){.seed = 12});
     ts.fault = env_fault_new(env_sim_env(ts.sim));
-    must(ts_open(&ts, &err), &err);
+    ht_must(ts_open(&ts, &err), &err);
     store_set_role(ts.store, ROLE_MASTER, 1);
-    must(store_begin_epoch(ts.store, 1, 0, "first start", &err), &err);
+    ht_must(store_begin_epoch(ts.store, 1, 0, "first start", &err), &err);
     struct store_txn *txn = txn_new();
     txn_create(txn,
                &(struct txn_mailbox){.name = "user.ann", .partition = "far"});
-    must(store_commit(ts.store, txn, &err), &err);
+    ht_must(store_commit(ts.store, txn, &err), &err);
     const mbid_t ann = txn_result(txn, 0)->id;
     txn_free(&txn);
-    ct_fill(&ts, ann, 3, BODY);
+    ct_fill(&ts, ann, 3, HT_BODY);
     ct_purge(&ts, ann, 1, 3);
     const mbid_t bob = ts_create(&ts, "user.bob");
-    ct_fill(&ts, bob, 60, BODY + 1);
-    compact(&ts);
-    assert_int_equal(count(&ts, BODY), 3);
-    assert_true(ct_dir_bytes(&ts, "/be/far", "pack-") > 3 * BODY / 2);
+    ct_fill(&ts, bob, 60, HT_BODY + 1);
+    ht_compact(&ts);
+    assert_int_equal(ht_count(&ts, HT_BODY), 3);
+    assert_true(ct_dir_bytes(&ts, "/be/far", "pack-") > 3 * HT_BODY / 2);
     ts_free(&ts);
 }
 
@@ -905,18 +534,18 @@ test_damaged_body_of_history_is_noted_and_named(void **state)
     unsigned n = 0;
 
     (void)state;
-    const struct pair box = new_keeper(&ts, 13, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 3, BODY);
+    const struct ht_pair box = ht_new_keeper(&ts, 13, HISTORY_FOREVER);
+    ct_fill(&ts, box.ann, 3, HT_BODY);
     struct arena a = ARENA_INIT;
     const struct guid guid = ts_message(&ts, box.ann, 2, &a).guid;
     arena_free(&a);
     ct_purge(&ts, box.ann, 2, 2);
     kv_batch_delete(b, KV_STATE, key_body(&k, &guid, 0));
-    must(kv_write(ts.kv, b, &err), &err);
+    ht_must(kv_write(ts.kv, b, &err), &err);
     kv_batch_free(&b);
     store_damage_find(ts.store, &guid);
     assert_true(store_damage_has(ts.store, &guid));
-    must(store_damage_messages(ts.store, &guid, one_name, &n, &err), &err);
+    ht_must(store_damage_messages(ts.store, &guid, one_name, &n, &err), &err);
     assert_int_equal(n, 1);
     ts_free(&ts);
 }
@@ -930,51 +559,25 @@ test_malformed_rows_are_said(void **state)
     struct kv_batch *b = kv_batch_new();
     struct history_at after = {0};
     struct history_view v;
-    struct listing l = {.ts = &ts};
+    struct ht_listing l = {.ts = &ts};
     struct error err = {0};
     struct key k;
     bool more;
 
     (void)state;
-    (void)new_keeper(&ts, 14, HISTORY_FOREVER);
+    (void)ht_new_keeper(&ts, 14, HISTORY_FOREVER);
     kv_batch_put(b, KV_STATE, key_local(&k, LOCAL_HISTORY_SUM),
                  SPAN_LIT("\x80"));
     kv_batch_put(b, KV_STATE,
                  key_local_history(&k, &(struct history_at){.lsn = 1}),
                  SPAN_LIT("\x01"));
-    must(kv_write(ts.kv, b, &err), &err);
+    ht_must(kv_write(ts.kv, b, &err), &err);
     kv_batch_free(&b);
     assert_int_equal(store_history_view(ts.store, &v, &err), ERR_CORRUPT);
     assert_int_equal(
-        store_history_walk(ts.store, &after, add_row, &l, &more, &err),
+        store_history_walk(ts.store, &after, ht_add_row, &l, &more, &err),
         ERR_CORRUPT);
     assert_int_equal(l.n, 0);
-    ts_free(&ts);
-}
-
-/* No room for what is to leave the log: nothing was given up. */
-static void
-test_full_disk_keeps_the_log(void **state)
-{
-    struct teststore ts;
-    struct error err = {0};
-
-    (void)state;
-    const struct pair box = new_keeper(&ts, 15, HISTORY_FOREVER);
-    ct_fill(&ts, box.ann, 20, BODY);
-    ct_purge(&ts, box.ann, 1, 10);
-    env_fault_add(ts.fault, &(struct env_fault_rule){.kinds = FAULT_CHANGES,
-                                                     .path_part = "pack-",
-                                                     .nth = 1,
-                                                     .from_then_on = true,
-                                                     .action = FAULT_FAIL,
-                                                     .sys_errno = ENOSPC});
-    assert_int_equal(store_history_pack(ts.store, &err), ERR_NOSPACE);
-    env_fault_clear(ts.fault);
-    assert_int_equal(count(&ts, BODY), 10);
-    must(store_history_pack(ts.store, &err), &err);
-    assert_int_equal(ct_place(&ts, box.ann, 20).home, BODY_IN_PACK);
-    assert_int_equal(count(&ts, BODY), 10);
     ts_free(&ts);
 }
 
@@ -994,13 +597,9 @@ main(void)
         cmocka_unit_test(test_rows_can_be_dropped_by_name),
         cmocka_unit_test(test_off_again_lets_go_of_all),
         cmocka_unit_test(test_digests_are_those_of_a_twin_without),
-        cmocka_unit_test(test_crash_at_every_change_loses_nothing),
-        cmocka_unit_test(test_seed_keeps_history_and_finds_what_it_missed),
-        cmocka_unit_test(test_giver_keeps_its_history_to_itself),
         cmocka_unit_test(test_bodies_go_to_the_partition_of_their_mailbox),
         cmocka_unit_test(test_damaged_body_of_history_is_noted_and_named),
         cmocka_unit_test(test_malformed_rows_are_said),
-        cmocka_unit_test(test_full_disk_keeps_the_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
