@@ -27,8 +27,7 @@ struct ht_listing {
     struct buf text;
     unsigned n;
     uint64_t bytes;
-    size_t
-        body; /* not 0: each is ts_body(UID, that), or HT_BODY + 1 of bob's */
+    size_t body; /* as of ht_list() */
     const char *wrong;
 };
 /* For store_history_walk(): a line to CTX, a listing. */
