@@ -24,16 +24,47 @@
 
 #define READ_BYTES ((size_t)1 << 20)
 #define COPY_BYTES ((uint64_t)1 << 20)
-#define INDEX_BYTES_MAX ((size_t)1 << 30) /* that is read again */
+#define INDEX_BYTES ((size_t)1 << 20) /* of it in memory */
 
 struct exporter {
     struct node *node;
     struct store_snap *snap;
-    char *dir; /* temporary name */
-    struct buf index;
+    char *dir;            /* temporary name */
+    struct envfile *file; /* of the index; made with its first bytes */
+    struct buf index;     /* what is not in the file yet */
+    uint64_t written;
     uint64_t records;
     uint64_t messages;
 };
+
+/* What is in memory of the index goes into its file. */
+static enum errcode
+flush_index(struct exporter *x, struct error *err)
+{
+    enum errcode rc = ERR_OK;
+
+    if (x->file == NULL) {
+        AUTO(xfree) char *path = xasprintf("%s/index.txt", x->dir);
+        rc = env_open(x->node->env, path, ENV_CREATE, &x->file, err);
+        if (rc == ERR_OK) /* one that was broken off may have left more */
+            rc = env_truncate(x->file, 0, err);
+    }
+    if (rc == ERR_OK && x->index.n > 0)
+        rc = env_pwrite(x->file, x->index.p, x->index.n, x->written, err);
+    if (rc == ERR_OK) {
+        x->written += x->index.n;
+        buf_clear(&x->index);
+    }
+    return rc;
+}
+
+/* A line is complete. */
+static enum errcode
+end_line(struct exporter *x, struct error *err)
+{
+    buf_add_byte(&x->index, '\n');
+    return x->index.n < INDEX_BYTES ? ERR_OK : flush_index(x, err);
+}
 
 static enum errcode
 write_body(struct exporter *x, const struct guid *guid, struct error *err)
@@ -103,10 +134,9 @@ export_record(struct exporter *x, const struct record *rec, struct error *err)
             x->messages++;
         }
     }
-    buf_add_byte(&x->index, '\n');
     x->records++;
     arena_free(&a);
-    return rc;
+    return rc == ERR_OK ? end_line(x, err) : rc;
 }
 
 static enum errcode
@@ -169,11 +199,12 @@ export_message(struct gap *g, const struct mailbox *mb, const struct message *m)
                    (m->flags & FLAG_EXPUNGED) != 0 ? "expunge" : "flags");
     buf_addf(&x->index,
              " mbid=%" PRIu64 " uid=%" PRIu32 " guid=%s size=%" PRIu64
-             " flags=0x%" PRIx32 " keywords=%zu\tmailbox=\"%s\"\n",
+             " flags=0x%" PRIx32 " keywords=%zu\tmailbox=\"%s\"",
              mb->id, m->uid, guid_text(&m->guid, hex), m->size, m->flags,
              m->nkeywords, mb->name);
-    if (!is_new)
-        return ERR_OK;
+    enum errcode rc = end_line(x, g->err);
+    if (rc != ERR_OK || !is_new)
+        return rc;
     x->messages++;
     return write_body(x, &m->guid, g->err);
 }
@@ -188,9 +219,11 @@ export_mailbox(void *ctx, const struct mailbox *mb)
     if (mb->id > g->after && mb->id <= g->until) {
         begin_line(x, mb->created_modseq, "mailbox");
         buf_addf(&x->index,
-                 " mbid=%" PRI_LSN " name=%s uniqueid=%s uidvalidity=%" PRIu32
-                 "\n",
+                 " mbid=%" PRI_LSN " name=%s uniqueid=%s uidvalidity=%" PRIu32,
                  mb->id, mb->name, mb->uniqueid.s, mb->uidvalidity);
+        g->rc = end_line(x, g->err);
+        if (g->rc != ERR_OK)
+            return false;
     }
     if (modseq_lsn(mb->highestmodseq) <= g->after)
         return true; /* nothing has changed in it */
@@ -259,19 +292,17 @@ export_tail(struct exporter *x, lsn_t fork, struct error *err)
 static enum errcode
 publish(struct exporter *x, const char *final, struct error *err)
 {
-    char *path = xasprintf("%s/index.txt", x->dir);
-    char *parent = xasprintf("%s/export", x->node->dir);
+    AUTO(xfree) char *parent = xasprintf("%s/export", x->node->dir);
 
-    enum errcode rc =
-        env_write_file_atomic(x->node->env, path, buf_span(&x->index), err);
+    enum errcode rc = flush_index(x, err);
+    if (rc == ERR_OK)
+        rc = env_fsync(x->file, err);
     if (rc == ERR_OK)
         rc = env_syncdir(x->node->env, x->dir, err);
     if (rc == ERR_OK)
         rc = env_rename(x->node->env, x->dir, final, err);
     if (rc == ERR_OK)
         rc = env_syncdir(x->node->env, parent, err);
-    free(path);
-    free(parent);
     return rc;
 }
 
@@ -281,31 +312,53 @@ ends(struct span line, struct span with)
     return line.n >= with.n && span_eq(span_skip(line, line.n - with.n), with);
 }
 
-/* How many records and messages an index of before has. */
+static void
+count_line(struct exporter *x, struct span line)
+{
+    const ptrdiff_t tab = span_find_byte(line, '\t', 0);
+
+    if (tab < 0)
+        return;
+    struct span what = span_skip(line, (size_t)tab + 1);
+    x->records += !span_starts(what, SPAN_LIT("gap:"));
+    x->messages += span_starts(what, SPAN_LIT("append ")) &&
+                   !ends(line, SPAN_LIT("\tpurged"));
+}
+
+/* Whole lines of what was read are counted, and taken off. */
+static void
+count_lines(struct exporter *x)
+{
+    struct span left = buf_span(&x->index);
+
+    for (ptrdiff_t end; (end = span_find_byte(left, '\n', 0)) >= 0;) {
+        count_line(x, span_sub(left, 0, (size_t)end));
+        left = span_skip(left, (size_t)end + 1);
+    }
+    buf_drop(&x->index, x->index.n - left.n);
+}
+
+/* How many records and messages an index of before has, however long. */
 static enum errcode
 count_index(struct exporter *x, const char *final, struct error *err)
 {
-    AUTO(buf_free) struct buf index = BUF_INIT;
     AUTO(xfree) char *path = xasprintf("%s/index.txt", final);
+    AUTO(env_close) struct envfile *f = NULL;
+    uint64_t at = 0;
+    size_t n = 1;
 
-    enum errcode rc =
-        env_read_file(x->node->env, path, INDEX_BYTES_MAX, &index, err);
-    if (rc != ERR_OK)
-        return rc;
-    for (struct span left = buf_span(&index); left.n > 0;) {
-        const ptrdiff_t end = span_find_byte(left, '\n', 0);
-        const struct span line =
-            span_sub(left, 0, end < 0 ? left.n : (size_t)end);
-        left = span_skip(left, line.n + 1);
-        const ptrdiff_t tab = span_find_byte(line, '\t', 0);
-        if (tab < 0)
-            continue;
-        const struct span what = span_skip(line, (size_t)tab + 1);
-        x->records += !span_starts(what, SPAN_LIT("gap:"));
-        x->messages += span_starts(what, SPAN_LIT("append ")) &&
-                       !ends(line, SPAN_LIT("\tpurged"));
+    enum errcode rc = env_open(x->node->env, path, ENV_READ, &f, err);
+    while (rc == ERR_OK && n > 0) {
+        uint8_t *room = buf_reserve(&x->index, INDEX_BYTES);
+        n = 0;
+        rc = env_pread_some(f, room, INDEX_BYTES, at, &n, err);
+        if (rc != ERR_OK)
+            break;
+        x->index.n += n;
+        at += n;
+        count_lines(x);
     }
-    return ERR_OK;
+    return rc;
 }
 
 /* All that is behind FORK, into the folder that will be FINAL. */
@@ -348,9 +401,10 @@ node_export(struct node *node, lsn_t fork, uint64_t *ret_records,
         x.snap = store_snapshot(node->store);
         rc = export_new(&x, fork, end.lsn, final, err);
         store_release(&x.snap);
-        buf_free(&x.index);
+        env_close(&x.file);
         free(x.dir);
     }
+    buf_free(&x.index);
     if (rc != ERR_OK)
         return error_prefix(err, "export");
     *ret_records = x.records;

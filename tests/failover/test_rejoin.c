@@ -241,6 +241,37 @@ test_purged_message_does_not_hold_up_the_export(void **state)
     assert_true(span_find(buf_span(&index), SPAN_LIT("\tpurged\n")) > 0);
 }
 
+/* Its index is written and counted in pieces, a line across two of them too. */
+static void
+test_export_with_a_long_index(void **state)
+{
+    enum { MESSAGES = 2500 };
+    struct pair *p = *state;
+    struct error err = {0};
+    char name[460] = "user.jane.";
+    char path[600], want[64];
+
+    start_pair(p);
+    const lsn_t fork = store_pos(node_store(p->b.node)).applied.lsn;
+    memset(name + strlen(name), 'x', sizeof(name) - 1 - strlen(name));
+    assert_int_equal(create(&p->a, name, &err), ERR_OK);
+    for (int i = 0; i < MESSAGES; i++)
+        append(&p->a, name, "Subject: again\r\n\r\n");
+    assert_int_equal(verb(&p->b, "PROMOTE", &err), ERR_OK);
+    struct logstatus b = status(&p->b);
+    assert_int_equal(node_heard(p->a.node, &b, &err), ERR_OK);
+    snprintf(want, sizeof(want), "RECORDS %d MESSAGES %d)", MESSAGES + 1,
+             MESSAGES);
+    assert_exports(&p->a, want);
+    snprintf(path, sizeof(path),
+             "%s/export/epoch-1-after-%" PRI_LSN "/index.txt", p->a.dir, fork);
+    AUTO(buf_free) struct buf index = BUF_INIT;
+    assert_int_equal(env_read_file(env_system(), path, 16U << 20, &index, &err),
+                     ERR_OK);
+    assert_true(index.n > (1U << 20));
+    assert_int_equal(lines_of(&index), MESSAGES + 1);
+}
+
 /* A replica has followed the old master beyond where the new one began. */
 static void
 test_tail_of_a_replica_is_exported_before_a_rejoin(void **state)
@@ -305,6 +336,7 @@ main(void)
         NODE_TEST(test_tail_is_exported_before_a_rejoin_P5),
         NODE_TEST(test_export_takes_from_the_state_what_the_log_has_not),
         NODE_TEST(test_purged_message_does_not_hold_up_the_export),
+        NODE_TEST(test_export_with_a_long_index),
         NODE_TEST(test_tail_of_a_replica_is_exported_before_a_rejoin),
         NODE_TEST(test_replica_before_the_fork_exports_nothing),
         NODE_TEST(test_empty_one_rejoins_without_knowing_the_fork),
