@@ -19,8 +19,17 @@ what_it_says(const struct logmsg *m, struct logack *ret, struct error *err)
                          "the replica says: %.*s",
                          (int)MIN(m->payload.n - 1, (size_t)400),
                          (const char *)m->payload.p + 1);
-    if (m->type == LOGMSG_ACK && logack_decode(m->payload, ret))
+    struct logack ack;
+    if (m->type == LOGMSG_ACK && logack_decode(m->payload, &ack)) {
+        /* Commits may wait for this (sync_ack), and the log goes by it. */
+        if (ack.durable > ack.received)
+            return error_set(err, ERR_PROTO,
+                             "the replica acknowledges %" PRI_LSN
+                             " and has received %" PRI_LSN,
+                             ack.durable, ack.received);
+        *ret = ack;
         return ERR_OK;
+    }
     return error_set(err, ERR_PROTO, "the replica answered nonsense");
 }
 

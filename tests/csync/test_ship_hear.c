@@ -261,10 +261,32 @@ test_nonsense(void **state)
     pair_end(&p);
 }
 
+static void
+test_what_was_not_received_is_not_durable(void **state)
+{
+    struct pair p = pair_make();
+    AUTO(buf_free) struct buf said = BUF_INIT;
+    AUTO(buf_free) struct buf payload = BUF_INIT;
+    struct logack ack = {.received = 3};
+    struct error err = {0};
+
+    (void)state;
+    logack_encode(&(struct logack){.received = 8, .durable = 9}, &payload);
+    add_message(&said, LOGMSG_ACK, buf_span(&payload));
+    replica_says(&p, buf_span(&said));
+    assert_int_equal(ship_hear(p.conn, &ack, &err), ERR_PROTO);
+    assert_string_equal(err.text,
+                        "the replica acknowledges 9 and has received 8");
+    assert_int_equal(ack.received, 3);
+    bclient_close(&p.conn);
+    close(p.replica);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_was_not_received_is_not_durable),
         cmocka_unit_test(test_why_is_heard_in_one_piece_with_the_end),
         cmocka_unit_test(test_cut_at_every_byte),
         cmocka_unit_test(test_why_is_heard_after_a_reset),
