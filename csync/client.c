@@ -517,6 +517,7 @@ csync_connect(const struct csync_target *target, const struct config *cfg,
         return rc;
 
     struct csync_client *c = client_new(conn, target->timeout_ms);
+    bclient_set_stop(conn, target->stop, target->stop_ctx);
     bclient_set_deadline(conn, (uint64_t)c->timeout_ms * CONNECT_TIMES);
     rc = establish(c, target, cfg, &a, err);
     if (rc != ERR_OK) {

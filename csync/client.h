@@ -26,6 +26,8 @@ struct csync_target {
     bool by_log;             /* zstd inside of the stream instead, if offered */
     bool greeting_only;      /* what it can do is all we want: no login */
     int timeout_ms;
+    bool (*stop)(void *ctx); /* asked while waiting: ERR_CLOSED; or NULL */
+    void *stop_ctx;
 };
 
 /* From imapd.conf: sync_host, sync_port, sync_authname ... of CHANNEL, or

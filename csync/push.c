@@ -27,6 +27,8 @@ open_peer(const struct ship_options *o, int timeout_ms, bool greeting_only,
     t.timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : timeout_ms;
     t.require_compress = o->require_compress;
     t.greeting_only = greeting_only;
+    t.stop = o->stop;
+    t.stop_ctx = o->stop_ctx;
     return csync_connect(&t, o->cfg, ret, err);
 }
 

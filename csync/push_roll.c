@@ -361,6 +361,7 @@ park(struct roll *r, enum parked_kind kind, const char *name,
      const struct error *why, struct error *err)
 {
     const bool is_new = !parked_has(r->parked, kind, name);
+    size_t n = 0;
 
     enum errcode rc = parked_add(r->parked, kind, name, err);
     if (rc != ERR_OK)
@@ -370,6 +371,9 @@ park(struct roll *r, enum parked_kind kind, const char *name,
         log_warn(&r->p->log, "push.parked", "%s=\"%s\" code=%s why=\"%s\"",
                  parked_kind_text(kind), name, errcode_name(why->code),
                  why->text);
+    (void)parked_items(r->parked, &n);
+    if (is_new && n == 1)
+        r->retry_ms = now_ms(r) + RETRY_MS;
     say_parked(r, why->text);
     return ERR_OK;
 }

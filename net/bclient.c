@@ -34,6 +34,8 @@
 #define READ_BYTES 65536
 /* bclient_write_some() takes nothing while this much waits. */
 #define OUT_HIGH_BYTES 262144
+/* Whoever waits asks so often whether it is to stop. */
+#define STOP_LOOK_MS 200
 
 struct bclient {
     int fd;
@@ -47,6 +49,8 @@ struct bclient {
     bool tls_wants_write; /* a TLS read waits for the socket to be written */
     bool tls_wants_read;  /* the reverse */
     uint64_t deadline_ms; /* of env_mono_ns(); 0: none */
+    bool (*stop)(void *ctx);
+    void *stop_ctx;
     char name[200];
 };
 
@@ -65,6 +69,18 @@ too_late(const struct bclient *c, struct error *err)
                      c->name);
 }
 
+/* How long poll() may wait when all ends at END (UINT64_MAX: never). */
+static int
+slice_ms(const struct bclient *c, uint64_t end)
+{
+    const uint64_t now = now_ms();
+    const uint64_t left = end == UINT64_MAX ? end : now >= end ? 0 : end - now;
+
+    if (c->stop != NULL)
+        return (int)MIN(left, (uint64_t)STOP_LOOK_MS);
+    return left == UINT64_MAX ? -1 : (int)MIN(left, (uint64_t)INT_MAX);
+}
+
 /* Until EVENTS, or errors, or TIMEOUT_MS, or the deadline. */
 static enum errcode
 wait_for(struct bclient *c, short events, int timeout_ms, struct error *err)
@@ -75,22 +91,20 @@ wait_for(struct bclient *c, short events, int timeout_ms, struct error *err)
     if (c->deadline_ms != 0)
         end = MIN(end, c->deadline_ms);
     for (;;) {
-        int left = -1;
-        if (end != UINT64_MAX) {
-            uint64_t now = now_ms();
-            left = now >= end ? 0 : (int)MIN(end - now, (uint64_t)INT_MAX);
-        }
         struct pollfd p = {.fd = c->fd, .events = events};
-        int n = poll(&p, 1, left);
+        int n = poll(&p, 1, slice_ms(c, end));
         if (n > 0)
             return ERR_OK;
         if (n < 0 && errno != EINTR)
             return error_set_errno(err, errno, "%s: poll", c->name);
-        if (n == 0 && end == c->deadline_ms)
+        if (c->stop != NULL && c->stop(c->stop_ctx))
+            return error_set(err, ERR_CLOSED, "told to stop");
+        if (n < 0 || now_ms() < end)
+            continue;
+        if (end == c->deadline_ms)
             return too_late(c, err);
-        if (n == 0)
-            return error_set(err, ERR_TIMEOUT, "%s: no answer for %d ms",
-                             c->name, timeout_ms);
+        return error_set(err, ERR_TIMEOUT, "%s: no answer for %d ms", c->name,
+                         timeout_ms);
     }
 }
 
@@ -663,6 +677,13 @@ bclient_start_deflate(struct bclient *c, struct error *err)
     buf_clear(&c->in);
     c->in_off = 0;
     return ERR_OK;
+}
+
+void
+bclient_set_stop(struct bclient *c, bool (*stop)(void *ctx), void *ctx)
+{
+    c->stop = stop;
+    c->stop_ctx = ctx;
 }
 
 void

@@ -46,6 +46,12 @@ bclient_close(struct bclient **c);
 void
 bclient_set_deadline(struct bclient *c, uint64_t ms);
 
+/* Waiting ends with ERR_CLOSED soon after STOP says true; NULL: it is not
+ * asked.
+ */
+void
+bclient_set_stop(struct bclient *c, bool (*stop)(void *ctx), void *ctx);
+
 /*
  * TLS handshake now.  NAME must be in the certificate, if the context verifies.
  * What was read and not used is thrown away (CVE-2011-0411).
