@@ -30,6 +30,8 @@ __wrap_bclient_read_some(struct bclient *c, void *to, size_t n, size_t *ret_n,
                          struct error *err);
 void
 __wrap_bclient_set_deadline(struct bclient *c, uint64_t ms);
+void
+__wrap_bclient_set_stop(struct bclient *c, bool (*stop)(void *ctx), void *ctx);
 enum errcode
 __wrap_bclient_fill(struct bclient *c, size_t max, struct span *ret,
                     struct error *err);
@@ -55,6 +57,15 @@ __wrap_bclient_set_deadline(struct bclient *c, uint64_t ms)
 {
     (void)c;
     (void)ms;
+}
+
+/* Whoever is to stop here is asked where it does not wait. */
+void
+__wrap_bclient_set_stop(struct bclient *c, bool (*stop)(void *ctx), void *ctx)
+{
+    (void)c;
+    (void)stop;
+    (void)ctx;
 }
 
 enum errcode
