@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -566,6 +567,25 @@ watch_end_file(struct request *q, const struct config *cfg)
         end_file.file = file;
 }
 
+/* A mistyped name would be a slot that keeps the log for nobody. */
+static enum errcode
+check_channel(const struct ship_options *o, struct error *err)
+{
+    const char *const *listed = config_list(o->cfg, "sync_log_channels");
+
+    if (o->host != NULL || strcmp(o->channel, INSTANCE_CHANNEL) == 0 ||
+        config_channel_string(o->cfg, o->channel, "sync_host") !=
+            config_string(o->cfg, "sync_host"))
+        return ERR_OK;
+    for (; *listed != NULL; listed++)
+        if (strcasecmp(*listed, o->channel) == 0)
+            return ERR_OK;
+    return error_set(err, ERR_NOTFOUND,
+                     "there is no channel of the name %s: set %s_sync_host in "
+                     "imapd.conf, or name it in sync_log_channels",
+                     o->channel, o->channel);
+}
+
 static enum errcode
 ship(struct request *q, const struct config *cfg, enum verify_result *ret,
      struct error *err)
@@ -582,7 +602,9 @@ ship(struct request *q, const struct config *cfg, enum verify_result *ret,
     o->once = q->mode == '1';
     o->stop = is_stopped;
     watch_end_file(q, cfg);
-    enum errcode rc = read_names(q, err);
+    enum errcode rc = check_channel(o, err);
+    if (rc == ERR_OK)
+        rc = read_names(q, err);
     if (rc == ERR_OK)
         rc = names_to_internal(q, cfg, err);
     if (q->wait_s > 0) {

@@ -65,8 +65,12 @@ verify_root(struct csync_client *self, struct csync_client *peer,
         return rc;
     if (!instid_eq(&here.cluster, &there.cluster)) {
         if (there.applied.applied.lsn != LSN_NONE)
-            return error_set(err, ERR_HISTORY, "%s belongs to another cluster",
-                             there.servername);
+            return error_set(
+                err, ERR_HISTORY,
+                "%s belongs to another cluster, so no digest tells "
+                "whether it is equal: 'sync_client -b -A --anew "
+                "--dry-run' does, by changes=0",
+                there.servername);
         *ret_at = there.applied.applied;
         *ret_digest = 0;
         *ret = VERIFY_BEHIND;

@@ -553,8 +553,13 @@ def test_wrong_command_lines(pair):
         code, text, _, _ = sync(pair.a, *args)
         assert code == 64 and says in text, (args, code, text)
         assert len(text) < 300, text
-    code, text, _, _ = sync(pair.a, "-b", "-z", "-S", "/nowhere", "-A")
-    assert code == 1
+    for args, says in ((("-n", "thrid", "-R"), "no channel of the name thrid"),
+                       (("-b", "-z", "-S", "/nowhere", "-A"), "nowhere"),
+                       (("-C", "/nowhere", "-A"), "nowhere"),
+                       (("--verify",), "--dry-run")):
+        code, text, _, _ = sync(pair.a, *args)
+        assert code == 1 and says in text, (args, code, text)
+    assert "thrid" not in [c["channel"] for c in pair.a.status()["channels"]]
     with Peer(lambda line: False) as peer:
         fails(pair.a, peer, "-b", "-z", "-A", says="offers no compression")
 

@@ -190,7 +190,7 @@ def go(cyrus, pollux, page):
     back = [line.replace("cyrus.example.org", cyrus.host)
             .replace("port: 2005", "port: %d" % cyrus.csync_port)
             .replace("password: secret", "password: " + SYNC_PASSWORD)
-            for line in page.take("back_sync_host")]
+            for line in page.take("sync_log_channels")]
     with open(pollux.me.imapd_conf, "a") as f:
         f.write("\n".join(back) + "\n")
     cyrus.stop()
