@@ -1,15 +1,18 @@
 /*
  * csync/ship_stream.c - following the log, one stream to one replica.
  *
- * One thread runs poll() over the connection and an eventfd; a second one does
- * nothing but wait on the mark's futex and write to the eventfd, so that a new
- * durable record is on the wire some tens of microseconds after its sync.
+ * Two things can happen: there is more in the log, which a futex tells, and the
+ * replica answers, which poll() tells.  So two threads wait, and whichever is
+ * woken takes a turn of the stream, under its lock: nobody wakes the other for
+ * a new record, and it is on the wire some tens of microseconds after its sync.
+ * What is left to the thread of poll(), through an eventfd, is to wait until a
+ * full connection takes more, and to end.
+ *
  * Frames go out as they lie in the log, as many as the window allows, and
  * acknowledgements come back whenever they come.
  */
 #include "csync/ship_private.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -43,6 +46,7 @@ struct batch {
 #define BATCHES_MAX 4096U
 
 struct stream {
+    pthread_mutex_t lock; /* over all that changes here */
     struct ship *s;
     struct bclient *conn;
     struct synclog_reader *reader;
@@ -61,11 +65,14 @@ struct stream {
     epoch_t epoch; /* that it was opened in */
     lsn_t goal;    /* once or -A: end when this is applied; 0: never */
     bool drained;
+    bool more; /* the last turn has not sent all that it could */
+    bool over; /* by RC and ERR */
+    enum errcode rc;
+    struct error err;
 };
 
 struct watcher {
-    const struct synclog_mark *mark;
-    int fd;
+    struct stream *st;
     int look_ms;
     _Atomic bool stop;
     pthread_t thread;
@@ -97,25 +104,6 @@ is_same(const struct sight *a, const struct sight *b)
     return a->durable_lsn == b->durable_lsn && a->epoch == b->epoch &&
            a->role == b->role && a->fence == b->fence &&
            a->seeding == b->seeding && a->writer_pid == b->writer_pid;
-}
-
-static void *
-watch_mark(void *ctx)
-{
-    struct watcher *w = ctx;
-    struct sight told = {0};
-    const uint64_t one = 1;
-
-    while (!atomic_load(&w->stop)) {
-        const uint32_t seq = atomic_load(&w->mark->seq);
-        const struct sight now = look_at(w->mark);
-        /* Full: it is awake already. */
-        if (!is_same(&now, &told) &&
-            (write(w->fd, &one, sizeof(one)) > 0 || errno == EAGAIN))
-            told = now;
-        (void)mark_wait(w->mark, seq, w->look_ms);
-    }
-    return NULL;
 }
 
 static void
@@ -298,54 +286,103 @@ is_finished(struct stream *st)
     return !st->fence_at_start;
 }
 
-/* Until there is something to do, or not at all: MORE is to be sent. */
+/* All that can be done now; *RET_END: all that it was started for. */
 static enum errcode
-stream_wait(struct stream *st, bool more, struct error *err)
+do_turn(struct stream *st, bool *ret_end, struct error *err)
 {
-    struct pollfd fds[2] = {
-        {.fd = st->wake_fd, .events = POLLIN},
-        {.fd = bclient_fd(st->conn), .events = bclient_poll_events(st->conn)},
-    };
-    uint64_t count;
-
-    if (st->out_at < st->out.n)
-        fds[1].events = (short)(fds[1].events | POLLOUT);
-    if (!more && bclient_buffered(st->conn) == 0)
-        poll(fds, 2, 200);
-    if ((fds[0].revents & POLLIN) != 0 &&
-        read(st->wake_fd, &count, sizeof(count)) < 0)
-        return ERR_OK; /* somebody else's wake-up: look again */
-    if (ship_now_ms(st->s) - st->heard_ms > SILENCE_MS)
+    if (!ship_may(st->s))
+        return error_set(err, ERR_READONLY,
+                         "this instance is not the master any more");
+    ping_if_due(st);
+    enum errcode rc = send_some(st, &st->more, err);
+    if (rc == ERR_OK)
+        rc = take_answers(st, err);
+    else if (rc == ERR_CLOSED)
+        rc = last_words(st, err);
+    if (rc != ERR_OK)
+        return rc;
+    *ret_end = is_finished(st);
+    if (!*ret_end && ship_now_ms(st->s) - st->heard_ms > SILENCE_MS)
         return error_set(err, ERR_TIMEOUT, "silent for %u ms", SILENCE_MS);
     return ERR_OK;
+}
+
+/* With the lock, by either thread. */
+static void
+take_turn(struct stream *st)
+{
+    if (st->over)
+        return;
+    st->rc = do_turn(st, &st->over, &st->err);
+    st->over = st->over || st->rc != ERR_OK;
+}
+
+static bool
+wants_output(struct stream *st)
+{
+    return st->out_at < st->out.n ||
+           (bclient_poll_events(st->conn) & POLLOUT) != 0;
+}
+
+static void *
+watch_mark(void *ctx)
+{
+    struct watcher *w = ctx;
+    struct stream *st = w->st;
+    const struct synclog_mark *mark = st->s->mark;
+    struct sight told = {0};
+    const uint64_t one = 1;
+
+    while (!atomic_load(&w->stop)) {
+        const uint32_t seq = atomic_load(&mark->seq);
+        const struct sight now = look_at(mark);
+        if (!is_same(&now, &told)) {
+            told = now;
+            pthread_mutex_lock(&st->lock);
+            take_turn(st);
+            const bool wakes = st->over || st->more || wants_output(st);
+            pthread_mutex_unlock(&st->lock);
+            /* Full: it is awake already. */
+            if (wakes)
+                (void)!write(st->wake_fd, &one, sizeof(one));
+        }
+        (void)mark_wait(mark, seq, w->look_ms);
+    }
+    return NULL;
 }
 
 static enum errcode
 stream_loop(struct stream *st, struct error *err)
 {
-    st->heard_ms = ship_now_ms(st->s);
-    st->pinged_ms = 0; /* at once: who has all already acknowledges nothing */
+    struct pollfd fds[2] = {{.fd = st->wake_fd, .events = POLLIN},
+                            {.fd = bclient_fd(st->conn)}};
+    bool over = false;
+    uint64_t count;
+
     for (;;) {
-        if (ship_stopped(st->s))
-            return error_set(err, ERR_CLOSED, "stopped");
-        if (!ship_may(st->s))
-            return error_set(err, ERR_READONLY,
-                             "this instance is not the master any more");
-        ping_if_due(st);
-        bool more = false;
-        enum errcode rc = send_some(st, &more, err);
-        if (rc == ERR_OK)
-            rc = take_answers(st, err);
-        else if (rc == ERR_CLOSED)
-            rc = last_words(st, err);
-        if (rc != ERR_OK)
-            return rc;
-        if (is_finished(st))
-            return ERR_OK;
-        rc = stream_wait(st, more, err);
-        if (rc != ERR_OK)
-            return rc;
+        const bool stopped = ship_stopped(st->s); /* asked by one thread only */
+        pthread_mutex_lock(&st->lock);
+        if (stopped && !st->over) {
+            st->over = true;
+            st->rc = error_set(&st->err, ERR_CLOSED, "stopped");
+        }
+        take_turn(st);
+        over = st->over;
+        const bool rests = !st->more && bclient_buffered(st->conn) == 0;
+        fds[1].events = POLLIN;
+        if (wants_output(st))
+            fds[1].events |= POLLOUT;
+        pthread_mutex_unlock(&st->lock);
+        if (over)
+            break;
+        if (rests)
+            poll(fds, 2, 200);
+        if (rests && (fds[0].revents & POLLIN) != 0)
+            (void)!read(st->wake_fd, &count, sizeof(count));
     }
+    if (st->rc != ERR_OK)
+        *err = st->err;
+    return st->rc;
 }
 
 struct stream_start {
@@ -421,10 +458,11 @@ ship_stream(struct ship *s, struct csync_client *peer,
 {
     struct stream *st = xcalloc(1, sizeof(*st));
     struct watcher w = {
-        .mark = s->mark,
+        .st = st,
         .look_ms = goal != 0 ? WATCH_ENDING_MS : WATCH_MS,
     };
 
+    ENSURE(pthread_mutex_init(&st->lock, NULL) == 0);
     st->s = s;
     st->conn = csync_client_conn(peer);
     st->goal = goal;
@@ -432,11 +470,12 @@ ship_stream(struct ship *s, struct csync_client *peer,
     st->fence_at_start = fence_at_start;
     if (csync_client_takes_zstd(peer))
         st->squeezer = squeezer_new();
-    st->wake_fd = w.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    st->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     enum errcode rc =
-        w.fd < 0 ? error_set(err, ERR_IO, "no descriptor for waking up")
-                 : stream_open(st, peer, status, err);
+        st->wake_fd < 0 ? error_set(err, ERR_IO, "no descriptor for waking up")
+                        : stream_open(st, peer, status, err);
     if (rc == ERR_OK) {
+        st->heard_ms = ship_now_ms(s);
         if (pthread_create(&w.thread, NULL, watch_mark, &w) != 0) {
             rc = error_set(err, ERR_IO, "no thread for waking up");
         } else {
@@ -449,9 +488,10 @@ ship_stream(struct ship *s, struct csync_client *peer,
     say_squeezed(st);
     squeezer_free(&st->squeezer);
     reader_close(&st->reader);
-    if (w.fd >= 0)
-        close(w.fd);
+    if (st->wake_fd >= 0)
+        close(st->wake_fd);
     buf_free(&st->out);
+    pthread_mutex_destroy(&st->lock);
     free(st);
     return rc;
 }

@@ -9,6 +9,7 @@
  * gathers in the queue.
  *
  * On a replica the frames come as they are; several that wait are one group.
+ * They are in the overlay while the disk is at work, and shown when it is done.
  *
  * What can go wrong:
  *  - no room for the next segment: nothing was written, the group is refused
@@ -616,21 +617,23 @@ frames_group(struct store *store, bool alone)
         fail_frames(store, &err);
         return true;
     }
-    if ((store->cfg.mutants & MUTANT_REPLICA_NO_SYNC) == 0)
-        rc = sync_log(store, &err);
-    if (rc == ERR_OK && delay_holds(store)) {
-        count_log_bytes(store, store->frames.n);
-        answer_all(store);
-        return true;
-    }
-    if (rc == ERR_OK)
+    /* The disk has begun with them: the overlay meanwhile, which nobody sees.
+     */
+    const bool shows = !delay_holds(store);
+    if (shows)
         rc = apply_frames(store, &place, &err);
+    if (rc == ERR_OK && (store->cfg.mutants & MUTANT_REPLICA_NO_SYNC) == 0)
+        rc = sync_log(store, &err);
     if (rc != ERR_OK) {
         store_die(store, &err);
         fail_frames(store, &err);
         return true;
     }
     count_log_bytes(store, store->frames.n);
+    if (!shows) {
+        answer_all(store);
+        return true;
+    }
     put_position(store);
     (void)finish_group(store);
     return true;

@@ -537,6 +537,8 @@ synclog_append_frames(struct synclog *log, struct span frames,
     rc = env_pwrite(log->file, log->scratch.p, log->scratch.n, log->used, &why);
     if (rc != ERR_OK)
         return die(log, &why, err);
+    /* The disk begins while who called us looks at what it is. */
+    env_start_writing(log->file, log->used, log->scratch.n);
     log->used += log->scratch.n;
     log->proven = MAX(log->proven, log->durable.last.lsn);
     log->written = st;
