@@ -48,7 +48,8 @@ void
 ship_set_state(struct ship *s, enum slot_state state, const char *text)
 {
     /* The log is not kept for it: that is what an admin has to see. */
-    if (state == SLOT_CONNECTING && atomic_load(&s->slot->expelled) != 0)
+    if (state == SLOT_CONNECTING &&
+        atomic_load(&s->slot->expelled) == SLOT_EXPELLED)
         state = SLOT_RESEED;
     slot_set_state(s->slot, state, text, env_wall_us(s->o->env));
 }
@@ -207,7 +208,7 @@ ship_converse(struct ship *s, lsn_t goal, bool seed_ok, bool fence_at_start,
         peer = NULL;
         goto out;
     }
-    bool may_reseed = seed_ok || atomic_load(&s->slot->expelled) != 0;
+    bool may_reseed = seed_ok || atomic_load(&s->slot->expelled) != SLOT_KEPT;
     if (rc == ERR_OK && may_reseed && ship_is_beyond(s, &status))
         rc = ship_ask_to_reseed(s, peer, &status, err);
     if (rc == ERR_OK)

@@ -87,7 +87,7 @@ on_totals(struct progress *p, struct span payload)
                p->pos.applied.epoch, p->pos.applied.lsn, p->bodies,
                (double)p->bytes / 1e6);
     /* From here on the log must be kept for us. */
-    atomic_store(&p->s->slot->expelled, 0);
+    atomic_store(&p->s->slot->expelled, SLOT_KEPT);
     uint64_t pinned = atomic_load(&p->s->slot->durable_lsn);
     if (pinned == 0 || pinned > p->pos.applied.lsn)
         atomic_store(&p->s->slot->durable_lsn, p->pos.applied.lsn);

@@ -426,7 +426,7 @@ stream_open(struct stream *st, struct csync_client *peer,
     /* While it says "streaming" the page is believed. */
     atomic_store(&s->slot->received_lsn, start.lsn);
     atomic_store(&s->slot->durable_lsn, start.lsn);
-    atomic_store(&s->slot->expelled, 0);
+    atomic_store(&s->slot->expelled, SLOT_KEPT);
     ship_set_state(s, SLOT_STREAMING, "");
     if (s->bell != NULL)
         bell_ring(s->bell);

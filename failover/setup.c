@@ -39,6 +39,7 @@ node_config_from(const struct config *cfg, const char *servername,
                   .apply_delay_us =
                       config_duration_s(cfg, "sync_apply_delay") * 1000000,
                   .keep_history_s = config_duration_s(cfg, "sync_keep_history"),
+                  .feeds_others = config_switch(cfg, "sync_log_chain"),
                   .log_cap_bytes = config_bytes(cfg, "sync_log_cap")},
         .servername = servername,
         .has_twin = twin != NULL && twin[0] != '\0',

@@ -64,7 +64,7 @@ expel(struct store *store, struct synclog_slot *slot, const char *name,
 {
     char text[SLOT_TEXT_BYTES];
 
-    if (atomic_exchange(&slot->expelled, 1) != 0)
+    if (atomic_exchange(&slot->expelled, SLOT_EXPELLED) == SLOT_EXPELLED)
         return;
     snprintf(text, sizeof(text), "%s: to be reseeded by state", why);
     slot_set_state(slot, SLOT_RESEED, text, env_wall_us(store->env));
@@ -75,12 +75,45 @@ expel(struct store *store, struct synclog_slot *slot, const char *name,
               name, atomic_load(&slot->durable_lsn), why);
 }
 
+static void
+slot_needs(struct store *store, struct synclog_slot *slot, const char *name,
+           lsn_t lost, lsn_t *ret)
+{
+    const lsn_t durable = atomic_load(&slot->durable_lsn);
+    uint64_t cap = atomic_load(&slot->cap_bytes);
+
+    if (cap == 0)
+        cap = store->cfg.log_cap_bytes;
+    if (cap > 0 && synclog_bytes_from(store->log, durable + 1) > cap)
+        expel(store, slot, name, "lags behind the cap of the log");
+    else if (durable < lost && atomic_load(&slot->state) == SLOT_PARKED)
+        expel(store, slot, name,
+              "the log is damaged where it is to go on, and no twin has it");
+    else if (atomic_load(&slot->expelled) != SLOT_EXPELLED)
+        *ret = MIN(*ret, durable + 1);
+}
+
+/* Nobody is fed from here: who is to be once this instance is promoted may be
+ * seeded if it needs more than is left then. */
+static void
+slot_needs_nothing(struct synclog_slot *slot, lsn_t kept)
+{
+    uint32_t was = SLOT_KEPT;
+
+    if (atomic_load(&slot->durable_lsn) + 1 < kept)
+        (void)atomic_compare_exchange_strong(&slot->expelled, &was,
+                                             SLOT_NOT_KEPT);
+}
+
 /* The least LSN that a slot still needs, in *RET if it is less.  It pins the
  * segments from there on.  Up to LOST the log has damage that nobody can mend:
  * who is stopped before it does not get beyond. */
 static enum errcode
 slots_need(struct store *store, lsn_t lost, lsn_t *ret, struct error *err)
 {
+    const bool feeds =
+        atomic_load(&synclog_mark(store->log)->role) != ROLE_REPLICA ||
+        store->cfg.feeds_others;
     AUTO(buf_free) struct buf names = BUF_INIT;
 
     enum errcode rc = slot_list(store->env, store->log_dir, &names, err);
@@ -90,18 +123,10 @@ slots_need(struct store *store, lsn_t lost, lsn_t *ret, struct error *err)
         at += strlen(name) + 1;
         if (slot_attach(store->log_dir, name, true, &slot, NULL) != ERR_OK)
             continue;
-        const lsn_t durable = atomic_load(&slot->durable_lsn);
-        uint64_t cap = atomic_load(&slot->cap_bytes);
-        if (cap == 0)
-            cap = store->cfg.log_cap_bytes;
-        if (cap > 0 && synclog_bytes_from(store->log, durable + 1) > cap)
-            expel(store, slot, name, "lags behind the cap of the log");
-        else if (durable < lost && atomic_load(&slot->state) == SLOT_PARKED)
-            expel(
-                store, slot, name,
-                "the log is damaged where it is to go on, and no twin has it");
-        else if (atomic_load(&slot->expelled) == 0)
-            *ret = MIN(*ret, durable + 1);
+        if (feeds)
+            slot_needs(store, slot, name, lost, ret);
+        else
+            slot_needs_nothing(slot, *ret);
         slot_detach(&slot);
     }
     return rc;

@@ -329,6 +329,10 @@ packs_set_aside(struct env *env, const char *dir, const char *name,
     }
     free(numbers);
     if (rc == ERR_OK && n > 0)
+        rc = env_syncdir(env, aside, err);
+    /* Also when nothing was left: one that was removed just now would be back
+     * after a loss of power, beside a state that knows of none. */
+    if (rc == ERR_OK)
         rc = env_syncdir(env, dir, err);
     return rc == ERR_OK ? rc : error_prefix(err, "packs");
 }

@@ -73,6 +73,7 @@ struct store_config {
     uint64_t cache_bytes;
     uint64_t flush_bytes;   /* log between two flushes; 0: 256 MiB */
     uint64_t log_cap_bytes; /* a slot may pin so much; 0: no cap */
+    bool feeds_others;      /* as a replica, too, slots pin what they need */
     /* A replica has records in its log at once, and in its state so much later
      * by their commit time; who becomes the master applies all first. */
     uint64_t apply_delay_us;

@@ -341,7 +341,8 @@ store_checkpoint_locked(struct store *store, struct error *err);
 /* Where the first body lies that is only in the log; 0: none does. */
 MUST_CHECK enum errcode
 store_first_body(struct store *store, lsn_t *ret, struct error *err);
-/* The first record that the state as flushed, or a slot, still needs.  Slots
+/* The first record that the state as flushed, or a slot, still needs; those of
+ * a replica that feeds nobody need nothing (SLOT_NOT_KEPT).  Slots
  * that pin more than the cap are expelled, and those that are parked before
  * LOST (0: none), up to which the log has damage that nobody can mend. */
 MUST_CHECK enum errcode

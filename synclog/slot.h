@@ -30,6 +30,14 @@ enum slot_state {
     SLOT_RESEED, /* lagged beyond the cap: must be reseeded by state */
 };
 
+enum slot_kept {
+    SLOT_KEPT = 0,     /* what it has not got yet is pinned */
+    SLOT_EXPELLED = 1, /* lagged beyond the cap: pins nothing */
+    /* This instance was a replica, which feeds nobody, and let its log go. What
+     * is left is pinned once it is the master. */
+    SLOT_NOT_KEPT = 2,
+};
+
 struct synclog_slot {
     uint64_t magic;
     uint32_t version;
@@ -48,8 +56,8 @@ struct synclog_slot {
     _Atomic uint32_t text_seq;      /* odd while the text is being written */
     char peer[128];                 /* host:port */
     char text[SLOT_TEXT_BYTES];     /* why, for a person */
-    /* 1: lagged beyond the cap, and pins nothing, until it streams or is seeded
-     * again (0 in a page of an older program). */
+    /* enum slot_kept; until it streams or is seeded again (0 in a page of an
+     * older program). */
     _Atomic uint32_t expelled;
     /* So much of the log may be pinned; 0: what the instance says for all. */
     _Atomic uint64_t cap_bytes;

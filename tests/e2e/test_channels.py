@@ -129,6 +129,31 @@ def test_beyond_the_cap(bin_dir):
         no_crash(w.a, w.b, w.c)
 
 
+def test_log_of_a_replica_goes(bin_dir):
+    """Both twins run sync_client, as usual; the one that waits until its
+    instance is the master keeps no log.  After a swap the roles are changed."""
+    with World(bin_dir, SMALL) as w:
+        number = 0
+
+        def goes(master, replica):
+            nonlocal number
+            flood(master, number + 1, 100, size=9000)
+            number += 100
+            return (here(replica)["first_lsn"] > first and
+                    channels(replica)["default"]["state"] == "waiting")
+        for master, replica in ((w.a, w.b), (w.b, w.a)):
+            w.wait_equal(master)
+            first = here(replica)["durable"]
+            wait_for("the log to be let go", lambda: goes(master, replica), 60)
+            w.wait_equal(master, timeout=60)
+            master.must("swap")
+        w.wait_equal(w.a)
+        check_same_picture(w.a, w.b, ["alice"])
+        check(not log_has(w.a, "store.slot_expelled") and
+              not log_has(w.b, "store.slot_expelled"), "given up")
+        no_crash(w.a, w.b)
+
+
 def test_reseed_by_hand(bin_dir):
     """-A does the same where nothing was given up by itself, and refuses a
     replica that holds what is not ours."""
@@ -294,7 +319,8 @@ def test_no_swap_by_anothers_stream(bin_dir):
 
 
 if __name__ == "__main__":
-    run([test_three_replicas, test_beyond_the_cap, test_reseed_by_hand,
+    run([test_three_replicas, test_beyond_the_cap, test_log_of_a_replica_goes,
+         test_reseed_by_hand,
          test_chain, test_delayed_replica, test_no_swap_with_a_delayed_twin,
          test_swap_waits_for_the_stream, test_no_swap_by_anothers_stream,
          test_parked_channel])

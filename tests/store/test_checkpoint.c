@@ -174,6 +174,32 @@ test_slot_pins_what_it_needs(void **state)
     slot_detach(&slot);
 }
 
+/* Its sync_client waits until it is the master: what it will need then nobody
+ * knows now, and the log must not grow for it. */
+static void
+test_slots_of_a_replica_pin_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct synclog_slot *slot = NULL;
+
+    open_store(f, CAP, false);
+    assert_int_equal(slot_attach(f->log_dir, "b2", true, &slot, &f->err),
+                     ERR_OK);
+    slot_set_state(slot, SLOT_WAITING, "this instance is not the master", 1);
+    grow_log(f, 4);
+    store_set_role(f->store, ROLE_REPLICA, 1);
+    assert_int_equal(store_checkpoint(f->store, &f->err), ERR_OK);
+    assert_int_equal(segments(f), 1);
+    assert_int_equal(atomic_load(&slot->expelled), SLOT_NOT_KEPT);
+    assert_int_equal(atomic_load(&slot->state), SLOT_WAITING);
+    /* Promoted: what is left, and what comes, is kept for it. */
+    store_set_role(f->store, ROLE_MASTER, 1);
+    grow_log(f, 2);
+    assert_int_equal(store_checkpoint(f->store, &f->err), ERR_OK);
+    assert_int_equal(segments(f), 3);
+    slot_detach(&slot);
+}
+
 static void
 test_slot_beyond_the_cap_is_told_to_reseed(void **state)
 {
@@ -306,10 +332,10 @@ test_lost_segment_waits_for_replicas_that_can_pass(void **state)
     slot_set_state(slot, SLOT_PARKED, "the log has a bad frame", 2);
     assert_int_equal(compact(f), 0);
     assert_int_equal(segments(f), 1);
-    assert_int_equal(atomic_load(&slot->expelled), 1);
+    assert_int_equal(atomic_load(&slot->expelled), SLOT_EXPELLED);
     assert_int_equal(atomic_load(&slot->state), SLOT_RESEED);
 
-    atomic_store(&slot->expelled, 0);
+    atomic_store(&slot->expelled, SLOT_KEPT);
     slot_set_state(slot, SLOT_STREAMING, "", 3);
     grow_log(f, 1);
     lose_segment(f);
@@ -317,7 +343,7 @@ test_lost_segment_waits_for_replicas_that_can_pass(void **state)
     atomic_store(&slot->durable_lsn, store_pos(f->store).applied.lsn);
     assert_int_equal(compact(f), 0);
     assert_int_equal(segments(f), 1);
-    assert_int_equal(atomic_load(&slot->expelled), 0);
+    assert_int_equal(atomic_load(&slot->expelled), SLOT_KEPT);
     slot_detach(&slot);
 }
 
@@ -328,6 +354,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         T(test_flushed_segments_go),
         T(test_slot_pins_what_it_needs),
+        T(test_slots_of_a_replica_pin_nothing),
         T(test_slot_beyond_the_cap_is_told_to_reseed),
         T(test_lost_segment_waits_for_replicas_that_can_pass),
         T(test_body_in_the_log_keeps_it),

@@ -295,6 +295,45 @@ test_power_cut_keeps_what_was_synced(void **state)
     }
 }
 
+static size_t
+count_packs(struct env *env)
+{
+    struct packs *p = open_packs(env, 0);
+    struct error err = {0};
+    uint64_t *numbers = NULL;
+    size_t n = 0;
+
+    assert_int_equal(packs_list(p, &numbers, &n, &err), ERR_OK);
+    free(numbers);
+    packs_close(&p);
+    return n;
+}
+
+/* None of them comes back by a loss of power, also not one that was removed a
+ * moment before. */
+static void
+test_packs_that_were_set_aside_stay_so(void **state)
+{
+    (void)state;
+
+    for (uint64_t seed = 1; seed < 60; seed++) {
+        struct env_sim *sim = env_sim_new(NULL);
+        struct env *env = env_sim_env(sim);
+        struct error err = {0};
+        struct packs *p = open_packs(env, 0);
+        struct body_loc locs[10];
+
+        assert_int_equal(append_some(p, 0, 10, locs, &err), ERR_OK);
+        if (seed % 2 == 0)
+            assert_int_equal(packs_remove(p, packs_current(p), &err), ERR_OK);
+        packs_close(&p);
+        assert_int_equal(packs_set_aside(env, "/a/packs", "old", &err), ERR_OK);
+        env_sim_crash(sim, seed);
+        assert_int_equal(count_packs(env), 0);
+        env_sim_free(&sim);
+    }
+}
+
 /* The n-th call fails, in each of its ways: nothing that a good sync promised
  * is lost, the failure is told, and the next attempt goes through. */
 static void
@@ -411,6 +450,7 @@ main(void)
         cmocka_unit_test(test_full_pack_is_followed_by_a_new_one),
         cmocka_unit_test(test_pack_of_before_is_never_appended_to),
         cmocka_unit_test(test_power_cut_keeps_what_was_synced),
+        cmocka_unit_test(test_packs_that_were_set_aside_stay_so),
         cmocka_unit_test(test_nth_call_fails_and_the_next_attempt_succeeds),
         cmocka_unit_test(test_sync_after_a_loss_says_so_once),
         cmocka_unit_test(test_damaged_or_foreign_first_block_is_corrupt),
