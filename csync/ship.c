@@ -238,6 +238,8 @@ ship_target(const struct ship_options *o, struct csync_target *ret,
     if (rc == ERR_OK) {
         ret->require_compress = o->require_compress;
         ret->by_log = true;
+        ret->stop = o->stop;
+        ret->stop_ctx = o->stop_ctx;
         if (o->timeout_ms > 0)
             ret->timeout_ms = o->timeout_ms;
     }

@@ -147,12 +147,19 @@ next_frames(struct stream *st, bool *ret_some, struct error *err)
     return ERR_OK;
 }
 
-static void
-on_ack(struct stream *st, const struct logack *ack)
+static enum errcode
+on_ack(struct stream *st, const struct logack *ack, struct error *err)
 {
     struct synclog_slot *slot = st->s->slot;
     uint64_t wall = env_wall_us(st->s->o->env);
 
+    /* Commits may wait for this (sync_ack), and the log goes by it. */
+    if (MAX(ack->received, ack->applied.applied.lsn) > st->sent)
+        return error_set(err, ERR_PROTO,
+                         "the replica acknowledges %" PRI_LSN ", and %" PRI_LSN
+                         " is the last that it was sent",
+                         MAX(ack->received, ack->applied.applied.lsn),
+                         st->sent);
     st->ack = *ack;
     st->acked = true;
     while (st->count > 0 && st->batches[st->first].last <= ack->durable) {
@@ -168,6 +175,7 @@ on_ack(struct stream *st, const struct logack *ack)
     atomic_store(&slot->ack_wall_us, wall);
     if (st->s->bell != NULL)
         bell_ring(st->s->bell);
+    return ERR_OK;
 }
 
 static enum errcode
@@ -176,10 +184,11 @@ take_answers(struct stream *st, struct error *err)
     for (;;) {
         struct logack ack;
         enum errcode rc = ship_hear(st->conn, &ack, err);
+        if (rc == ERR_OK)
+            rc = on_ack(st, &ack, err);
         if (rc != ERR_OK)
             return rc == ERR_AGAIN ? ERR_OK : rc;
         st->heard_ms = ship_now_ms(st->s);
-        on_ack(st, &ack);
     }
 }
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,40 @@ class Flipper:
 
     def __exit__(self, *_):
         self.sock.close()
+
+
+class Liar(Flipper):
+    """What the replica acknowledges is 1,000 records more, all of it alike."""
+
+    ACK = struct.pack("<IB3x", 60, 64)
+
+    def __init__(self, target):
+        super().__init__(target, False, -1, 0)
+
+    def carry(self, one, other, to_replica):
+        if to_replica:
+            super().carry(one, other, to_replica)
+            return
+        try:
+            while True:
+                data = bytearray(one.recv(65536))
+                if not data:
+                    break
+                at = data.find(self.ACK)
+                while at >= 0 and at + 68 <= len(data):
+                    for field in (8, 16, 28):  # received, durable, applied
+                        lsn, = struct.unpack_from("<Q", data, at + field)
+                        struct.pack_into("<Q", data, at + field, lsn + 1000)
+                    self.done = True
+                    at = data.find(self.ACK, at + 68)
+                other.sendall(data)
+        except OSError:
+            pass
+        for s in (one, other):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 def by_hand(bin_dir, options=None):
@@ -214,6 +249,24 @@ class TlsServer:
         self.sock.close()
 
 
+def test_acknowledged_and_never_sent(bin_dir):
+    """The log goes by what a replica acknowledges, and so may answers."""
+    with by_hand(bin_dir) as w:
+        w.start()
+        w.a.must("promote")
+        client(w.a, "-A")
+        w.deliver_all(w.a, range(1, 4))
+        with Liar((w.b.host, w.b.csync_port)) as line:
+            done = client(w.a, "-S", line.name, "-t", "3", "-1", codes=(1,))
+        check(line.done, "nothing was acknowledged")
+        check("is the last that it was sent" in done.stderr, done.stderr)
+        channel = w.a.status()["channels"][0]
+        check(channel["durable"] <= w.a.status()["here"]["durable"],
+              "believed: %s" % channel)
+        client(w.a, "-A")
+        check("store: equal" in client(w.a, "--verify").stdout, "not equal")
+
+
 def test_certificates_that_are_no_good(bin_dir):
     if shutil.which("openssl") is None:
         print("       skipped: there is no openssl program")
@@ -255,5 +308,5 @@ def test_certificates_that_are_no_good(bin_dir):
 
 
 if __name__ == "__main__":
-    run([test_flipped_log, test_flipped_seed,
+    run([test_flipped_log, test_flipped_seed, test_acknowledged_and_never_sent,
          test_certificates_that_are_no_good])
