@@ -1,9 +1,7 @@
 """sync_ack with a replica that stays away: what clients are told under either
 policy, what they see, and a swap under load.  test_ack.py BIN_DIR [TEST ...]."""
 
-import os
 import random
-import signal
 
 from pollux import World, check, check_equal, log_has, message, numbers
 from pollux import run, wait_for
@@ -83,7 +81,7 @@ def test_degrade(bin_dir):
         events = ("store.ack_degraded", "store.ack_restored")
         before = [lines(w.a, e) for e in events]
         check_equal(deliver(w.a, 1)[0], 250, "with the replica")
-        os.killpg(w.b.proc.pid, signal.SIGSTOP)
+        w.b.freeze()
         try:
             check_equal(deliver(w.a, 2)[0], 250, "after the timeout")
             check(log_has(w.a, "store.ack_degraded"), "not in the log")
@@ -92,7 +90,7 @@ def test_degrade(bin_dir):
             rc, out, _ = w.a.ctl("--timeout", "1", "status")
             check("SYNC_ACK DEGRADED" in out, "status does not say so: " + out)
         finally:
-            os.killpg(w.b.proc.pid, signal.SIGCONT)
+            w.b.thaw()
         wait_for("the replica to be waited for again",
                  lambda: acks(w.a)["state"] == "waiting", 60)
         check(acks(w.a)["alone"] >= 27, "groups counted: %s" % acks(w.a))

@@ -5,7 +5,6 @@ test_withstand_failover.py BIN_DIR [TEST ...]."""
 import glob
 import hashlib
 import os
-import signal
 import smtplib
 import time
 
@@ -130,12 +129,12 @@ def test_old_master_that_was_frozen(bin_dir):
     with World(bin_dir) as w:
         w.deliver_all(w.a, range(1, 11))
         w.wait_equal()
-        os.killpg(w.a.proc.pid, signal.SIGSTOP)
+        w.a.freeze()
         try:
             w.b.must("--timeout", "2", "promote", "--force")
             w.deliver_all(w.b, range(11, 21))
         finally:
-            os.killpg(w.a.proc.pid, signal.SIGCONT)
+            w.a.thaw()
         # Nothing was left behind: it becomes the replica by itself.
         wait_for("the old master to follow", lambda: w.a.role() == "replica")
         w.wait_equal(w.b, timeout=60)
@@ -197,7 +196,7 @@ def test_swap_with_a_frozen_replica(bin_dir):
         w.deliver_all(w.a, [1])
         w.wait_equal()
         epoch = w.a.status()["here"]["epoch"]
-        os.killpg(w.b.proc.pid, signal.SIGSTOP)
+        w.b.freeze()
         try:
             began = time.monotonic()
             rc, out, err = w.a.ctl("--timeout", "3", "swap", timeout=60)
@@ -205,7 +204,7 @@ def test_swap_with_a_frozen_replica(bin_dir):
             check(rc != 0, "a swap to a frozen replica: %s%s" % (out, err))
             check_equal(code_of(w.a, 2), 250, "delivery after it")
         finally:
-            os.killpg(w.b.proc.pid, signal.SIGCONT)
+            w.b.thaw()
         w.wait_equal(timeout=60)
         here = w.a.status()["here"]
         check_equal((here["role"], here["epoch"], here["fence"]),

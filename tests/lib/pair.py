@@ -5,6 +5,7 @@ Python's own library only.  Ends only what it started.  Nothing here sleeps for
 a while where it could wait for a condition.
 """
 
+import glob
 import grp
 import imaplib
 import json
@@ -67,6 +68,20 @@ def tail(path, lines=15):
             return "".join(f.readlines()[-lines:])
     except OSError:
         return ""
+
+
+def states_of(group):
+    """Of each thread in the processes of GROUP, as /proc has them."""
+    states = []
+    for path in glob.glob("/proc/[0-9]*/task/[0-9]*/stat"):
+        try:
+            with open(path) as f:
+                fields = f.read().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        if int(fields[2]) == group:
+            states.append(fields[0])
+    return states
 
 
 class Instance:
@@ -195,6 +210,17 @@ class Instance:
             pass
         self.proc.wait()
         self.proc = None
+
+    def freeze(self):
+        """SIGSTOP for all of it; back when no thread of it runs any more, which
+        on a busy machine is later."""
+        group = self.proc.pid
+        os.killpg(group, signal.SIGSTOP)
+        wait_for("instance %s to stand still" % self.name,
+                 lambda: all(state in "TtZX" for state in states_of(group)))
+
+    def thaw(self):
+        os.killpg(self.proc.pid, signal.SIGCONT)
 
     # ---- asking ----
 
