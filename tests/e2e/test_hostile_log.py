@@ -156,7 +156,7 @@ def test_flipped_log(bin_dir):
         w.a.must("promote")
         client(w.a, "-A")
         rng = random.Random(5)
-        flip_rounds(w, rng, 40,
+        flip_rounds(w, rng, 16,
                     lambda n: w.deliver_all(w.a, range(10 * n, 10 * n + 5)),
                     6000)
 
@@ -176,7 +176,7 @@ def test_flipped_seed(bin_dir):
             shutil.rmtree(os.path.join(w.b.dir, "conf"))
             shutil.rmtree(os.path.join(w.b.dir, "spool"), ignore_errors=True)
             w.b.start()
-        flip_rounds(w, rng, 8, empty, 40000)
+        flip_rounds(w, rng, 5, empty, 40000)
 
 
 # ---- TLS ---------------------------------------------------------------------
