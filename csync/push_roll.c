@@ -688,6 +688,8 @@ follow(struct roll *r, lsn_t goal, struct error *err)
                                   r->mark, at, &reader, err);
     if (rc != ERR_OK)
         return rc;
+    /* It is there, and is kept for this channel from now on. */
+    atomic_store(&r->slot->expelled, SLOT_KEPT);
     say_parked(r, "");
     while (rc == ERR_OK && !push_stopped(r->p)) {
         const uint32_t seq = atomic_load(&r->mark->seq);

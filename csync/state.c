@@ -41,11 +41,17 @@ state_of(struct csync_session *s)
 }
 
 static void
-drop_bodies(struct state_session *st)
+drop_staged(struct state_session *st)
 {
     for (size_t i = 0; i < st->nstaged; i++)
         body_free(&st->staged[i].body);
     st->nstaged = st->staged_bytes = 0;
+}
+
+static void
+drop_bodies(struct state_session *st)
+{
+    drop_staged(st);
     body_free(&st->body);
 }
 
@@ -309,46 +315,48 @@ finish_body(struct body *body, const struct guid *guid, struct error *err)
     return rc;
 }
 
+/* Messages FROM to TO as one transaction; where a commit group is smaller than
+ * that (sync_segment_bytes), as one each. */
 static enum errcode
-commit_staged(struct state_session *st, struct store_txn **txn,
-              struct error *err)
+commit_staged(struct state_session *st, size_t from, size_t to)
 {
-    enum errcode rc = store_commit(st->call.store, *txn, err);
+    struct store_txn *txn = txn_new();
 
-    txn_free(txn);
-    *txn = txn_new();
+    for (size_t i = from; i < to; i++)
+        txn_stage(txn, st->staged[i].body);
+    enum errcode rc =
+        from == to ? ERR_OK : store_commit(st->call.store, txn, &st->err);
+    txn_free(&txn);
+    if (rc != ERR_LIMIT || to - from < 2)
+        return rc;
+    rc = ERR_OK;
+    for (size_t i = from; i < to && rc == ERR_OK; i++)
+        rc = commit_staged(st, i, i + 1);
     return rc;
 }
 
-/* On a worker.  Large ones go alone. */
+/* On a worker.  Large ones go alone; one may be half there, and is left so.  A
+ * line of which one message has failed has failed. */
 static void
 stage(struct csync_session *s)
 {
     struct state_session *st = s->state;
-    struct store_txn *txn = txn_new();
-    bool any = false;
-    enum errcode rc = ERR_OK;
+    size_t from = 0;
+    enum errcode rc = st->code;
 
     for (size_t i = 0; i < st->nstaged && rc == ERR_OK; i++) {
         struct body *body = st->staged[i].body;
         rc = finish_body(body, &st->staged[i].guid, &st->err);
-        if (rc != ERR_OK)
-            break;
-        if (any && body_part_count(body) > 1) {
-            rc = commit_staged(st, &txn, &st->err);
-            any = false;
-        }
-        txn_stage(txn, body);
-        any = true;
-        if (rc == ERR_OK && body_part_count(body) > 1) {
-            rc = commit_staged(st, &txn, &st->err);
-            any = false;
-        }
+        if (rc != ERR_OK || body_part_count(body) < 2)
+            continue;
+        rc = commit_staged(st, from, i);
+        if (rc == ERR_OK)
+            rc = commit_staged(st, i, i + 1);
+        from = i + 1;
     }
-    if (rc == ERR_OK && any)
-        rc = commit_staged(st, &txn, &st->err);
-    txn_free(&txn);
-    drop_bodies(st);
+    if (rc == ERR_OK)
+        rc = commit_staged(st, from, st->nstaged);
+    drop_staged(st);
     st->code = rc;
 }
 

@@ -9,6 +9,7 @@
                        next one is served
 """
 
+import hashlib
 import os
 import random
 import shutil
@@ -22,7 +23,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "peers")]
 import imapstate  # noqa: E402
 import load  # noqa: E402
-from pair import Pair, SYNC_PASSWORD, SYNC_USER  # noqa: E402
+from pair import Pair, SYNC_PASSWORD, SYNC_USER, wait_for  # noqa: E402
+from withstand import Rolling, solid  # noqa: E402
 
 USERS = ["u00", "u01"]
 GUID = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
@@ -272,7 +274,6 @@ def names(pair):
 
 
 def test_cut_at_every_byte_leaves_nothing(pair):
-    import hashlib
     guid = hashlib.sha1(BODY).hexdigest()
     line = (HEAD % ("1", "Cut", 1, 5, 7, RECORD % (1, 5, len(BODY), guid)))
     message = b"APPLY MESSAGE (%%{default %s %d}\r\n%s)\r\n" % (
@@ -373,6 +374,32 @@ def test_very_many_empty_messages(pair):
     r.close()
 
 
+def files(bodies, lie=None):
+    """APPLY MESSAGE with BODIES; the one of index LIE under another's name."""
+    parts = []
+    for i, body in enumerate(bodies):
+        name = hashlib.sha1(b"x" if i == lie else body).hexdigest().encode()
+        parts.append(b"%%{default %s %d}\r\n%s" % (name, len(body), body))
+    return b"APPLY MESSAGE (" + b" ".join(parts) + b")\r\n"
+
+
+def test_more_messages_than_are_written_at_once(pair):
+    """The next one is half there when those before it are written; and what
+    has failed is not forgotten for those that come behind it."""
+    rng = random.Random(7)
+    for size, count in ((40000, 60), (3000, 700), (900000, 5)):
+        bodies = [b"Subject: %d\r\n\r\n" % i + rng.randbytes(size).replace(
+            b"\0", b"0") for i in range(count)]
+        r = Raw(Side(pair.b))
+        got = r.say(files(bodies))
+        assert got == b"OK success\r\n", got
+        got = r.say(files(bodies, lie=1))
+        assert got.startswith(b"NO "), got
+        got = r.say(files(bodies))
+        assert got == b"OK success\r\n", got
+        r.close()
+
+
 def test_a_replica_takes_and_gives_nothing_by_state(pair):
     """Only the master of a history may be changed, and only it knows what is
     so, unless one insists."""
@@ -395,6 +422,55 @@ def test_a_replica_takes_and_gives_nothing_by_state(pair):
         assert done.returncode == 0 and "users=0" in done.stdout, done.stderr
     finally:
         third.kill()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def test_beyond_the_cap_more_than_once(pair):
+    """A channel by state that was given up is brought level as a whole when it
+    is back, and from then on the log is kept for it again, up to the cap."""
+    base = tempfile.mkdtemp(prefix="pollux-by-state-")
+    two = Strangers(pair.pairs[0].bin_dir, base)
+    two.options.update({"sync_segment_bytes": "256K", "log_keep_bytes": "0",
+                        "state_flush_bytes": "64K", "sync_log_cap": "1M"})
+    number = 0
+
+    def deliver(size):
+        nonlocal number
+        conn = two.a.lmtp()
+        for _ in range(30):
+            number += 1
+            assert two.a.deliver(conn, ["u00"], solid(
+                number, size, "u00")) == [250]
+        conn.quit()
+        return True
+
+    def given_up():
+        with open(two.a.log, errors="replace") as f:
+            return f.read().count("store.slot_expelled")
+
+    def level():
+        sides = [s.imap("u00") for s in (two.a, two.b)]
+        try:
+            found = [len(s.search(None, "ALL")[1][0].split()) for s in sides
+                     if s.select("INBOX")[0] == "OK"]
+            return found == [number, number]
+        finally:
+            for s in sides:
+                s.logout()
+    try:
+        two.start()
+        for turn in (1, 2):
+            with Rolling(two.a, "-b"):
+                deliver(400)
+                wait_for("both to be level", level, 60)
+                wait_for("the log to be followed", lambda: two.a.status()[
+                    "channels"][0]["state"] == "streaming", 60)
+            wait_for("the channel to be given up",
+                     lambda: deliver(40000) and given_up() == turn, 60)
+        with Rolling(two.a, "-b"):
+            wait_for("both to be level", level, 60)
+    finally:
+        two.kill()
         shutil.rmtree(base, ignore_errors=True)
 
 
