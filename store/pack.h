@@ -79,7 +79,8 @@ packs_close(struct packs **packs);
 MUST_CHECK enum errcode
 packs_list(struct packs *packs, uint64_t **ret, size_t *ret_n,
            struct error *err);
-/* Beside no open packs of DIR: move all of them to DIR/NAME. */
+/* Beside no open packs of DIR: move all of them to DIR/NAME; none is in DIR any
+ * more then, whatever becomes of the power.  ERR_NOSPACE, ERR_IO. */
 MUST_CHECK enum errcode
 packs_set_aside(struct env *env, const char *dir, const char *name,
                 struct error *err);

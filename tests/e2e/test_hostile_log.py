@@ -49,6 +49,13 @@ class Flipper:
                 threading.Thread(target=self.carry, daemon=True,
                                  args=(one, other, to_replica)).start()
 
+    def change(self, data, passed, to_replica):
+        """DATA, of which PASSED bytes went before, on its way."""
+        k = self.at - passed
+        if to_replica == self.to_replica and 0 <= k < len(data):
+            data[k] ^= 1 << self.bit
+            self.done = True
+
     def carry(self, one, other, to_replica):
         passed = 0
         try:
@@ -56,10 +63,7 @@ class Flipper:
                 data = bytearray(one.recv(65536))
                 if not data:
                     break
-                k = self.at - passed
-                if to_replica == self.to_replica and 0 <= k < len(data):
-                    data[k] ^= 1 << self.bit
-                    self.done = True
+                self.change(data, passed, to_replica)
                 passed += len(data)
                 other.sendall(data)
         except OSError:
@@ -85,30 +89,14 @@ class Liar(Flipper):
     def __init__(self, target):
         super().__init__(target, False, -1, 0)
 
-    def carry(self, one, other, to_replica):
-        if to_replica:
-            super().carry(one, other, to_replica)
-            return
-        try:
-            while True:
-                data = bytearray(one.recv(65536))
-                if not data:
-                    break
-                at = data.find(self.ACK)
-                while at >= 0 and at + 68 <= len(data):
-                    for field in (8, 16, 28):  # received, durable, applied
-                        lsn, = struct.unpack_from("<Q", data, at + field)
-                        struct.pack_into("<Q", data, at + field, lsn + 1000)
-                    self.done = True
-                    at = data.find(self.ACK, at + 68)
-                other.sendall(data)
-        except OSError:
-            pass
-        for s in (one, other):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+    def change(self, data, passed, to_replica):
+        at = -1 if to_replica else data.find(self.ACK)
+        while at >= 0 and at + 68 <= len(data):
+            for field in (8, 16, 28):  # received, durable, applied
+                lsn, = struct.unpack_from("<Q", data, at + field)
+                struct.pack_into("<Q", data, at + field, lsn + 1000)
+            self.done = True
+            at = data.find(self.ACK, at + 68)
 
 
 def by_hand(bin_dir, options=None):

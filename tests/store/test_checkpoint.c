@@ -197,6 +197,11 @@ test_slots_of_a_replica_pin_nothing(void **state)
     grow_log(f, 2);
     assert_int_equal(store_checkpoint(f->store, &f->err), ERR_OK);
     assert_int_equal(segments(f), 3);
+    /* So it is at a replica that feeds others. */
+    f->store->cfg.feeds_others = true;
+    store_set_role(f->store, ROLE_REPLICA, 1);
+    assert_int_equal(store_checkpoint(f->store, &f->err), ERR_OK);
+    assert_int_equal(segments(f), 3);
     slot_detach(&slot);
 }
 
